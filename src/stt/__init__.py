@@ -1,0 +1,83 @@
+"""Speech to text on your own machine with NVIDIA Parakeet TDT and ONNX Runtime.
+
+    import stt
+
+    transcript = stt.transcribe("meeting.m4a")
+    print(transcript.text)
+
+`load` keeps a model for many recordings. Everything is imported when first used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+    from stt.errors import SttError
+    from stt.transcriber import Transcriber, load
+    from stt.transcript import Choice, Segment, Transcript, Word
+
+__all__ = [
+    "Choice",
+    "Segment",
+    "SttError",
+    "Transcriber",
+    "Transcript",
+    "Word",
+    "load",
+    "transcribe",
+]
+
+_HOMES = {
+    "Choice": "stt.transcript",
+    "Segment": "stt.transcript",
+    "SttError": "stt.errors",
+    "Transcriber": "stt.transcriber",
+    "Transcript": "stt.transcript",
+    "Word": "stt.transcript",
+    "load": "stt.transcriber",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name, or the version, when it is first asked for (PEP 562)."""
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("stt-parakeet")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'stt' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def transcribe(
+    source: str | Path | npt.NDArray[Any],
+    model: str | Path | None = None,
+    *,
+    sample_rate: int = 16_000,
+    precision: str | None = None,
+    provider: str | None = None,
+) -> Transcript:
+    """Transcribe one recording, loading the model for it; `load` keeps one for many.
+
+    Args:
+        source: a path, '-' for standard input, or samples (float [n] or [n, channels] in ±1).
+        model: auto, an installed model's name, or a model folder.
+        sample_rate: Hz of an array; ignored for files.
+        precision: auto, fp16, fp32 or int8.
+        provider: auto, cpu, cuda, ...
+
+    Raises:
+        SttError: with the cure in the text.
+    """
+    from stt.transcriber import load
+
+    return load(model, precision=precision, provider=provider).transcribe(
+        source, sample_rate=sample_rate
+    )

@@ -1,0 +1,1 @@
+"""Recordings in: files, resampling, voice activity, cutting."""

@@ -1,0 +1,82 @@
+"""The command line: one module per command. The only place that catches broadly and prints.
+
+Exit codes: 0 all done; 1 a recording, a model or an output failed; 2 wrong usage or settings;
+130 stopped by Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+
+from stt.cli.config import config
+from stt.cli.setup import setup
+from stt.cli.transcribe import transcribe
+from stt.errors import SttError
+
+FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="stt-parakeet", prog_name="stt")
+def stt() -> None:
+    """Speech to text on this machine, with NVIDIA Parakeet and ONNX Runtime.
+
+    \b
+    stt transcribe talk.mp3              print what was said
+    stt transcribe -o out -f srt *.mp4   write subtitles beside each other in out/
+    stt setup                            install Parakeet (2.5 GB); until then a small
+                                         English starter model does the work
+    """
+
+
+for command in (transcribe, setup, config):
+    stt.add_command(command)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code; no exception leaves it."""
+    try:
+        code = stt.main(
+            args=None if arguments is None else list(arguments),
+            prog_name="stt",
+            standalone_mode=False,
+        )
+        sys.stdout.flush()
+    except click.ClickException as error:
+        error.show()
+        return WRONG_USAGE
+    except SttError as error:
+        _show(str(error), error)
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        _show("stopped; what was finished before is kept", None)
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader (head, less) went away: nothing is wrong
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except OSError as error:
+        cure = "free some space" if error.errno == errno.ENOSPC else "check the path and its rights"
+        _show(f"{error.filename or 'output'}: {error.strerror or error}; {cure}", error)
+        return FAILED
+    except Exception as error:
+        _show(
+            f"internal error: {type(error).__name__}: {error}; this is a bug: please report it "
+            "with the output of the same command under STT_DEBUG=1",
+            error,
+        )
+        return FAILED
+    return code if isinstance(code, int) else 0
+
+
+def _show(message: str, error: BaseException | None) -> None:
+    """Print one line on stderr; the traceback only under STT_DEBUG=1."""
+    if error is not None and os.environ.get("STT_DEBUG") == "1":
+        import traceback
+
+        traceback.print_exception(error)
+    click.echo(f"stt: {message}", err=True)

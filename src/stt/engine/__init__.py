@@ -1,0 +1,1 @@
+"""Models at work: recognisers, decoding, precision and provider."""

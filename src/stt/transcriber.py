@@ -1,0 +1,167 @@
+"""A loaded model with its settings: what the command line and Python callers use."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from stt.audio.files import AudioStream, checked, open_audio
+from stt.engine.recognizer import TRAILING_SILENCE, Recognizer, load_recognizer
+from stt.errors import UsageError
+from stt.models.folder import ModelFolder
+from stt.models.locate import ReportProgress, locate
+from stt.pipeline import Cutting, Step, recognized
+from stt.settings import LoadedSettings, load_settings
+from stt.transcript import Choice, Segment, Transcript
+
+OnStep = Callable[[Step, float | None], None]
+"""(step, seconds of the whole recording where known): called as a recording proceeds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Transcriber:
+    """Transcribes recordings with one loaded model. Make it with `stt.load`."""
+
+    folder: ModelFolder
+    choice: Choice
+    """The precision and provider that run, and why."""
+    recognizer: Recognizer
+    cutting: Cutting
+
+    @property
+    def model(self) -> str:
+        """The model folder's name."""
+        return self.folder.name
+
+    def transcribe(
+        self,
+        source: str | Path | npt.NDArray[Any],
+        *,
+        sample_rate: int = 16_000,
+        on_step: OnStep | None = None,
+    ) -> Transcript:
+        """Transcribe one recording whole.
+
+        Args:
+            source: a path, '-' for standard input, or samples: float [n] or [n, channels] in ±1,
+                or int16/int32.
+            sample_rate: Hz of an array; ignored for files, which know theirs.
+            on_step: called with each Step and the recording's seconds, where known.
+
+        Raises:
+            AudioError: the recording cannot be read.
+            UsageError: an array of a shape or type that is not audio.
+        """
+        began = time.perf_counter()
+        segments: list[Segment] = []
+        heard = 0.0
+        with _opened(source, sample_rate) as stream:
+            for step in self.steps(stream):
+                segments += step.segments
+                heard = step.heard
+                if on_step:
+                    on_step(step, stream.duration)
+        elapsed = time.perf_counter() - began
+        return Transcript(stream.name, heard, tuple(segments), self.model, self.choice, elapsed)
+
+    def segments(
+        self, source: str | Path | npt.NDArray[Any], *, sample_rate: int = 16_000
+    ) -> Iterator[Segment]:
+        """Yield segments while the recording is still being read; arguments as for transcribe."""
+        with _opened(source, sample_rate) as stream:
+            for step in self.steps(stream):
+                yield from step.segments
+
+    def steps(self, stream: AudioStream) -> Iterator[Step]:
+        """Yield the Steps of an opened recording; the last one's `heard` is its duration."""
+        return recognized(stream.blocks, stream.sample_rate, self.recognizer, self.cutting)
+
+
+@contextmanager
+def _opened(source: str | Path | npt.NDArray[Any], sample_rate: int) -> Iterator[AudioStream]:
+    if not isinstance(source, np.ndarray):
+        with open_audio(source) as stream:
+            yield stream
+        return
+    mono = _mono(source)
+    blocks = (mono[i : i + sample_rate] for i in range(0, len(mono), sample_rate))
+    yield checked(AudioStream("array", sample_rate, len(mono) / sample_rate, blocks))
+
+
+def _mono(samples: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    if samples.ndim not in (1, 2):
+        raise UsageError(f"samples of shape {samples.shape}; give [n] or [n, channels]")
+    if samples.ndim == 2 and samples.shape[0] < samples.shape[1] <= 64 * samples.shape[0]:
+        raise UsageError(f"samples of shape {samples.shape}: channels come last, as [n, channels]")
+    if samples.dtype in (np.int16, np.int32):
+        scaled = samples.astype(np.float32) / -float(np.iinfo(samples.dtype).min)
+    elif samples.dtype.kind == "f":
+        scaled = samples.astype(np.float32)
+    else:
+        raise UsageError(f"samples of type {samples.dtype}; give float, int16 or int32")
+    return scaled if scaled.ndim == 1 else scaled.mean(axis=1, dtype=np.float32)
+
+
+def load(
+    model: str | Path | None = None,
+    *,
+    precision: str | None = None,
+    provider: str | None = None,
+    strict: bool | None = None,
+    threads: int | None = None,
+    config: str | Path | None = None,
+    on_progress: ReportProgress | None = None,
+) -> Transcriber:
+    """Load a model once, to transcribe many recordings.
+
+    What is not given comes from STT_* variables, stt_config.json and the defaults, in this order.
+
+    Args:
+        model: auto, an installed model's name, or a model folder.
+        precision: auto, fp16, fp32 or int8.
+        provider: auto, cpu, cuda, tensorrt, directml or coreml.
+        strict: make a named precision that cannot run an error.
+        threads: ONNX Runtime threads; 0 lets it decide.
+        config: another settings file than the one found.
+        on_progress: (stage, done, total) while a model is prepared.
+
+    Raises:
+        SettingsError, ModelError, ProviderError: with the cure in the text.
+    """
+    flags = {
+        "model": None if model is None else str(model),
+        "precision": precision,
+        "provider": provider,
+        "strict": strict,
+        "threads": threads,
+    }
+    given = {key: value for key, value in flags.items() if value is not None}
+    loaded = load_settings(None if config is None else Path(config), given)
+    return load_with(loaded, on_progress)
+
+
+def load_with(loaded: LoadedSettings, on_progress: ReportProgress | None = None) -> Transcriber:
+    """Load the model that the settings name; see load."""
+    settings = loaded.settings
+    folder = locate(settings.model, loaded.models_dir, on_progress or _ignore)
+    recognizer, choice = load_recognizer(
+        folder,
+        precision=settings.precision,
+        provider=settings.provider,
+        threads=settings.threads,
+        strict=settings.strict,
+    )
+    longest = min(settings.max_segment_s, folder.max_audio_s - TRAILING_SILENCE / 16_000)
+    cutting = Cutting(longest, settings.vad_threshold, settings.batch_size)
+    return Transcriber(folder, choice, recognizer, cutting)
+
+
+def _ignore(stage: str, done: int, total: int) -> None:
+    """Report nothing: libraries do not print."""

@@ -1,0 +1,86 @@
+"""The values that travel: tokens, words, segments, transcripts. Frozen; the unit of each field is stated."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """One emitted token of a transducer, on the encoder's frame grid (Parakeet: 80 ms a frame)."""
+
+    id: int
+    text: str
+    """The vocabulary piece, a leading space marking the start of a word."""
+    frame: int
+    """Encoder frame at which the token was emitted, from the start of the utterance."""
+    duration: int
+    """Frames the TDT model predicted for the token; 0 for models without durations."""
+    logprob: float
+    """Natural logarithm of the token's probability among tokens and blank."""
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """A word with its place in the recording."""
+
+    start: float
+    """Seconds from the start of the recording."""
+    end: float
+    """Seconds from the start of the recording; never before `start`."""
+    text: str
+    confidence: float
+    """The least probable token's probability, 0 to 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A sentence or a stretch between pauses."""
+
+    start: float
+    """Seconds from the start of the recording."""
+    end: float
+    """Seconds from the start of the recording; never before `start`."""
+    text: str
+    confidence: float
+    """Mean confidence of its words; without words, mean probability of its tokens. 0 to 1."""
+    words: tuple[Word, ...] = ()
+    """Empty where the model gives no word times (the Whisper starter)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Which precision runs on which provider, and why."""
+
+    precision: str
+    """fp16, fp32 or int8."""
+    provider: str
+    """Short name: cpu, cuda, ..."""
+    reason: str
+    """One sentence for the user."""
+
+
+@dataclass(frozen=True, slots=True)
+class Transcript:
+    """What was said in one recording, and exactly what produced it."""
+
+    source: str
+    """The path as the user gave it, '-' for standard input, or 'array'."""
+    duration: float
+    """Seconds of audio read."""
+    segments: tuple[Segment, ...]
+    model: str
+    """Name of the model folder, e.g. parakeet or starter."""
+    choice: Choice
+    elapsed: float
+    """Seconds of wall time spent on this recording, model loading not included."""
+
+    @property
+    def text(self) -> str:
+        """The whole text on one line."""
+        return " ".join(segment.text for segment in self.segments if segment.text)
+
+    @property
+    def rtfx(self) -> float:
+        """Seconds of audio per second of work (inverse real-time factor)."""
+        return self.duration / self.elapsed if self.elapsed > 0 else 0.0

@@ -1,0 +1,40 @@
+"""Which providers are tried, and what is said when one cannot be had."""
+
+from __future__ import annotations
+
+import pytest
+
+from stt.engine import providers
+from stt.errors import ProviderError
+
+CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
+
+
+@pytest.mark.parametrize(
+    ("requested", "available", "tried"),
+    [
+        ("auto", [CPU], ["cpu"]),
+        ("auto", [CUDA, CPU], ["cuda", "cpu"]),
+        ("auto", ["TensorrtExecutionProvider", CUDA, CPU], ["cuda", "cpu"]),
+        ("auto", ["AzureExecutionProvider", CPU], ["cpu"]),
+        ("cpu", [CUDA, CPU], ["cpu"]),
+        ("cuda", [CUDA, CPU], ["cuda"]),
+    ],
+)
+def test_to_try(requested: str, available: list[str], tried: list[str]) -> None:
+    assert providers.to_try(requested, available) == tried
+
+
+def test_a_named_provider_that_is_not_built_in_is_an_error_with_cause_and_cure() -> None:
+    with pytest.raises(ProviderError, match=r"cuda is not in .* \(it has cpu\).*stt-parakeet\[gpu"):
+        providers.to_try("cuda", [CPU])
+
+
+def test_a_listed_provider_that_does_not_run_is_an_error_with_cause_and_cure() -> None:
+    assert "ran on cpu" in str(providers.not_running("cuda", "cpu"))
+    assert "choose provider cpu" in str(providers.not_running("cuda", "cpu"))
+
+
+def test_every_provider_has_the_cpu_as_helper() -> None:
+    for name in providers.PROVIDERS:
+        assert providers.session_providers(name)[-1] == CPU
