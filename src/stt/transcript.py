@@ -1,4 +1,4 @@
-"""The values that travel: tokens, words, segments, transcripts. Frozen; the unit of each field is stated."""
+"""The values that travel: tokens, words, segments, transcripts. Frozen, with units stated."""
 
 from __future__ import annotations
 

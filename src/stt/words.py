@@ -17,7 +17,9 @@ _SENTENCE_END = (".", "?", "!", "…", ".”", "?”", "!”", '."', '?"', '!"')
 _CLAUSE_END = (",", ";", ":")
 _CLOSING = frozenset(".,;:!?…)%")
 """Punctuation that belongs to the word before it, even where the vocabulary puts a space."""
-_ABBREVIATIONS = frozenset("mr. mrs. ms. dr. st. prof. sr. jr. vs. etc. e.g. i.e.".split())
+_ABBREVIATIONS = frozenset(
+    ("mr.", "mrs.", "ms.", "dr.", "st.", "prof.", "sr.", "jr.", "vs.", "etc.", "e.g.", "i.e.")
+)
 
 
 def words(tokens: Sequence[Token], frame_s: float, offset_s: float, limit_s: float) -> list[Word]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain, count
 from pathlib import Path
 
-from stt.audio.files import AUDIO_SUFFIXES, STDIN
+from stt.audio.files import AUDIO_SUFFIXES, STDIN, printable
 from stt.errors import AudioError
 
 
@@ -24,50 +27,102 @@ class Input:
 def collect(paths: Sequence[str], *, recursive: bool) -> tuple[list[Input], list[AudioError]]:
     """Expand folders and give each recording, once, a result name of its own.
 
+    Links are followed, but no folder is searched twice; names that begin with a dot are passed
+    over unless named outright.
+
     Returns:
         The recordings in the order named (folders sorted), and an error for each folder that holds
-        no recording.
+        no recording or cannot be searched.
     """
-    found: dict[str, Path] = {}
+    found: dict[tuple[str, str, int], tuple[str, Path]] = {}
     errors: list[AudioError] = []
     for named in paths:
-        folder = Path(named)
-        if named == STDIN or not folder.is_dir():
-            relative = Path("stdin" if named == STDIN else folder.name)
-            found.setdefault(named, relative)
+        if named == STDIN or not os.path.isdir(named):  # noqa: PTH112 - never raises
+            relative = Path("stdin") if named == STDIN else Path(Path(named).name or "recording")
+            found.setdefault(_identity(named), (named, relative))
             continue
-        inside = list(_recordings(folder, recursive=recursive))
-        if not inside:
-            deeper = not recursive and next(_recordings(folder, recursive=True), None)
+        unread: list[AudioError] = []
+        inside = _recordings(named, recursive, unread)
+        if not inside and not unread:
+            deeper = not recursive and any(_folders(named, True, lambda _: None))
             hint = "add --recursive for the folders in it" if deeper else "name a recording"
-            errors.append(AudioError(f"{named}: no recordings in this folder; {hint}"))
+            unread.append(AudioError(f"{printable(named)}: no recordings in this folder; {hint}"))
+        errors += unread
         for path in inside:
-            found.setdefault(str(path), path.relative_to(folder))
-    return _named_apart(found), errors
+            found.setdefault(_identity(str(path)), (str(path), path.relative_to(named)))
+    return _named_apart(found.values()), errors
 
 
-def _recordings(folder: Path, *, recursive: bool) -> Iterator[Path]:
-    entries = folder.rglob("*") if recursive else folder.iterdir()
-    yield from sorted(
-        path
-        for path in entries
-        if path.suffix.lower() in AUDIO_SUFFIXES
-        and not path.name.startswith(".")
-        and path.is_file()
-    )
+def _identity(named: str) -> tuple[str, str, int]:
+    """Tell one entry of one folder, however it is written; links to it are entries of their own.
+
+    Where letter case makes no difference to the disk, it makes none here.
+    """
+    if named == STDIN:
+        return STDIN, STDIN, 0
+    folder, name = os.path.split(named)
+    try:
+        inode = os.stat(named).st_ino  # noqa: PTH116
+    except (OSError, ValueError):
+        return folder, name, 0  # missing: reported once when it is opened
+    return os.path.realpath(folder), _folded(name), inode
 
 
-def _named_apart(found: dict[str, Path]) -> list[Input]:
-    """Keep `talk` for talk.mp3, but `talk.mp3` and `talk.wav` where both are there."""
-    same = Counter(relative.with_suffix("") for relative in found.values())
+def _folded(name: str) -> str:
+    """Return a name as disks compare it that ignore letter case or Unicode form."""
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def _recordings(folder: str, recursive: bool, unread: list[AudioError]) -> list[Path]:
+    """Return the recordings in a folder, sorted; folders that cannot be searched go to `unread`."""
+
+    def note(error: OSError) -> None:
+        unread.append(
+            AudioError(
+                f"{printable(str(error.filename))}: cannot be searched ({error.strerror}); "
+                "check its rights"
+            )
+        )
+
+    return sorted(path for inside in _folders(folder, recursive, note) for path in inside)
+
+
+def _folders(folder: str, recursive: bool, note: Callable[[OSError], None]) -> Iterator[list[Path]]:
+    """Walk the folders from `folder` on, each real one once, giving their recordings."""
+    seen: set[str] = set()
+    for place, folders, names in os.walk(folder, onerror=note, followlinks=True):
+        real = os.path.realpath(place)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(f for f in folders if not f.startswith(".")) if recursive else []
+        yield [
+            path
+            for name in names
+            if (path := Path(place, name)).suffix.lower() in AUDIO_SUFFIXES
+            and not name.startswith(".")
+            and os.path.isfile(path)  # noqa: PTH113 - never raises
+        ]
+
+
+def _named_apart(found: Iterable[tuple[str, Path]]) -> list[Input]:
+    """Keep `talk` for talk.mp3, but `talk.mp3` and `talk.wav` where both are there.
+
+    The same name in two folders is numbered: talk, talk-2. Names are apart on every disk: letter
+    case and Unicode form alone do not tell them apart.
+    """
+    found = list(found)
+    names = Counter(_folded(str(relative)) for _, relative in found)
+    stems = Counter(_folded(str(relative.with_suffix(""))) for _, relative in found)
     inputs: list[Input] = []
-    taken: Counter[Path] = Counter()
-    for source, relative in found.items():
+    taken: set[str] = set()
+    for source, relative in found:
         stem = relative.with_suffix("")
-        if same[stem] > 1:
-            stem = relative
-        taken[stem] += 1
-        if taken[stem] > 1:  # the same name in two folders named apart
-            stem = stem.with_name(f"{stem.name}-{taken[stem]}")
-        inputs.append(Input(source, stem))
+        shared = stems[_folded(str(stem))] > 1 and names[_folded(str(relative))] == 1
+        numbered = (stem.with_name(f"{stem.name}-{number}") for number in count(2))
+        wanted = chain([relative if shared else stem], numbered)
+        free = next(path for path in wanted if _folded(str(path)) not in taken)
+        taken.add(_folded(str(free)))
+        inputs.append(Input(source, free))
     return inputs

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
+    from rich.progress import Progress, TaskID
 
     from stt.pipeline import Step
 
@@ -77,7 +77,7 @@ class StageProgress:
     def __init__(self, *, quiet: bool) -> None:
         self._quiet = quiet
         self._bar: Progress | None = None
-        self._task = None
+        self._task: TaskID | None = None
         self._stage = ""
 
     def __call__(self, stage: str, done: int, total: int) -> None:

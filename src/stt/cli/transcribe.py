@@ -69,7 +69,9 @@ def transcribe(
     done: list[Transcript] = []
     for item in inputs:
         try:
-            done.append(_one(transcriber, item, target, settings, len(inputs) > 1, quiet))
+            done.append(
+                _one(transcriber, item, target, settings, several=len(inputs) > 1, quiet=quiet)
+            )
         except SttError as error:
             failed += 1
             click.echo(f"stt: {error}", err=True)
@@ -129,6 +131,7 @@ def _one(
     item: Input,
     target: Path | None,
     settings: Settings,
+    *,
     several: bool,
     quiet: bool,
 ) -> Transcript:

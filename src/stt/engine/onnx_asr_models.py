@@ -14,6 +14,8 @@ import numpy.typing as npt
 
 from stt.engine.providers import session_providers, short_name
 from stt.engine.tdt import TdtVocabulary
+from stt.engine.whisper_session import OrtWhisper
+from stt.engine.whisper_vocabulary import WhisperVocabulary, load_vocabulary
 from stt.errors import ModelError
 from stt.models.folder import ModelFolder
 
@@ -33,6 +35,7 @@ def load_asr(folder: ModelFolder, precision: str, provider: str, threads: int) -
     import onnxruntime
     from onnx_asr.utils import ModelLoadingError
 
+    refusals: tuple[type[Exception], ...] = (ModelLoadingError, OSError, *_runtime_errors())
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3  # errors are raised; warnings would land on the user's screen
@@ -44,7 +47,7 @@ def load_asr(folder: ModelFolder, precision: str, provider: str, threads: int) -
             sess_options=options,
             providers=session_providers(provider),
         )
-    except (ModelLoadingError, OSError, *_runtime_errors()) as error:
+    except refusals as error:
         raise ModelError(_told(error, folder.path)) from error
     return adapter.asr  # type: ignore[attr-defined, unused-ignore]
 
@@ -131,3 +134,25 @@ def load_tdt(folder: ModelFolder, precision: str, provider: str, threads: int) -
     vocabulary = TdtVocabulary(size, vocabulary.blank, max_symbols=asr._max_tokens_per_step)
     frame_s = asr.window_step * asr._subsampling_factor
     return TdtModel(asr, vocabulary, dict(asr._vocab), frame_s, running_provider(asr._encoder))
+
+
+@dataclass(frozen=True, slots=True)
+class WhisperModel:
+    """A loaded Whisper: its two sessions and its tokens."""
+
+    sessions: OrtWhisper
+    vocabulary: WhisperVocabulary
+    provider: str
+    """The provider its encoder really runs on."""
+
+
+def load_whisper(folder: ModelFolder, precision: str, provider: str, threads: int) -> WhisperModel:
+    """Load a Whisper model.
+
+    Raises:
+        ModelError: the files do not load, or their tokens cannot be used.
+    """
+    asr = load_asr(folder, precision, provider, threads)
+    device, device_id = asr._device_type, asr._device_id
+    sessions = OrtWhisper(asr._encoder, asr._decoder, device=device, device_id=device_id)
+    return WhisperModel(sessions, load_vocabulary(folder.path), running_provider(asr._encoder))

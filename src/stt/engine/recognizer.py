@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -10,9 +11,11 @@ import numpy.typing as npt
 
 from stt import words
 from stt.engine import providers
-from stt.engine.onnx_asr_models import TdtModel, load_tdt
+from stt.engine.onnx_asr_models import TdtModel, WhisperModel, load_tdt, load_whisper
 from stt.engine.precision import choose
 from stt.engine.tdt import greedy_tdt
+from stt.engine.whisper import transcribe
+from stt.engine.whisper_rules import Rules
 from stt.errors import ModelError
 from stt.models.folder import ModelFolder
 from stt.transcript import Choice, Segment, Token
@@ -73,6 +76,30 @@ class TdtRecognizer:
         return words.segments(words.words(tokens, self._model.frame_s, 0.0, limit_s))
 
 
+class WhisperRecognizer:
+    """Whisper: English by default, timed segments without words."""
+
+    def __init__(self, model: WhisperModel) -> None:
+        self._model = model
+
+    @property
+    def provider(self) -> str:
+        """Short name of the provider that really runs."""
+        return self._model.provider
+
+    def recognize(self, batch: Sequence[Samples]) -> list[list[Segment]]:
+        """Recognise utterances of at most 30 s together; see Recognizer."""
+        model = self._model
+        rules = Rules(model.vocabulary, timestamps=True)
+        results = transcribe(
+            batch, model.sessions.start, rules, mels=model.sessions.mels, batch=len(batch)
+        )
+        return [
+            [Segment(p.start, p.end, p.text, math.exp(p.logprob)) for p in result.pieces]
+            for result in results
+        ]
+
+
 def _is_special(piece: str) -> bool:
     """Tell control tokens such as <unk> and <|nospeech|>, which are no text."""
     return piece.startswith("<") and piece.endswith(">")
@@ -96,7 +123,7 @@ def load_recognizer(
 
     loaders: dict[str, Callable[[ModelFolder, str, str, int], Recognizer]] = {
         "nemo-conformer-tdt": lambda *args: TdtRecognizer(load_tdt(*args)),
-        "whisper": _load_whisper,
+        "whisper": lambda *args: WhisperRecognizer(load_whisper(*args)),
     }
     load = loaders[folder.kind]
     if provider != "cpu" and hasattr(onnxruntime, "preload_dlls"):
@@ -105,7 +132,9 @@ def load_recognizer(
     note = ""
     for candidate in candidates:
         try:
-            recognizer, choice = _load_on(load, folder, precision, candidate, threads, strict)
+            recognizer, choice = _load_on(
+                candidate, load, folder, precision=precision, threads=threads, strict=strict
+            )
         except ModelError as error:
             if candidate == candidates[-1]:
                 raise
@@ -120,10 +149,11 @@ def load_recognizer(
 
 
 def _load_on(
+    provider: str,
     load: Callable[[ModelFolder, str, str, int], Recognizer],
     folder: ModelFolder,
+    *,
     precision: str,
-    provider: str,
     threads: int,
     strict: bool,
 ) -> tuple[Recognizer, Choice]:
@@ -140,7 +170,3 @@ def _load_on(
             return load(folder, choice.precision, provider, threads), choice
         except ModelError as error:
             failed[choice.precision] = f"did not load ({error})"
-
-
-def _load_whisper(folder: ModelFolder, precision: str, provider: str, threads: int) -> Recognizer:
-    raise ModelError("whisper is not wired yet")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from pathlib import Path
 
 from stt.errors import ModelError, UsageError
@@ -27,7 +26,7 @@ def install(name: str, models_dir: Path, report: ReportProgress) -> Path:
     if name == STARTER:
         from stt.models.starter import ensure_starter
 
-        return ensure_starter(models_dir, report)
+        return ensure_starter(models_dir, progress=report)
     if name not in MODELS:
         raise UsageError(f"no model named {name}; choose {', '.join([*MODELS, STARTER])}")
     model, target = MODELS[name], models_dir / name
@@ -42,7 +41,7 @@ def install(name: str, models_dir: Path, report: ReportProgress) -> Path:
         _fetch(model, file, staging)
     hashes = {file.name: _proven(staging, file, report) for file in model.files}
     _write_manifest(model, staging, hashes)
-    os.replace(staging, target)
+    staging.replace(target)
     return target
 
 

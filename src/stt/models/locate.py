@@ -32,7 +32,7 @@ def locate(model: str, models_dir: Path, report: ReportProgress) -> ModelFolder:
     if model == STARTER:
         from stt.models.starter import ensure_starter
 
-        return inspect(ensure_starter(models_dir, report))
+        return inspect(ensure_starter(models_dir, progress=report))
     is_path = os.sep in model or (os.altsep is not None and os.altsep in model)
     named = models_dir / model
     if is_path or (not named.is_dir() and Path(model).is_dir()):

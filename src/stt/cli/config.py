@@ -1,0 +1,264 @@
+"""`stt config`: show the settings and where each comes from; change one in the file."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from stt.errors import SettingsError
+
+if TYPE_CHECKING:
+    from stt.settings import LoadedSettings
+
+FILE_OPTION = click.option(
+    "--config",
+    "file",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Settings file.  [default: $STT_CONFIG, ./stt_config.json, the user's]",
+)
+BYTE_ORDER_MARK = "\ufeff"
+
+
+@click.group(invoke_without_command=True)
+@FILE_OPTION
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+@click.pass_context
+def config(context: click.Context, file: Path | None, as_json: bool) -> None:
+    """Show the settings in force and where each comes from.
+
+    \b
+    stt config set precision fp32        change a setting in the file
+    stt config set formats txt,srt
+    stt config unset precision           back to the default
+    """
+    if context.invoked_subcommand is not None:
+        return
+    from stt.settings import load_settings
+
+    loaded = load_settings(file)
+    click.echo(_document(loaded) if as_json else _table(loaded), nl=False)
+
+
+@config.command("set")
+@click.argument("key")
+@click.argument("value")
+@FILE_OPTION
+@click.pass_context
+def set_command(context: click.Context, key: str, value: str, file: Path | None) -> None:
+    """Write KEY = VALUE into the settings file, leaving the rest as it is.
+
+    Lists are given as txt,srt or as JSON; null stands for no folder; a relative folder counts from
+    the file's own. The file is made when missing.
+    """
+    from stt.settings import parse_value
+
+    parsed = parse_value(key, value)
+    path = _target(context, file)
+    before = _text(path)
+    _save(path, before, set_member(before, key, parsed, path))
+    click.echo(f"{key} = {_shown(parsed)} in {path}")
+    _warn_of_variable(key)
+
+
+@config.command("unset")
+@click.argument("key")
+@FILE_OPTION
+@click.pass_context
+def unset_command(context: click.Context, key: str, file: Path | None) -> None:
+    """Take KEY out of the settings file, so that its default holds again."""
+    from stt.settings import Settings, parse_config, unknown_key
+
+    path = _target(context, file)
+    before = _text(path)
+    if key not in parse_config(before, path):
+        if key not in Settings.model_fields:
+            raise SettingsError(f"{key}: {unknown_key(key)}")
+        click.echo(f"{key} is not set in {path}")
+        return
+    _save(path, before, remove_member(before, key, path))
+    click.echo(f"{key} removed from {path}")
+    _warn_of_variable(key)
+
+
+# --- showing ---------------------------------------------------------------------------------
+
+
+def _effective(loaded: LoadedSettings) -> dict[str, Any]:
+    """Key -> value as JSON, the folder of the models resolved."""
+    from stt.settings import plain
+
+    values = loaded.settings.model_dump(mode="json")
+    return {key: plain(value) for key, value in values.items()} | {
+        "models_dir": str(loaded.models_dir)
+    }
+
+
+def _table(loaded: LoadedSettings) -> str:
+    rows = [("key", "value", "from")]
+    rows += [(key, _shown(value), loaded.origins[key]) for key, value in _effective(loaded).items()]
+    key_width, value_width = (max(len(row[column]) for row in rows) for column in (0, 1))
+    return "".join(
+        f"{key:{key_width}}  {value:{value_width}}  {origin}\n" for key, value, origin in rows
+    )
+
+
+def _shown(value: object) -> str:
+    """A value as `stt config set` takes it."""
+    if isinstance(value, list):
+        return ",".join(map(str, value))
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _document(loaded: LoadedSettings) -> str:
+    document = {
+        "config": None if loaded.config_path is None else str(loaded.config_path),
+        "settings": {
+            key: {"value": value, "from": loaded.origins[key]}
+            for key, value in _effective(loaded).items()
+        },
+    }
+    return json.dumps(document, ensure_ascii=False, indent=2) + "\n"
+
+
+# --- changing --------------------------------------------------------------------------------
+
+
+def _target(context: click.Context, file: Path | None) -> Path:
+    """The file to change: the one named, else the one in use, else the user's own, to be made."""
+    from stt.settings import find_config, user_config
+
+    assert context.parent is not None
+    named = file or context.parent.params["file"]
+    if named is None and (variable := os.environ.get("STT_CONFIG")):
+        named = Path(variable)
+    return named or find_config() or user_config()
+
+
+def _text(path: Path) -> str:
+    """The file's text, '' where there is no file yet."""
+    from stt.settings import read_config
+
+    return read_config(path) if path.exists() else ""
+
+
+def _save(path: Path, before: str, after: str) -> None:
+    """Replace the file's text; a byte order mark that was there stays."""
+    from stt.writers import os_error_text, replace_file
+
+    if after == before:
+        return
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        marked = path.exists() and path.read_bytes().startswith(BYTE_ORDER_MARK.encode())
+        replace_file(path, BYTE_ORDER_MARK * marked + after)
+    except OSError as error:
+        raise SettingsError(os_error_text(error, path)) from error
+
+
+def _warn_of_variable(key: str) -> None:
+    variable = f"STT_{key.upper()}"
+    if os.environ.get(variable):
+        click.echo(f"stt: {variable} is set in the environment and still decides", err=True)
+
+
+@dataclass(frozen=True, slots=True)
+class _Member:
+    """Where a member of the outermost object stands: offsets into the text."""
+
+    key: str
+    start: int
+    key_end: int
+    value_start: int
+    end: int
+
+
+def set_member(text: str, key: str, value: object, path: Path) -> str:
+    """The JSON text with one member of its object changed or added, all else as it was.
+
+    A new member goes last, with the white space the last one had. `path` is for messages. Raises
+    SettingsError if the text is not usable as `parse_config` says.
+    """
+    from stt.settings import parse_config
+
+    text = text if text.strip() else "{\n}\n"
+    values = parse_config(text, path)
+    if key in values and _same(values[key], value):
+        return text
+    opening, members, closing = _scan(text)
+    if not members:
+        line_end = "\r\n" if "\r\n" in text else "\n"
+        body = f"{line_end}  {json.dumps(key)}: {_written(value)}{line_end}"
+        return text[: opening + 1] + body + text[closing:]
+    for member in members:
+        if member.key == key:
+            new = _written(value, like=text[member.value_start : member.end])
+            return text[: member.value_start] + new + text[member.end :]
+    last = members[-1]
+    before_last = opening if len(members) == 1 else text.index(",", members[-2].end)
+    space = text[before_last + 1 : last.start]
+    colon = text[last.key_end : last.value_start]
+    added = f",{space}{json.dumps(key)}{colon}{_written(value)}"
+    return text[: last.end] + added + text[last.end :]
+
+
+def remove_member(text: str, key: str, path: Path) -> str:
+    """The JSON text without one member of its object, all else as it was.
+
+    `path` is for messages. Raises SettingsError if the text is not usable as `parse_config` says.
+    """
+    from stt.settings import parse_config
+
+    if key not in parse_config(text, path):
+        return text
+    opening, members, closing = _scan(text)
+    index = [member.key for member in members].index(key)
+    if len(members) == 1:
+        return text[: opening + 1] + text[closing:]
+    if index + 1 < len(members):
+        return text[: members[index].start] + text[members[index + 1].start :]
+    return text[: members[index - 1].end] + text[members[index].end :]
+
+
+def _same(old: object, new: object) -> bool:
+    return type(old) is type(new) and old == new
+
+
+def _written(value: object, like: str = "") -> str:
+    """A value as JSON; a list over several lines if the one it replaces is."""
+    lines = re.match(r"\[(\s*\n\s*)\S.*?(\s*)\]\Z", like, re.DOTALL)
+    if isinstance(value, list) and lines:
+        items = f",{lines[1]}".join(json.dumps(item, ensure_ascii=False) for item in value)
+        return f"[{lines[1]}{items}{lines[2]}]"
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _scan(text: str) -> tuple[int, Sequence[_Member], int]:
+    """Offsets of the opening brace, the members and the closing brace of a valid JSON object."""
+    decode = json.JSONDecoder().raw_decode
+    opening = text.index("{")
+    members = []
+    at = _skip(text, opening + 1)
+    while text[at] != "}":
+        key, key_end = decode(text, at)
+        value_start = _skip(text, text.index(":", key_end) + 1)
+        end = decode(text, value_start)[1]
+        members.append(_Member(key, at, key_end, value_start, end))
+        at = _skip(text, end)
+        if text[at] == ",":
+            at = _skip(text, at + 1)
+    return opening, members, at
+
+
+def _skip(text: str, at: int) -> int:
+    """The offset of the next character that is not JSON's white space."""
+    while text[at] in " \t\r\n":
+        at += 1
+    return at

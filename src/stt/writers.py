@@ -1,0 +1,202 @@
+"""Transcript -> text in each format, and text -> file without ever leaving half of one."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from stt.errors import OutputError
+from stt.subtitles import Cue, cues, one_line
+from stt.transcript import Segment, Transcript, Word
+
+__all__ = [
+    "FORMATS",
+    "JSON_SCHEMA_VERSION",
+    "as_json",
+    "as_srt",
+    "as_tsv",
+    "as_txt",
+    "as_vtt",
+    "os_error_text",
+    "replace_file",
+    "write_text",
+]
+
+JSON_SCHEMA_VERSION = 1
+"""Raised when a reader of the old form would fail; described in docs/transcript.schema.json."""
+
+
+# --- formats ---------------------------------------------------------------------------------
+
+
+def as_txt(transcript: Transcript) -> str:
+    """One segment a line."""
+    return _joined(text for segment in transcript.segments if (text := one_line(segment.text)))
+
+
+def as_tsv(transcript: Transcript) -> str:
+    """Whisper's table: start and end in milliseconds, text; tabs in the text become spaces."""
+    rows = (
+        f"{_ms(segment.start)}\t{_ms(segment.end)}\t{text}"
+        for segment in transcript.segments
+        if (text := one_line(segment.text))
+    )
+    return _joined(["start\tend\ttext", *rows])
+
+
+def as_srt(transcript: Transcript) -> str:
+    """SubRip subtitles. The format has no escapes: an arrow in the text loses a dash."""
+    blocks = (
+        f"{number}\n{_cue_block(cue, ',', lambda line: line.replace('-->', '->'))}"
+        for number, cue in enumerate(cues(transcript), start=1)
+    )
+    return "\n".join(blocks)
+
+
+def as_vtt(transcript: Transcript) -> str:
+    """WebVTT subtitles, `&`, `<` and `>` escaped (W3C WebVTT, "cue text")."""
+    return "\n".join(["WEBVTT\n", *(_cue_block(cue, ".", _escaped) for cue in cues(transcript))])
+
+
+def as_json(transcript: Transcript) -> str:
+    """Everything known, as docs/transcript.schema.json describes; keys in a fixed order."""
+    document = {
+        "schema_version": JSON_SCHEMA_VERSION,
+        "stt_version": stt_version(),
+        "source": _without_surrogates(transcript.source),
+        "duration": round(transcript.duration, 3),
+        "model": _without_surrogates(transcript.model),
+        "precision": transcript.choice.precision,
+        "provider": transcript.choice.provider,
+        "reason": transcript.choice.reason,
+        "elapsed": round(transcript.elapsed, 3),
+        "rtfx": round(transcript.rtfx, 2),
+        "text": transcript.text,
+        "segments": [_segment_values(segment) for segment in transcript.segments],
+    }
+    return json.dumps(document, ensure_ascii=False, allow_nan=False, indent=2) + "\n"
+
+
+FORMATS: Mapping[str, Callable[[Transcript], str]] = MappingProxyType(
+    {"txt": as_txt, "srt": as_srt, "vtt": as_vtt, "json": as_json, "tsv": as_tsv}
+)
+"""File ending (without the dot) -> writer."""
+
+
+@cache
+def stt_version() -> str:
+    """The installed version of this package; 'unknown' where it runs without being installed."""
+    try:
+        return metadata.version("stt-parakeet")
+    except metadata.PackageNotFoundError:
+        return "unknown"
+
+
+def _segment_values(segment: Segment) -> dict[str, Any]:
+    return _spoken_values(segment) | {"words": [_spoken_values(word) for word in segment.words]}
+
+
+def _spoken_values(spoken: Segment | Word) -> dict[str, Any]:
+    return {
+        "start": round(spoken.start, 3),
+        "end": round(spoken.end, 3),
+        "text": spoken.text,
+        "confidence": round(spoken.confidence, 4),
+    }
+
+
+def _without_surrogates(name: str) -> str:
+    """A file name whose bytes are not UTF-8, with U+FFFD for those bytes: JSON must be UTF-8."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def _cue_block(cue: Cue, decimal_sign: str, escape: Callable[[str], str]) -> str:
+    times = f"{_clock(cue.start, decimal_sign)} --> {_clock(cue.end, decimal_sign)}"
+    return _joined([times, *map(escape, cue.lines)])
+
+
+def _clock(seconds: float, decimal_sign: str) -> str:
+    whole, ms = divmod(_ms(seconds), 1000)
+    return f"{whole // 3600:02}:{whole // 60 % 60:02}:{whole % 60:02}{decimal_sign}{ms:03}"
+
+
+def _ms(seconds: float) -> int:
+    return round(seconds * 1000)
+
+
+def _escaped(line: str) -> str:
+    return line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _joined(lines: Iterator[str] | Sequence[str]) -> str:
+    return "".join(f"{line}\n" for line in lines)
+
+
+# --- files -----------------------------------------------------------------------------------
+
+
+def write_text(path: Path, text: str) -> None:
+    """Put `text` at `path` as UTF-8, whole or not at all.
+
+    Raises OutputError, naming the file and the cure, and leaves what was there before.
+    """
+    try:
+        replace_file(path, text)
+    except OSError as error:
+        raise OutputError(os_error_text(error, path)) from error
+
+
+def replace_file(path: Path, text: str) -> None:
+    """Write a new file beside the old and rename it into place; raises OSError.
+
+    A symbolic link keeps pointing where it did: what it points to is replaced. A device or pipe
+    (/dev/stdout) cannot be replaced and is written to. An existing file keeps its permissions, and
+    one that may not be written to is not replaced either, though its folder would allow it.
+    """
+    data = text.encode("utf-8")
+    exists = path.exists()
+    if exists and not path.is_file():
+        path.write_bytes(data)  # raises IsADirectoryError for a folder
+        return
+    path = path.resolve()
+    if exists and not os.access(path, os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+    # A name of its own, as a long one with an ending added might exceed what the system allows.
+    temporary = path.with_name(f".stt-{secrets.token_hex(6)}.tmp")
+    try:
+        with temporary.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        if exists:
+            shutil.copymode(path, temporary)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def os_error_text(error: OSError, path: Path) -> str:
+    """One line: what failed at `path`, and what to do about it."""
+    folder = path.parent
+    cures = {
+        errno.ENOSPC: "the disk is full; make room, or choose a folder on another disk",
+        errno.EDQUOT: "your disk quota is used up; make room, or choose a folder elsewhere",
+        errno.EROFS: f"the disk of {folder} is read-only; choose another folder",
+        errno.ENOENT: f"the folder {folder} does not exist; make it first",
+        errno.ENOTDIR: f"{folder} is not a folder; choose another place",
+        errno.EISDIR: "is a folder; give the name of a file in it",
+        errno.ENAMETOOLONG: "the name is too long for this disk; choose a shorter one",
+    }
+    denied = f"no permission; allow writing to it and to {folder}, or choose another folder"
+    cures |= {errno.EACCES: denied, errno.EPERM: denied}
+    cure = cures.get(error.errno or 0, f"{error.strerror or error}; choose another place")
+    return f"cannot write {path}: {cure}"

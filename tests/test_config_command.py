@@ -1,0 +1,204 @@
+"""`stt config`: what it prints, and that it changes nothing else in the file."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stt import settings
+from stt.cli.config import config, remove_member, set_member
+from stt.errors import SettingsError
+
+NOWHERE = Path("stt_config.json")
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for variable in [name for name in os.environ if name.upper().startswith("STT_")]:
+        monkeypatch.delenv(variable)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(settings, "user_config", lambda: tmp_path / "user" / "stt_config.json")
+    return tmp_path
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(config, arguments, catch_exceptions=False)
+
+
+# --- showing ---------------------------------------------------------------------------------
+
+
+def test_the_table_tells_where_each_value_is_from(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("stt_config.json").write_text('{"formats": ["txt", "srt"]}')
+    monkeypatch.setenv("STT_THREADS", "2")
+    lines = run().stdout.splitlines()
+    rows = dict((line.split()[0], line.split(maxsplit=2)[1:]) for line in lines)
+    assert rows["key"] == ["value", "from"]
+    assert rows["threads"] == ["2", "environment STT_THREADS"]
+    assert rows["formats"] == ["txt,srt", "stt_config.json"]
+    assert rows["max_segment_s"] == ["28", "default"]
+    assert rows["models_dir"] == [str(folder / "models"), "default"]
+    assert len({line.index(row[1]) for line, row in zip(lines, rows.values(), strict=True)}) == 1
+
+
+def test_json_tells_the_same() -> None:
+    path = Path("other.json")
+    path.write_text('{"strict": true}')
+    document = json.loads(run("--json", "--config", "other.json").stdout)
+    assert document["config"] == "other.json"
+    assert document["settings"]["strict"] == {"value": True, "from": "other.json"}
+    assert document["settings"]["threads"] == {"value": 0, "from": "default"}
+
+
+def test_a_broken_file_is_an_error() -> None:
+    Path("stt_config.json").write_text("{")
+    with pytest.raises(SettingsError, match="line 1, column 2"):
+        run()
+
+
+# --- changing --------------------------------------------------------------------------------
+
+
+def test_set_makes_the_file(folder: Path) -> None:
+    result = run("set", "max_segment_s", "20", "--config", "new/a.json")
+    assert result.stdout == f"max_segment_s = 20 in {Path('new/a.json')}\n"
+    assert Path("new/a.json").read_text() == '{\n  "max_segment_s": 20\n}\n'
+    run("set", "strict", "true")
+    assert (folder / "user" / "stt_config.json").read_text() == '{\n  "strict": true\n}\n'
+
+
+def test_set_and_unset_touch_only_their_key() -> None:
+    text = '{\r\n\t"strict" : true,\r\n\r\n\t"threads" :  1, "model": "a/\\u00e9"\r\n}'
+    path = Path("stt_config.json")
+    path.write_bytes(b"\xef\xbb\xbf" + text.encode())
+    run("set", "threads", "12")
+    expected = text.replace(":  1", ":  12")
+    assert path.read_bytes() == b"\xef\xbb\xbf" + expected.encode()
+    run("set", "vad_threshold", "0.25")
+    assert path.read_bytes()[3:].decode() == expected.replace(
+        '"\r\n}', '", "vad_threshold": 0.25\r\n}'
+    )
+    run("unset", "vad_threshold")
+    run("unset", "strict")
+    assert path.read_bytes()[3:].decode() == '{\r\n\t"threads" :  12, "model": "a/\\u00e9"\r\n}'
+
+
+def test_the_groups_own_config_option_counts() -> None:
+    run("--config", "a.json", "set", "threads", "3")
+    assert json.loads(Path("a.json").read_text()) == {"threads": 3}
+    assert "threads" in run("unset", "threads", "--config", "a.json").stdout
+    assert Path("a.json").read_text() == "{}\n"
+
+
+def test_the_file_of_the_variable_is_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STT_CONFIG", "mine.json")
+    run("set", "threads", "3")
+    assert json.loads(Path("mine.json").read_text()) == {"threads": 3}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("set", "precision", "fp15"), "precision: 'fp15' is not allowed; choose auto, "),
+        (("set", "precison", "fp16"), "precison: unknown key; did you mean precision?"),
+        (("unset", "precison"), "precison: unknown key; did you mean precision?"),
+    ],
+)
+def test_a_refused_change_leaves_the_file(arguments: tuple[str, ...], said: str) -> None:
+    path = Path("stt_config.json")
+    path.write_text('{"threads": 1}')
+    with pytest.raises(SettingsError) as caught:
+        run(*arguments)
+    assert str(caught.value).startswith(said)
+    assert path.read_text() == '{"threads": 1}'
+
+
+def test_a_wrong_key_in_the_file_can_be_unset() -> None:
+    path = Path("stt_config.json")
+    path.write_text('{"precison": "fp16", "threads": "x"}')
+    run("unset", "precison")
+    run("set", "threads", "1")
+    assert path.read_text() == '{"threads": 1}'
+
+
+def test_unset_of_what_is_not_set_is_fine() -> None:
+    Path("stt_config.json").write_text("{}")
+    assert run("unset", "threads").stdout == "threads is not set in stt_config.json\n"
+
+
+def test_a_variable_that_still_decides_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STT_THREADS", "2")
+    assert "STT_THREADS is set in the environment" in run("set", "threads", "3").stderr
+
+
+def test_a_file_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("file").write_text("")
+    with pytest.raises(SettingsError, match="cannot write"):
+        run("set", "threads", "1", "--config", "file/a.json")
+
+
+# --- texts -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("before", "key", "value", "after"),
+    [
+        ("", "a", 1, '{\n  "a": 1\n}\n'),
+        ("{ }", "a", 1, '{\n  "a": 1\n}'),
+        ('{"a":1}', "b", "x", '{"a":1,"b":"x"}'),
+        ('{\n    "a": 1\n}\n', "b", [1], '{\n    "a": 1,\n    "b": [1]\n}\n'),
+        ('{"a": {"b": 1}, "b": 2}', "b", 3, '{"a": {"b": 1}, "b": 3}'),
+        ('{"a": 1.0}', "a", 1, '{"a": 1}'),
+        ('{"a": "\\u0031"}', "a", "1", '{"a": "\\u0031"}'),
+        (
+            '{\n "a": [\n  "x",\n  "y"\n ]\n}',
+            "a",
+            ["z", "x"],
+            '{\n "a": [\n  "z",\n  "x"\n ]\n}',
+        ),
+    ],
+)
+def test_set_member(before: str, key: str, value: object, after: str) -> None:
+    assert set_member(before, key, value, NOWHERE) == after
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner),
+    max_leaves=5,
+)
+objects = st.dictionaries(st.text(max_size=5), values, max_size=5)
+
+
+@given(
+    objects,
+    st.text(max_size=5),
+    values,
+    st.sampled_from([None, 1, 4, "\t"]),
+    st.sampled_from([(",", ":"), (" , ", " : ")]),
+    st.booleans(),
+)
+def test_set_and_remove_are_exact(
+    members: dict[str, object],
+    key: str,
+    value: object,
+    indent: int | str | None,
+    separators: tuple[str, str],
+    ascii_only: bool,
+) -> None:
+    text = json.dumps(members, indent=indent, separators=separators, ensure_ascii=ascii_only)
+    changed = set_member(text, key, value, NOWHERE)
+    assert list(json.loads(changed).items()) == list((members | {key: value}).items())
+    removed = remove_member(changed, key, NOWHERE)
+    expected = {name: kept for name, kept in members.items() if name != key}
+    assert list(json.loads(removed).items()) == list(expected.items())
+    if members and key not in members:
+        assert removed == text

@@ -1,0 +1,216 @@
+"""The installed command end to end: real audio, real models, exit codes, what lands where."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from stt.cli import main
+
+ROOT = Path(__file__).parents[1]
+SAMPLES = ROOT / "samples"
+DIGITS = Path(__file__).parent / "data" / "parakeet-digits"
+CLIPS = DIGITS / "clips"
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run the command line in this process; returns (exit code, stdout, stderr)."""
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        code = main([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return call
+
+
+def references() -> dict[str, str]:
+    lines = (CLIPS / "references.tsv").read_text("utf-8").splitlines()
+    pairs = (line.split("\t") for line in lines)
+    return {name: text for name, text in pairs if name.endswith(".flac")}
+
+
+def test_one_input_prints_its_text_and_nothing_else_on_stdout(run: Run) -> None:
+    name, text = next(iter(references().items()))
+    code, out, err = run("transcribe", "-m", DIGITS, CLIPS / name)
+    assert code == 0
+    assert out == f"{text}\n"
+    assert "precision fp32, provider cpu (fp16 passed over: no fp16 files)" in err
+    assert "x real time" in err
+
+
+def test_quiet_leaves_stderr_empty(run: Run) -> None:
+    code, out, err = run("transcribe", "-q", "-m", DIGITS, CLIPS / next(iter(references())))
+    assert (code, err) == (0, "")
+    assert out.strip()
+
+
+def test_several_inputs_are_headed_by_their_names(run: Run) -> None:
+    first, second = list(references())[:2]
+    code, out, err = run("transcribe", "-m", DIGITS, CLIPS / first, CLIPS / second)
+    assert code == 0
+    assert re.findall(r"^==> .*/(.*) <==$", out, re.MULTILINE) == [first, second]
+    assert "2 done, 0 failed" in err
+
+
+def test_every_format_is_written_whole(run: Run, tmp_path: Path) -> None:
+    name, text = next(iter(references().items()))
+    formats = ("txt", "srt", "vtt", "json", "tsv")
+    flags = [part for f in formats for part in ("-f", f)]
+    code, out, _ = run("transcribe", "-m", DIGITS, "-o", tmp_path, *flags, CLIPS / name)
+    assert (code, out) == (0, "")
+    stem = Path(name).stem
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(f"{stem}.{f}" for f in formats)
+    assert (tmp_path / f"{stem}.txt").read_text().strip() == text
+    result = json.loads((tmp_path / f"{stem}.json").read_text())
+    duration = soundfile.info(CLIPS / name).duration
+    assert result["duration"] == pytest.approx(duration, abs=0.01)
+    words = [word for segment in result["segments"] for word in segment["words"]]
+    assert [word["text"] for word in words] == text.split()
+    assert all(0 <= w["start"] <= w["end"] <= duration + 0.01 for w in words)
+    assert all(0 < w["confidence"] <= 1 for w in words)
+
+
+def test_the_folder_shape_is_kept(run: Run, tmp_path: Path) -> None:
+    audio, out = tmp_path / "in", tmp_path / "out"
+    (audio / "deep").mkdir(parents=True)
+    clip = CLIPS / next(iter(references()))
+    for path in (audio / "a.flac", audio / "deep" / "a.flac"):
+        path.write_bytes(clip.read_bytes())
+    assert run("transcribe", "-m", DIGITS, "--recursive", "-o", out, audio)[0] == 0
+    assert (out / "a.txt").exists()
+    assert (out / "deep" / "a.txt").exists()
+
+
+@pytest.mark.parametrize("seconds", [0.05, 1.0, 40.0])
+@pytest.mark.parametrize("level", [0.0, 1e-3, 0.1])
+def test_silence_and_noise_give_an_empty_transcript(
+    run: Run, tmp_path: Path, seconds: float, level: float
+) -> None:
+    rng = np.random.default_rng(1)
+    path = tmp_path / "noise.wav"
+    soundfile.write(path, level * rng.standard_normal(int(16_000 * seconds)), 16_000)
+    code, out, err = run("transcribe", "-m", DIGITS, path)
+    assert (code, out.strip()) == (0, "")
+    assert "no speech found" in err
+
+
+def test_joined_clips_come_through_whole_once_each(run: Run, tmp_path: Path) -> None:
+    """Longer than one utterance may be: words at the cuts are neither lost nor doubled."""
+    said, parts = [], []
+    for name, text in list(references().items()) * 3:
+        samples, rate = soundfile.read(CLIPS / name, dtype="float32")
+        parts += [samples, np.zeros(rate // 2, np.float32)]
+        said.append((text, len(samples)))
+    path = tmp_path / "joined.wav"
+    soundfile.write(path, np.concatenate(parts), 16_000)
+    singly = [run("transcribe", "-q", "-m", DIGITS, CLIPS / n)[1].strip() for n in references()] * 3
+    code, out, _ = run("transcribe", "-q", "-m", DIGITS, path)
+    assert code == 0
+    expected, found = " ".join(singly).split(), out.split()
+    wrong = _edits(expected, found)
+    assert wrong <= len(expected) // 50, (wrong, len(expected), out)
+
+
+def _edits(one: list[str], other: list[str]) -> int:
+    import jiwer
+
+    measured = jiwer.process_words(" ".join(one), " ".join(other))
+    return measured.substitutions + measured.deletions + measured.insertions
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["transcribe"], "Missing argument"),
+        (["transcribe", "-f", "doc", "x.wav"], "'doc' is not one of"),
+        (["transcribe", "-f", "txt", "-f", "srt", str(SAMPLES)], "add -o DIR"),
+        (["transcribe", "-f", "json", str(SAMPLES)], "add -o DIR"),
+        (["transcribe", "-p", "fp16", "--strict", "-m", str(DIGITS), str(CLIPS)], "no fp16 files"),
+        (["transcribe", "--provider", "cuda", "-m", str(DIGITS), str(CLIPS)], "provider cuda"),
+        (["transscribe"], "No such command"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_exit_code_2(run: Run, arguments: list[str], told: str) -> None:
+    code, out, err = run(*arguments)
+    assert code == (1 if "--strict" in arguments else 2)
+    assert out == ""
+    assert told in err
+    assert "Traceback" not in err
+
+
+def test_fp16_by_name_falls_back_and_says_so(run: Run) -> None:
+    code, out, err = run("transcribe", "-p", "fp16", "-m", DIGITS, CLIPS / next(iter(references())))
+    assert code == 0
+    assert out.strip()
+    assert "precision fp32" in err
+    assert "fp16 was asked for, but fp16 passed over: no fp16 files" in err
+
+
+def test_a_pair_that_does_not_load_never_ends_the_run(run: Run, tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    model.mkdir()
+    for path in DIGITS.iterdir():
+        if path.is_file():
+            (model / path.name).write_bytes(path.read_bytes())
+    (model / "encoder-model.fp16.onnx").write_bytes(b"<!DOCTYPE html>")
+    (model / "decoder_joint-model.fp16.onnx").write_bytes(b"<!DOCTYPE html>")
+    code, out, err = run("transcribe", "-m", model, CLIPS / next(iter(references())))
+    assert code == 0
+    assert out.strip()
+    assert "did not load (encoder-model.fp16.onnx is not an ONNX file)" in err
+
+
+def test_the_starter_transcribes_a_sample_and_says_what_it_is(tmp_path: Path) -> None:
+    """The real command in a process of its own, as a new user runs it."""
+    import jiwer
+
+    lines = (SAMPLES / "references.tsv").read_text("utf-8").splitlines()
+    name, text = next(line.split("\t") for line in lines if line.startswith("weather"))
+    command = [sys.executable, "-m", "stt", "transcribe", "-m", "starter", SAMPLES / name]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert "starter model (Whisper tiny.en)" in done.stderr
+    assert "stt setup" in done.stderr
+
+    def plain(said: str) -> str:
+        return re.sub(r"[^a-z' ]", "", said.lower().replace("\n", " "))
+
+    assert jiwer.wer(plain(text), plain(done.stdout)) < 0.1
+
+
+def test_help_is_quick_and_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; from stt.cli import main; main(['--help']);"
+        "heavy = {'onnxruntime', 'onnx', 'av', 'soundfile', 'huggingface_hub', 'pydantic', 'rich'};"
+        "sys.exit(', '.join(heavy & set(sys.modules)) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "transcribe" in done.stdout
+
+
+def test_a_loaded_transcriber_takes_arrays() -> None:
+    import stt
+
+    name, text = next(iter(references().items()))
+    samples, rate = soundfile.read(CLIPS / name, dtype="float32")
+    transcriber = stt.load(DIGITS)
+    assert transcriber.transcribe(samples, sample_rate=rate).text == text
+    stereo = np.repeat(samples[:, None], 2, axis=1)
+    assert transcriber.transcribe(stereo, sample_rate=rate).text == text
+    pcm = (samples * 32767).astype(np.int16)
+    assert " ".join(s.text for s in transcriber.segments(pcm, sample_rate=rate)) == text
+    with pytest.raises(stt.SttError, match="channels come last"):
+        transcriber.transcribe(stereo.T)

@@ -1,0 +1,282 @@
+"""Every format against a file kept beside the tests, its escapes, and writing that does no harm.
+
+After a wanted change: `UPDATE_GOLDEN=1 pytest tests/test_writers.py`, then read the difference.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+from pathlib import Path
+
+import jsonschema
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stt import writers
+from stt.errors import OutputError
+from stt.transcript import Choice, Segment, Transcript, Word
+from stt.writers import FORMATS, write_text
+
+GOLDEN = Path(__file__).parent / "golden"
+SCHEMA = json.loads(
+    (Path(__file__).parents[1] / "docs" / "transcript.schema.json").read_text("utf-8")
+)
+CHOICE = Choice("fp32", "cpu", "the only precision installed")
+
+SENTENCE = (
+    ("Good", 0.4, 0.56),
+    ("morning,", 0.56, 0.96),
+    ("Zoë;", 1.04, 1.52),
+    ("the", 1.6, 1.68),
+    ("wind", 1.68, 2.0),
+    ("will", 2.0, 2.16),
+    ("grow", 2.16, 2.4),
+    ("stronger", 2.4, 2.96),
+    ("along", 2.96, 3.2),
+    ("the", 3.2, 3.28),
+    ("coast.", 3.28, 3.8412),
+)
+RECORDING = Transcript(
+    source="talks/größe.wav",
+    duration=47.5004,
+    segments=(
+        Segment(
+            0.4,
+            3.8412,
+            "Good morning, Zoë; the wind will grow stronger along the coast.",
+            0.91236,
+            tuple(Word(start, end, text, 0.87654) for text, start, end in SENTENCE),
+        ),
+        Segment(4.0, 6.5, "R&D said a < b --> c,\tthen\nleft.", 0.8),
+        Segment(7.0, 7.0, "  ", 0.0),
+        Segment(
+            3661.25,
+            3664.0,
+            "See https://example.org/a/path/longer/than/one/line/can/hold now.",
+            0.7,
+        ),
+    ),
+    model="parakeet",
+    choice=CHOICE,
+    elapsed=4.75,
+)
+NOTHING = Transcript("-", 3.0, (), "starter", CHOICE, 0.0)
+
+
+@pytest.fixture(autouse=True)
+def fixed_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writers, "stt_version", lambda: "0.0.0")
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize(("stem", "recording"), [("recording", RECORDING), ("nothing", NOTHING)])
+def test_golden(name: str, stem: str, recording: Transcript) -> None:
+    path = GOLDEN / f"{stem}.{name}"
+    written = FORMATS[name](recording)
+    if os.environ.get("UPDATE_GOLDEN"):
+        path.write_bytes(written.encode())
+    assert written == path.read_bytes().decode()
+
+
+# --- json ------------------------------------------------------------------------------------
+
+numbers = st.floats(0, 1e6, allow_nan=False)
+shares = st.floats(0, 1, allow_nan=False)
+texts = st.text(max_size=60)
+
+
+@st.composite
+def words(draw: st.DrawFn) -> Word:
+    start = draw(numbers)
+    return Word(start, start + draw(numbers), draw(texts), draw(shares))
+
+
+@st.composite
+def recordings(draw: st.DrawFn) -> Transcript:
+    segments = tuple(
+        Segment(start, start + draw(numbers), draw(texts), draw(shares), tuple(inside))
+        for start, inside in draw(
+            st.lists(st.tuples(numbers, st.lists(words(), max_size=5)), max_size=4)
+        )
+    )
+    elapsed = draw(st.floats(0.001, 1e6))
+    return Transcript(draw(texts), draw(numbers), segments, draw(texts), CHOICE, elapsed)
+
+
+@given(recordings())
+def test_json_keeps_to_its_schema(recording: Transcript) -> None:
+    document = json.loads(FORMATS["json"](recording))
+    jsonschema.validate(document, SCHEMA, cls=jsonschema.Draft202012Validator)
+    assert document["text"] == recording.text
+    for segment, values in zip(recording.segments, document["segments"], strict=True):
+        assert abs(values["start"] - segment.start) <= 0.0005 + 1e-9
+        assert values["start"] <= values["end"]
+        assert [word["text"] for word in values["words"]] == [word.text for word in segment.words]
+
+
+def test_the_schema_is_one_and_describes_every_key() -> None:
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+    document = json.loads(FORMATS["json"](RECORDING))
+    assert list(document) == SCHEMA["required"] == list(SCHEMA["properties"])
+    assert document["schema_version"] == writers.JSON_SCHEMA_VERSION
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(document | {"extra": 1}, SCHEMA)
+
+
+def test_json_is_readable_utf8() -> None:
+    assert "Zoë" in FORMATS["json"](RECORDING)
+
+
+def test_json_of_a_file_name_that_is_not_utf8() -> None:
+    name = b"caf\xe9.wav".decode("utf-8", "surrogateescape")
+    written = FORMATS["json"](Transcript(name, 1.0, (), "m", CHOICE, 1.0))
+    assert json.loads(written.encode("utf-8"))["source"] == "caf\ufffd.wav"
+
+
+def test_the_version_is_that_of_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    assert re.fullmatch(r"\d+\.\d+\.\d+.*|unknown", writers.stt_version())
+
+
+# --- lines and cues --------------------------------------------------------------------------
+
+
+@given(recordings())
+def test_txt_and_tsv_have_a_line_for_each_segment(recording: Transcript) -> None:
+    said = sum(1 for segment in recording.segments if writers.one_line(segment.text))
+    txt, tsv = FORMATS["txt"](recording), FORMATS["tsv"](recording)
+    assert txt.count("\n") == len(txt.splitlines()) == said
+    assert tsv.count("\n") == len(tsv.splitlines()) == said + 1
+    assert all(row.count("\t") == 2 for row in tsv.splitlines())
+
+
+@given(recordings())
+def test_subtitles_parse_back(recording: Transcript) -> None:
+    clock = r"\d\d+:[0-5]\d:[0-5]\d{}\d{{3}}"
+    for name, sign in (("srt", ","), ("vtt", r"\.")):
+        time = clock.format(sign)
+        blocks = FORMATS[name](recording).split("\n\n")
+        if name == "vtt":
+            assert blocks.pop(0).strip() == "WEBVTT"
+        for number, block in enumerate(filter(None, blocks), start=1):
+            head = rf"{number}\n" if name == "srt" else ""
+            assert re.match(rf"{head}{time} --> {time}\n.", block), block
+            assert block.count("-->") == 1
+
+
+def test_vtt_escapes_what_would_be_markup() -> None:
+    assert "R&amp;D said a &lt; b --&gt; c," in FORMATS["vtt"](RECORDING)
+    assert "R&D said a < b -> c," in FORMATS["srt"](RECORDING)
+
+
+# --- files -----------------------------------------------------------------------------------
+
+
+def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
+    path = tmp_path / ("n" * 251 + ".txt")  # as long as names may be
+    write_text(path, "old\n")
+    write_text(path, "naïve\n")
+    assert path.read_bytes() == "naïve\n".encode()
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("number", "cure"),
+    [
+        (errno.ENOSPC, "disk is full"),
+        (errno.EROFS, "read-only"),
+        (errno.EACCES, "no permission"),
+        (errno.EIO, "choose another place"),
+    ],
+)
+def test_a_failure_leaves_the_old_file_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, cure: str
+) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+
+    def fail(_: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OutputError, match=cure) as caught:
+        write_text(path, "new")
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_an_interruption_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(_: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        write_text(tmp_path / "a.txt", "new")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a Linux device")
+def test_a_full_device() -> None:
+    with pytest.raises(OutputError, match="disk is full"):
+        write_text(Path("/dev/full"), "text")
+
+
+def test_places_that_cannot_be(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for path, cure in (
+        (tmp_path / "missing" / "a.txt", "make it first"),
+        (tmp_path, "is a folder"),
+        (tmp_path / "file" / "a.txt", "is not a folder"),
+        (tmp_path / ("n" * 300), "too long"),
+    ):
+        with pytest.raises(OutputError, match=cure):
+            write_text(path, "text")
+
+
+@pytest.mark.skipif(
+    os.name == "nt" or (hasattr(os, "geteuid") and os.geteuid() == 0),
+    reason="permissions do not bind here",
+)
+def test_a_read_only_folder_and_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    path.chmod(0o444)
+    with pytest.raises(OutputError, match="no permission"):
+        write_text(path, "new")
+    tmp_path.chmod(0o555)
+    try:
+        with pytest.raises(OutputError, match="no permission"):
+            write_text(tmp_path / "b.txt", "new")
+    finally:
+        tmp_path.chmod(0o755)
+
+
+def test_a_file_that_may_not_be_written_is_not_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(OutputError, match="no permission"):
+        write_text(path, "new")
+    assert path.read_text() == "old"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links and modes of POSIX")
+def test_links_and_modes_stay(tmp_path: Path) -> None:
+    target, link = tmp_path / "target.txt", tmp_path / "link.txt"
+    target.write_text("old")
+    target.chmod(0o640)
+    link.symlink_to(target)
+    write_text(link, "new")
+    assert link.is_symlink()
+    assert target.read_text() == "new"
+    assert target.stat().st_mode & 0o777 == 0o640
