@@ -214,3 +214,29 @@ def test_a_loaded_transcriber_takes_arrays() -> None:
     assert " ".join(s.text for s in transcriber.segments(pcm, sample_rate=rate)) == text
     with pytest.raises(stt.SttError, match="channels come last"):
         transcriber.transcribe(stereo.T)
+
+
+def test_ctrl_c_keeps_what_was_finished(tmp_path: Path) -> None:
+    import os
+    import signal
+    import time
+
+    if os.name != "posix":
+        pytest.skip("sends a POSIX signal")
+    samples, rate = soundfile.read(CLIPS / next(iter(references())), dtype="float32")
+    short, long = tmp_path / "short.wav", tmp_path / "long.wav"
+    soundfile.write(short, samples, rate)
+    soundfile.write(long, np.tile(np.append(samples, np.zeros(rate)), 900), rate)
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "stt", "transcribe", "-m", DIGITS, "-o", out, short, long]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not (out / "short.txt").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 130, err
+    assert "stt: stopped" in err
+    assert "Traceback" not in err
+    assert [p.name for p in out.iterdir()] == ["short.txt"]

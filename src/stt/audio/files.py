@@ -1,20 +1,25 @@
 """Recordings as streams: any container, rate and channel count in, float32 mono blocks out.
 
-libsndfile reads wav, flac, ogg, opus and mp3; PyAV (FFmpeg) reads m4a, mp4, webm, mkv and the rest.
-A block is about a second, so memory does not grow with the length of the recording.
+libsndfile reads wav, flac, aiff, au, caf and w64, and knows exactly when one is cut short. PyAV
+(FFmpeg) reads the rest, see `containers`: also mp3, where libsndfile's mpg123 prints on the user's
+screen, and ogg, of which libsndfile reads only the first of several recordings joined in one file.
+Blocks are about a second, so memory does not grow with the length of the recording.
 """
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 import shutil
+import stat
 import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -28,14 +33,30 @@ Samples = npt.NDArray[np.float32]
 
 STDIN = "-"
 AUDIO_SUFFIXES = frozenset(
-    ".wav .wave .flac .ogg .oga .opus .mp3 .m4a .m4b .mp4 .m4v .mov .webm .mkv .mka .avi .aac .ac3 "
-    ".aif .aiff .aifc .au .caf .w64 .rf64 .wma .wmv .amr .3gp .ts .mpg .mpeg .flv .wv .ape .sph".split()
+    f".{suffix}"
+    for suffix in (
+        *("wav", "wave", "w64", "rf64", "flac", "aif", "aiff", "aifc", "au", "caf", "sph"),
+        *("mp3", "ogg", "oga", "opus", "aac", "ac3", "amr", "ape", "m4a", "m4b", "mka", "wma"),
+        *("3gp", "avi", "flv", "m4v", "mkv", "mov", "mp4", "mpeg", "mpg", "ts", "webm", "wmv"),
+        "wv",
+    )
 )
 """File names taken up when a folder is searched; a file named outright may have any name."""
 
+BLOCK = 1 << 15
+"""Frames read at a time: 0.3 s at 96 kHz, 4 s at 8 kHz."""
+LOWEST_RATE, HIGHEST_RATE = 1_000, 1_000_000
+"""Hz. Outside lies no recording of speech but a damaged header."""
+_LOUDEST = 1e6
+"""Largest sample believed: float files scaled to integers reach 32,768; more is not sound."""
+
+# What libsndfile is asked to open. Left to itself it goes by the suffix where it knows no header,
+# and a text called .au, .vox or .gsm becomes noise.
+_LIBSNDFILE_HEADS = (b"RIFF", b"RIFX", b"RF64", b"riff", b"fLaC", b"FORM", b".snd", b"caff")
 # Programs that write wav to a pipe cannot know its size and leave 0 or a value near the top.
-_WAV_SIZE_UNKNOWN = 0x7FFF_0000
-_DATA_CHUNK = re.compile(r"^data : (\d+) \(should be (\d+)\)", re.MULTILINE)
+_SIZE_UNKNOWN = 0x7FFF_0000
+_FRAMES_UNKNOWN = 1 << 62
+_SIZES = re.compile(r"^ *(?:data|SSND|riff|Data Size) *: (\d+) \(should be (\d+)\)", re.MULTILINE)
 # A container's duration is rounded and includes encoder padding: only a real gap is a truncation.
 _GAP_SECONDS, _GAP_SHARE = 1.0, 0.02
 
@@ -49,7 +70,7 @@ class AudioStream:
     sample_rate: int
     """Hz."""
     duration: float | None
-    """Seconds, as the container says; None when it does not."""
+    """Seconds, as the container says (an estimate for some); None when it does not."""
     blocks: Iterator[Samples]
     """float32 [n] mono, full scale ±1. Raises AudioError when the data turn out to be damaged."""
 
@@ -61,39 +82,96 @@ def open_audio(source: str | Path) -> Iterator[AudioStream]:
     Raises:
         AudioError: missing, empty, truncated, corrupt, silent container, or not audio at all.
     """
-    name = str(source)
+    name = printable(str(source))
     with ExitStack() as stack:
-        path = stack.enter_context(_spooled_stdin()) if name == STDIN else Path(source)
-        _check_file(path, name)
-        stream = _open_soundfile(path, name, stack) or _open_av(path, name, stack)
-        yield checked(stream)
+        path = Path(source)
+        if str(source) == STDIN:
+            path = stack.enter_context(_spooled(_stdin(), name))
+        elif stat.S_ISFIFO(_mode(path, name)):
+            path = stack.enter_context(_spooled(stack.enter_context(path.open("rb")), name))
+        head = _head(path, name)
+        stream = None
+        if head.startswith(_LIBSNDFILE_HEADS):
+            stream = _open_soundfile(path, name, stack)
+        if stream is None:
+            from stt.audio.containers import open_container
+
+            stream = open_container(path, name, head, stack)
+        if not LOWEST_RATE <= stream.sample_rate <= HIGHEST_RATE:
+            raise AudioError(
+                f"{name}: says its sample rate is {stream.sample_rate:,} Hz, so its header is "
+                "damaged; copy or export it again"
+            )
+        yield checked(replace(stream, name=str(source)))
+
+
+def printable(name: str) -> str:
+    """Return a file name fit for one line: line breaks, control and broken characters escaped."""
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in name
+    )
+
+
+def _stdin() -> BinaryIO:
+    if sys.stdin is None or sys.stdin.isatty():
+        raise AudioError(f"{STDIN}: nothing is piped in; use `stt transcribe - < FILE`")
+    return sys.stdin.buffer
 
 
 @contextmanager
-def _spooled_stdin() -> Iterator[Path]:
-    """Copy standard input to a temporary file: many containers keep their index at the end."""
-    with tempfile.TemporaryDirectory(prefix="stt-stdin-") as folder:
-        path = Path(folder, "stdin")
-        with path.open("wb") as out:
-            stdin: BinaryIO = sys.stdin.buffer
-            shutil.copyfileobj(stdin, out, 1 << 20)
+def _spooled(pipe: BinaryIO, name: str) -> Iterator[Path]:
+    """Copy a pipe to a temporary file: many containers keep their index at the end."""
+    with tempfile.TemporaryDirectory(prefix="stt-input-") as folder:
+        path = Path(folder, "input")
+        try:
+            with path.open("wb") as out:
+                shutil.copyfileobj(pipe, out, 1 << 20)
+        except OSError as error:
+            raise AudioError(
+                f"{name}: what is piped in could not be kept in {tempfile.gettempdir()} "
+                f"({error.strerror}); set TMPDIR to a folder with room, or name a file"
+            ) from error
         yield path
 
 
-def _check_file(path: Path, name: str) -> None:
-    if not path.exists():
-        raise AudioError(f"{name}: no such file; check the path and its spelling")
-    if path.is_dir():
+def _mode(path: Path, name: str) -> int:
+    """Return st_mode of a path that may hold a recording."""
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError, ValueError) as error:
+        raise AudioError(f"{name}: no such file; check the path and its spelling") from error
+    except RuntimeError as error:  # Python < 3.13 says so of links in a circle on Windows
+        raise AudioError(f"{name}: cannot be opened ({error}); name the recording") from error
+    except OSError as error:
+        raise _not_opened(error, name) from error
+    if stat.S_ISDIR(mode):
         raise AudioError(f"{name}: is a folder; name a file in it")
+    if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode)):
+        raise AudioError(f"{name}: is a device, not a recording; name a file")
+    return mode
+
+
+def _head(path: Path, name: str) -> bytes:
+    """Return the first bytes of a file that can be read and is not empty."""
     try:
         with path.open("rb") as file:
-            head = file.read(1)
+            head = file.read(16)
     except OSError as error:
-        raise AudioError(
-            f"{name}: cannot be opened ({error.strerror}); check its rights"
-        ) from error
-    if not head:
-        raise AudioError(f"{name}: the file is empty (0 bytes); copy or record it again")
+        raise _not_opened(error, name) from error
+    if head:
+        return head
+    if name == STDIN:
+        raise AudioError(f"{name}: nothing came in (0 bytes); check the command before the pipe")
+    raise AudioError(f"{name}: the file is empty (0 bytes); copy or record it again")
+
+
+def _not_opened(error: OSError, name: str) -> AudioError:
+    cures = {
+        errno.ELOOP: "name the recording itself, not a link",
+        errno.ENAMETOOLONG: "check the path",
+    }
+    cure = cures.get(error.errno or 0, "check its rights and those of its folder")
+    return AudioError(f"{name}: cannot be opened ({error.strerror}); {cure}")
 
 
 def checked(stream: AudioStream) -> AudioStream:
@@ -102,129 +180,86 @@ def checked(stream: AudioStream) -> AudioStream:
 
 
 def _checked_blocks(stream: AudioStream) -> Iterator[Samples]:
-    done = 0
+    done, name = 0, printable(stream.name)
     for block in stream.blocks:
-        if not np.isfinite(block).all():
-            second = (done + int(np.argmin(np.isfinite(block)))) / stream.sample_rate
+        believed = np.abs(block) <= _LOUDEST  # False for NaN
+        if not believed.all():
+            second = (done + int(np.argmin(believed))) / stream.sample_rate
             raise AudioError(
-                f"{stream.name}: samples that are not numbers (NaN or infinity) at {second:.2f} s; "
-                "export the recording again, or as 16-bit"
+                f"{name}: samples that are not sound (NaN, infinity or beyond {_LOUDEST:,.0f} "
+                f"times full scale) at {second:.2f} s; export the recording again as 16-bit"
             )
         done += len(block)
         yield block
     if done == 0:
-        raise AudioError(f"{stream.name}: holds no audio (0 samples); record or export it again")
+        raise AudioError(f"{name}: holds no audio (0 samples); record or export it again")
 
 
-def _truncated(name: str, read_s: float, promised_s: float) -> AudioError:
+def check_length(name: str, read_s: float, promised_s: float) -> None:
+    """Raise AudioError where clearly less was read than the header promised, both in seconds."""
+    if promised_s - read_s > max(_GAP_SECONDS, promised_s * _GAP_SHARE):
+        raise truncated(name, f"{promised_s:.1f} s promised, {read_s:.1f} s there")
+
+
+def truncated(name: str, told: str) -> AudioError:
+    """Return the error for a recording of which a part is missing."""
     return AudioError(
-        f"{name}: truncated: {promised_s:.1f} s promised, {read_s:.1f} s there; copy it again, or "
-        f"save what is there with `ffmpeg -i FILE part.wav` and transcribe that"
+        f"{name}: truncated: {told}; copy it again, or save what is there with "
+        "`ffmpeg -i FILE part.wav` and transcribe that"
     )
 
 
-# --- libsndfile ---------------------------------------------------------------------------------
+def damaged(name: str, after_s: float, told: str) -> AudioError:
+    """Return the error for a recording that cannot be decoded past `after_s` seconds."""
+    return AudioError(
+        f"{name}: damaged or truncated after {after_s:.1f} s ({told}); copy or export it again"
+    )
 
 
 def _open_soundfile(path: Path, name: str, stack: ExitStack) -> AudioStream | None:
-    """Open with libsndfile, or return None where it does not know the format."""
+    """Open with libsndfile, or return None where PyAV must do it."""
     import soundfile
 
+    if path.suffix.lower() == ".raw":  # soundfile goes by the name here
+        return None
+    # names need not be text on Linux; soundfile encodes str strictly
+    native = os.fsencode(path) if os.name == "posix" else str(path)
     try:
-        file = stack.enter_context(soundfile.SoundFile(path))
+        file = stack.enter_context(soundfile.SoundFile(native))
     except soundfile.LibsndfileError:
         return None
+    # a piped flac or wav may not know its length; mp3 may be inside a wav
+    if not 0 < file.frames < _FRAMES_UNKNOWN or file.subtype.startswith("MPEG"):
+        return None
     rate = int(file.samplerate)
-    if promised := _DATA_CHUNK.search(file.extra_info):
+    if promised := _SIZES.search(file.extra_info):
         said, there = (int(number) for number in promised.groups())
-        if there < said < _WAV_SIZE_UNKNOWN:
+        if there < said < _SIZE_UNKNOWN:
             seconds = file.frames / rate
-            raise _truncated(name, seconds, seconds * said / max(there, 1))
+            told = f"{seconds * said / max(there, 1):.1f} s promised, {seconds:.1f} s there"
+            raise truncated(name, told)
     return AudioStream(name, rate, file.frames / rate, _soundfile_blocks(file, name))
 
 
 def _soundfile_blocks(file: soundfile.SoundFile, name: str) -> Iterator[Samples]:
     import soundfile
 
-    done = 0
+    done, rate = 0, file.samplerate
     while True:
         try:
-            block = file.read(file.samplerate, dtype="float32", always_2d=True)
+            block = file.read(BLOCK, dtype="float32", always_2d=True)
         except soundfile.LibsndfileError as error:
-            raise AudioError(
-                f"{name}: damaged or truncated after {done / file.samplerate:.1f} s "
-                f"({error.error_string.strip().rstrip('.')}); copy or export it again"
-            ) from error
+            told = error.error_string.strip().rstrip(".").removeprefix("Error : ")
+            raise damaged(name, done / rate, told) from error
         if not len(block):
             break
         done += len(block)
         yield _mono(block)
-    if file.frames - done > max(_GAP_SECONDS, file.frames / file.samplerate * _GAP_SHARE) * (
-        file.samplerate
-    ):
-        raise _truncated(name, done / file.samplerate, file.frames / file.samplerate)
+    check_length(name, done / rate, file.frames / rate)
 
 
 def _mono(block: npt.NDArray[np.float32]) -> Samples:
     """Average the channels of [n, channels]."""
     if block.shape[1] == 1:
         return np.ascontiguousarray(block[:, 0])
-    return block.mean(axis=1, dtype=np.float32)
-
-
-# --- PyAV ---------------------------------------------------------------------------------------
-
-
-def _open_av(path: Path, name: str, stack: ExitStack) -> AudioStream:
-    import av
-
-    try:
-        container: Any = stack.enter_context(av.open(str(path), mode="r", metadata_errors="ignore"))
-    except av.FFmpegError as error:
-        raise AudioError(
-            f"{name}: not a recording that can be read ({error.strerror or error}); "
-            "if it plays elsewhere, convert it with `ffmpeg -i FILE out.wav`"
-        ) from error
-    tracks = container.streams.audio
-    if not tracks:
-        raise AudioError(f"{name}: has no sound track; nothing to transcribe")
-    track = tracks[0]
-    if not track.rate:
-        raise AudioError(f"{name}: its sound track names no sample rate; convert it to wav first")
-    duration = None
-    if track.duration is not None and track.time_base is not None:
-        duration = float(track.duration * track.time_base)
-    elif container.duration is not None:
-        duration = container.duration / av.time_base
-    promised = duration if track.duration is not None else None
-    blocks = _av_blocks(container, track, name, promised)
-    return AudioStream(name, int(track.rate), duration, blocks)
-
-
-def _av_blocks(container: Any, track: Any, name: str, promised: float | None) -> Iterator[Samples]:
-    """Decode one track. `promised` is the track's own duration in seconds, where it states one."""
-    import av
-
-    rate, done, pending = int(track.rate), 0, 0
-    parts: list[Samples] = []
-    resampler = av.AudioResampler(format="fltp", rate=rate)
-    try:
-        for frame in container.decode(track):
-            for plain in resampler.resample(frame):
-                mono = plain.to_ndarray().mean(axis=0, dtype=np.float32)
-                parts.append(mono)
-                pending += len(mono)
-            if pending >= rate:
-                done += pending
-                yield np.concatenate(parts)
-                parts, pending = [], 0
-    except (av.FFmpegError, ValueError) as error:
-        raise AudioError(
-            f"{name}: damaged after {(done + pending) / rate:.1f} s ({error}); "
-            "copy or export it again"
-        ) from error
-    if pending:
-        done += pending
-        yield np.concatenate(parts)
-    if promised and promised - done / rate > max(_GAP_SECONDS, promised * _GAP_SHARE):
-        raise _truncated(name, done / rate, promised)
+    return np.asarray(block.mean(axis=1), np.float32)

@@ -1,0 +1,229 @@
+"""What FFmpeg reads, through PyAV: mp3, ogg, m4a, mp4, webm, mkv and the rest.
+
+A container places its frames in time. The samples follow that clock: where a track starts late or
+pauses (a video whose sound begins after its picture, a call with a muted part) silence is put in,
+so that times in the transcript are times in the player.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from stt.audio.files import BLOCK, AudioStream, check_length, damaged, truncated
+from stt.errors import AudioError
+
+Samples = npt.NDArray[np.float32]
+
+_EXACT = frozenset({"matroska", "mov", "ogg", "flac", "wv"})
+"""Formats whose duration is written down. Others' is guessed from the bit rate, often badly."""
+_PAUSE = 0.1
+"""Seconds by which frames may stray from their place before silence is put in."""
+_LONGEST_PAUSE = 3600.0
+"""Seconds of silence believed where the container states no duration; more is a damaged clock."""
+_SKIPPED_BYTES = 512
+"""More bytes than lie between two packets of a sound file in order."""
+_LOST_SECONDS = 0.25
+"""Damaged mp3 frames passed over: streams are cut and joined anywhere, all players allow it."""
+_OGG_PAGE = 65_307
+"""Bytes in the largest page (RFC 3533, section 6)."""
+
+
+def open_container(path: Path, name: str, head: bytes, stack: ExitStack) -> AudioStream:
+    """Open the first sound track that can be decoded.
+
+    Args:
+        path: a regular file.
+        name: what messages call it.
+        head: its first bytes.
+        stack: closes the container.
+
+    Raises:
+        AudioError: not a recording, cut short, or without sound.
+    """
+    import av
+
+    try:
+        # "file:" keeps a colon in the name from being read as a protocol; and a playlist must not
+        # make us reach for the network
+        opened = av.open(
+            f"file:{path}", metadata_errors="ignore", options={"protocol_whitelist": "file"}
+        )
+    except (av.FFmpegError, ValueError) as error:
+        raise _not_read(name, head, _reason(error)) from error
+    container: Any = stack.enter_context(opened)
+    tracks = [track for track in container.streams.audio if track.codec_context is not None]
+    if not tracks:
+        raise AudioError(
+            f"{name}: has no sound track that can be read; name a recording with sound"
+        )
+    if not tracks[0].codec_context.sample_rate:
+        raise _not_read(name, head, "no sample rate")
+    if container.format.name == "ogg" and _ends_mid_page(path):
+        raise truncated(name, "its last page is incomplete")
+    reader = _TrackReader(container, tracks[0], name, path)
+    return AudioStream(name, reader.rate, reader.duration, reader.blocks())
+
+
+def _not_read(name: str, head: bytes, told: str) -> AudioError:
+    if head[4:8] == b"ftyp":
+        return truncated(name, "its index (moov) is missing or damaged")
+    return AudioError(
+        f"{name}: not a recording that can be read ({told}); if it plays elsewhere, convert it "
+        "with `ffmpeg -i FILE out.wav`"
+    )
+
+
+def _reason(error: Exception) -> str:
+    """Return what FFmpeg says without its own names for files and functions."""
+    return getattr(error, "strerror", None) or str(error)
+
+
+class _TrackReader:
+    """Decodes one track of a container into float32 mono at the track's rate."""
+
+    def __init__(self, container: Any, track: Any, name: str, path: Path) -> None:
+        self._container, self._track, self._name = container, track, name
+        self._format = container.format.name.split(",")[0]
+        self.rate = int(track.codec_context.sample_rate)
+        self.duration = None if container.duration is None else container.duration / 1e6
+        self._promised = self.duration if self._format in _EXACT else None
+        if self._format == "mp3":
+            self._promised = _xing_seconds(path, self.rate)
+        self._origin = (container.start_time or 0) / 1e6
+        self._done = 0  # samples
+        self._reached = 0.0  # seconds to which any track's packets reach
+        self._skipped = False  # whether bytes were passed over since the last frame
+        self._lost = 0.0  # seconds
+        self._resampler: Any = None
+        self._shape: tuple[str, str, int] | None = None
+
+    def blocks(self) -> Iterator[Samples]:
+        """Yield float32 [n] blocks of at least BLOCK samples, the last one shorter."""
+        parts: list[Samples] = []
+        pending = 0
+        for part in self._parts():
+            parts.append(part)
+            pending += len(part)
+            self._done += len(part)
+            if pending >= BLOCK:
+                yield np.concatenate(parts)
+                parts, pending = [], 0
+        if pending:
+            yield np.concatenate(parts)
+        if self._promised:
+            check_length(self._name, max(self._reached, self._done / self.rate), self._promised)
+
+    def _parts(self) -> Iterator[Samples]:
+        for packet in self._packets():
+            for frame in self._frames(packet):
+                yield from _silence(self._pause(frame))
+                yield from self._mono(frame)
+        yield from self._mono(None)
+
+    def _packets(self) -> Iterator[Any]:
+        """Yield the track's packets; the others tell how far the file reaches."""
+        import av
+
+        expected = None  # where the next packet's bytes should begin
+        try:
+            for packet in self._container.demux():
+                if packet.pts is not None:
+                    end = float((packet.pts + (packet.duration or 0)) * packet.time_base)
+                    self._reached = max(self._reached, end - self._origin)
+                if packet.pos is not None and packet.pos >= 0:
+                    if expected is not None and packet.pos - expected > _SKIPPED_BYTES:
+                        self._skipped = True
+                    expected = packet.pos + packet.size
+                if packet.stream.index == self._track.index:
+                    yield packet
+        except av.FFmpegError as error:
+            raise self._damaged(_reason(error)) from error
+
+    def _frames(self, packet: Any) -> list[Any]:
+        import av
+
+        try:
+            return list(packet.decode())
+        except (av.FFmpegError, ValueError) as error:
+            self._lost += float((packet.duration or 0) * (packet.time_base or 0))
+            if self._format != "mp3" or self._lost > _LOST_SECONDS:
+                raise self._damaged(_reason(error)) from error
+            return []
+
+    def _pause(self, frame: Any) -> int:
+        """Return the samples of silence that belong before a frame."""
+        skipped, self._skipped = self._skipped, False
+        if frame.pts is None:
+            return 0
+        at = float(frame.pts * frame.time_base) - self._origin
+        pause = at - self._done / self.rate
+        if pause <= _PAUSE:
+            return 0
+        # FFmpeg passes over damage in these two without a word; Ogg has no pauses of its own
+        if (skipped and self._format == "matroska") or (self._done and self._format == "ogg"):
+            raise self._damaged(f"{pause:.1f} s cannot be read")
+        limit = _LONGEST_PAUSE if self.duration is None else self.duration - at + pause + 1.0
+        return round(pause * self.rate) if pause <= limit else 0
+
+    def _mono(self, frame: Any) -> Iterator[Samples]:
+        """Convert a frame, None for the end; joined recordings may change format in between."""
+        import av
+
+        shape = frame and (frame.format.name, frame.layout.name, frame.sample_rate)
+        ready: list[Any] = []
+        if shape != self._shape:
+            ready = self._resampler.resample(None) if self._resampler else []
+            self._resampler = av.AudioResampler(format="fltp", rate=self.rate)
+            self._shape = shape
+        if frame is not None:
+            frame.pts = None  # the resampler would follow it; `_pause` does
+            ready += self._resampler.resample(frame)
+        for plain in ready:
+            yield plain.to_ndarray().mean(axis=0, dtype=np.float32)
+
+    def _damaged(self, told: str) -> AudioError:
+        return damaged(self._name, self._done / self.rate, told)
+
+
+def _silence(samples: int) -> Iterator[Samples]:
+    for start in range(0, samples, BLOCK):
+        yield np.zeros(min(BLOCK, samples - start), np.float32)
+
+
+def _xing_seconds(path: Path, rate: int) -> float | None:
+    """Return the seconds that an mp3's Xing or Info header promises, where it has one.
+
+    The header lies in the first frame, after an ID3v2 tag (gabriel-bouvigne's "MP3 Info Tag").
+    """
+    with path.open("rb") as file:
+        tag = file.read(10)
+        size = 0
+        if tag[:3] == b"ID3" and len(tag) == 10:  # size: four bytes of seven bits
+            size = 10 + sum(byte << 7 * shift for shift, byte in enumerate(reversed(tag[6:])))
+        file.seek(size)
+        head = file.read(4096)
+    at = max(head.find(b"Xing"), head.find(b"Info"))
+    if at < 0 or len(head) < at + 12:
+        return None
+    flags, frames = struct.unpack(">II", head[at + 4 : at + 12])
+    return frames * (1152 if rate >= 32_000 else 576) / rate if flags & 1 else None
+
+
+def _ends_mid_page(path: Path) -> bool:
+    """Tell whether an Ogg file ends within a page, as only a broken-off copy does."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        file.seek(max(0, size - _OGG_PAGE))
+        tail = file.read()
+    at = tail.rfind(b"OggS")
+    if at < 0:
+        return False
+    segments = tail[at + 26] if at + 26 < len(tail) else 255
+    return at + 27 + segments + sum(tail[at + 27 : at + 27 + segments]) > len(tail)

@@ -1,0 +1,1 @@
+"""Model conversion: one format to another, one precision to another."""

@@ -1,0 +1,171 @@
+"""Whisper's graphs in ONNX Runtime, bound so that the cache stays where it is computed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
+
+__all__ = ["OrtStep", "OrtWhisper"]
+
+Float32 = npt.NDArray[np.float32]
+Int64 = npt.NDArray[np.int64]
+
+_SHRINK_BELOW = 0.8  # of the batch: dropping a row copies the others
+
+
+class OrtWhisper:
+    """The encoder and decoder of one model folder, as sessions on one device."""
+
+    def __init__(
+        self,
+        encoder: InferenceSession,
+        decoder: InferenceSession,
+        *,
+        device: str = "cpu",
+        device_id: int = 0,
+    ) -> None:
+        """`device` is ONNX Runtime's name of where both sessions compute: cpu or cuda."""
+        self._encoder = encoder
+        self._decoder = decoder
+        self._device = device
+        self._device_id = device_id
+        self.mels = int(encoder.get_inputs()[0].shape[1])
+
+    def start(self, features: Sequence[Float32]) -> OrtStep:
+        """Encode a batch, float32 [mels, 3000] each, and stand before its first decoder step."""
+        encode = self._encode_one_by_one if self._device == "cpu" else self._encode_together
+        return OrtStep(
+            self._decoder, encode(features), len(features), self._device, self._device_id
+        )
+
+    def _encode_one_by_one(self, features: Sequence[Float32]) -> Any:
+        """A batch is no faster on a CPU and takes 100 MB of scratch memory for each utterance."""
+        from onnxruntime import OrtValue
+
+        frames, width = (int(n) for n in self._encoder.get_outputs()[0].shape[1:])
+        hidden = np.empty((len(features), frames, width), np.float32)
+        for i, one in enumerate(features):
+            binding = self._encoder.io_binding()
+            binding.bind_cpu_input("input_features", np.ascontiguousarray(one[None], np.float32))
+            _bind_output(binding, "last_hidden_state", hidden[i : i + 1])
+            self._encoder.run_with_iobinding(binding)
+        return OrtValue.ortvalue_from_numpy(hidden)
+
+    def _encode_together(self, features: Sequence[Float32]) -> Any:
+        binding = self._encoder.io_binding()
+        binding.bind_cpu_input("input_features", np.stack(features).astype(np.float32, copy=False))
+        binding.bind_output("last_hidden_state", self._device, self._device_id)
+        self._encoder.run_with_iobinding(binding)
+        return binding.get_outputs()[0]
+
+
+class OrtStep:
+    """The decoder's state for one batch of utterances; implements `stt.engine.whisper.Step`."""
+
+    def __init__(
+        self, session: InferenceSession, hidden: Any, batch: int, device: str, device_id: int
+    ) -> None:
+        self._session = session
+        self._device = (device, device_id)
+        self._binding = session.io_binding()
+        self._rows = np.arange(batch)  # of the cache: where each utterance still asked for lies
+        self._batch = batch  # rows of the cache
+        self._started = False
+        outputs = [output.name for output in session.get_outputs()]
+        self._own = [name for name in outputs if name.endswith((".decoder.key", ".decoder.value"))]
+        self._source = [
+            name for name in outputs if name.endswith((".encoder.key", ".encoder.value"))
+        ]
+        _, self._heads, _, self._head_width = session.get_outputs()[1].shape
+        self._frames = int(hidden.shape()[1])
+        self._hidden = hidden
+        self._source_cache: dict[str, Any] = {}
+        self._bind_start()
+
+    def __call__(self, tokens: Int64) -> Float32:
+        """Append int64 [B, S] to the B utterances kept; float32 [B, vocabulary] of what follows."""
+        everything = np.zeros((self._batch, tokens.shape[1]), np.int64)
+        everything[self._rows] = tokens
+        binding = self._binding
+        binding.bind_cpu_input("input_ids", everything)
+        binding.clear_binding_outputs()
+        binding.bind_output("logits")
+        for name in self._own:
+            binding.bind_output(name, *self._device)
+        if not self._started:
+            self._bind_source_outputs()
+        self._session.run_with_iobinding(binding)
+
+        logits, *caches = binding.get_outputs()
+        for name, cache in zip(self._own, caches, strict=False):
+            binding.bind_ortvalue_input(_past(name), cache)
+        self._own_cache = caches[: len(self._own)]
+        if not self._started:
+            self._bind_source_inputs(caches[len(self._own) :])
+        scores: Float32 = logits.numpy()[:, 0]
+        return scores if len(self._rows) == self._batch else scores[self._rows]
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Go on with these of the utterances only; the cache shrinks with them when it pays."""
+        self._rows = self._rows[list(rows)]
+        on_cpu = self._device[0] == "cpu"
+        if on_cpu and self._started and len(self._rows) <= _SHRINK_BELOW * self._batch:
+            self._shrink()
+
+    def _bind_start(self) -> None:
+        """Everything the first step takes, which `keep` never changes."""
+        from onnxruntime import OrtValue
+
+        self._binding.bind_ortvalue_input("encoder_hidden_states", self._hidden)
+        self._binding.bind_cpu_input("use_cache_branch", np.array([False]))
+        empty = OrtValue.ortvalue_from_numpy(
+            np.zeros((0, self._heads, 0, self._head_width), np.float32), *self._device
+        )
+        for name in self._own + self._source:
+            self._binding.bind_ortvalue_input(_past(name), empty)
+
+    def _bind_source_outputs(self) -> None:
+        for name in self._source:
+            if self._device[0] != "cpu":
+                self._binding.bind_output(name, *self._device)
+                continue
+            shape = (self._batch, self._heads, self._frames, self._head_width)
+            self._source_cache[name] = np.empty(shape, np.float32)
+            _bind_output(self._binding, name, self._source_cache[name])
+
+    def _bind_source_inputs(self, values: Sequence[Any]) -> None:
+        self._started = True
+        self._binding.bind_cpu_input("use_cache_branch", np.array([True]))
+        for name, value in zip(self._source, values, strict=True):
+            if self._device[0] == "cpu":
+                self._binding.bind_cpu_input(_past(name), self._source_cache[name])
+            else:
+                self._binding.bind_ortvalue_input(_past(name), value)
+
+    def _shrink(self) -> None:
+        from onnxruntime import OrtValue
+
+        rows = self._rows
+        for name, cache in zip(self._own, self._own_cache, strict=True):
+            kept = OrtValue.ortvalue_from_numpy(cache.numpy()[rows])
+            self._binding.bind_ortvalue_input(_past(name), kept)
+        for name in self._source:
+            self._source_cache[name] = self._source_cache[name][rows]
+            self._binding.bind_cpu_input(_past(name), self._source_cache[name])
+        self._batch = len(rows)
+        self._rows = np.arange(self._batch)
+
+
+def _past(present: str) -> str:
+    return present.replace("present.", "past_key_values.")
+
+
+def _bind_output(binding: Any, name: str, values: Float32) -> None:
+    """Let ONNX Runtime write an output straight into a NumPy array in CPU memory."""
+    binding.bind_output(name, "cpu", 0, np.float32, values.shape, values.ctypes.data)

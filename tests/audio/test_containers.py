@@ -1,0 +1,186 @@
+"""What goes through PyAV: times as a player shows them, joined files whole, damage told."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+from media import Samples, encode, tone, write
+from test_files import read, refusal
+
+from stt.audio.files import open_audio
+
+RATE = 48_000
+FORMATS = [
+    ("a.mp3", "mp3"),
+    ("a.ogg", "soundfile"),
+    ("a.opus", "libopus"),
+    ("a.m4a", "aac"),
+    ("a.mp4", "aac"),
+    ("a.mov", "aac"),
+    ("a.webm", "libopus"),
+    ("a.mkv", "libopus"),
+    ("a.mka", "flac"),
+    ("a.aac", "aac"),
+    ("a.wma", "wmav2"),
+    ("a.wv", "wavpack"),
+    ("a.ts", "aac"),
+    ("a.avi", "mp3"),
+]
+
+
+def click(at: float, seconds: float, rate: int = RATE) -> Samples:
+    """Silence with 5 ms of a tone."""
+    samples = np.zeros(round(seconds * rate), np.float32)
+    start = round(at * rate)
+    samples[start : start + rate // 200] = tone(0.005, rate, 3000.0)
+    return samples
+
+
+def loudest(samples: Samples, rate: int) -> float:
+    """Seconds at which the energy lies."""
+    power = samples.astype(np.float64) ** 2
+    return float((np.arange(len(power)) * power).sum() / power.sum() / rate)
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize(("name", "codec"), FORMATS)
+def test_sound_keeps_its_place(tmp_path: Path, name: str, codec: str, channels: int) -> None:
+    samples = np.repeat(click(1.5, 3.0)[:, None], channels, 1)
+    found, rate = read(encode(tmp_path / name, samples, RATE, codec))
+    assert rate == RATE
+    unpadded = name.endswith(("aac", "ts", "avi", "wma"))  # no place to note the encoder's delay
+    assert len(found) / rate == pytest.approx(3.0, abs=0.08 if unpadded else 0.03)
+    assert loudest(found, rate) == pytest.approx(1.5025, abs=0.06 if unpadded else 0.004)
+
+
+@pytest.mark.parametrize("rate", [8_000, 11_025, 22_050, 44_100])
+def test_mp3_of_any_rate(tmp_path: Path, rate: int) -> None:
+    found, found_rate = read(encode(tmp_path / "a.mp3", click(1.5, 3.0, rate), rate, "mp3"))
+    assert found_rate == rate
+    assert len(found) == 3 * rate
+    assert loudest(found, rate) == pytest.approx(1.5025, abs=0.004)
+
+
+def test_six_channels_in_a_video(tmp_path: Path) -> None:
+    samples = np.repeat(click(0.5, 1.0)[:, None], 6, 1)
+    found, rate = read(encode(tmp_path / "a.mp4", samples, RATE, "aac", video=True))
+    assert loudest(found, rate) == pytest.approx(0.5025, abs=0.004)
+
+
+@pytest.mark.parametrize(("name", "codec"), [("a.mp4", "aac"), ("a.mkv", "libopus")])
+def test_sound_that_begins_after_the_picture(tmp_path: Path, name: str, codec: str) -> None:
+    path = encode(tmp_path / name, click(1.0, 2.0), RATE, codec, video=True, late=2.0)
+    found, rate = read(path)
+    assert loudest(found, rate) == pytest.approx(3.0025, abs=0.004)
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "form"), [("a.webm", "libopus", "webm"), ("a.mkv", "aac", "matroska")]
+)
+def test_a_container_without_duration(tmp_path: Path, name: str, codec: str, form: str) -> None:
+    path = encode(tmp_path / name, click(1.5, 3.0), RATE, codec, form=form, piped=True)
+    with open_audio(path) as stream:
+        assert stream.duration is None
+        assert sum(map(len, stream.blocks)) / RATE == pytest.approx(3.0, abs=0.03)
+
+
+def test_a_flac_without_length(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.flac", click(1.5, 3.0), RATE)
+    content = bytearray(path.read_bytes())
+    content[21] &= 0xF0  # STREAMINFO: 36 bits of total samples
+    content[22:26] = bytes(4)
+    path.write_bytes(content)
+    found, rate = read(path)
+    assert len(found) == 3 * rate
+
+
+@pytest.mark.parametrize(("name", "codec"), [("a.ogg", "soundfile"), ("a.opus", "libopus")])
+def test_joined_ogg_is_read_whole(tmp_path: Path, name: str, codec: str) -> None:
+    one = encode(tmp_path / name, tone(2.0, RATE), RATE, codec).read_bytes()
+    (tmp_path / name).write_bytes(one + one)
+    found, rate = read(tmp_path / name)
+    assert len(found) / rate == pytest.approx(4.0, abs=0.05)
+
+
+def test_joined_mp3_of_different_kinds_is_read_whole(tmp_path: Path) -> None:
+    stereo = np.repeat(tone(2.0, 44_100)[:, None], 2, 1)
+    first = encode(tmp_path / "a.mp3", tone(2.0, 22_050), 22_050, "mp3").read_bytes()
+    second = encode(tmp_path / "b.mp3", stereo, 44_100, "mp3").read_bytes()
+    (tmp_path / "c.mp3").write_bytes(first + second)
+    found, rate = read(tmp_path / "c.mp3")
+    assert len(found) / rate == pytest.approx(4.0, abs=0.2)
+
+
+def test_an_mp3_cut_out_of_a_stream(tmp_path: Path) -> None:
+    content = encode(tmp_path / "a.mp3", tone(5.0, 44_100), 44_100, "mp3").read_bytes()
+    (tmp_path / "b.mp3").write_bytes(content[5_001:-333])
+    found, rate = read(tmp_path / "b.mp3")
+    assert len(found) / rate > 4.0
+
+
+def test_an_mp3_with_a_picture_and_no_length(tmp_path: Path) -> None:
+    noise = np.random.default_rng(5).uniform(-0.5, 0.5, 3 * 44_100).astype(np.float32)
+    plain = encode(tmp_path / "a.mp3", noise, 44_100, "mp3", options={"write_xing": "0"})
+    size = 60_000
+    tag = b"ID3\x03\0\0" + bytes(size >> shift & 0x7F for shift in (21, 14, 7, 0))
+    picture = b"APIC" + struct.pack(">IH", size - 10, 0) + b"\0image/jpeg\0\x03\0"
+    content = plain.read_bytes()
+    content = content[content.index(b"\xff\xfb") :]
+    (tmp_path / "b.mp3").write_bytes(tag + picture.ljust(size, b"\x11") + content)
+    assert len(read(tmp_path / "b.mp3")[0]) / 44_100 == pytest.approx(3.0, abs=0.1)
+
+
+@pytest.mark.parametrize(("name", "codec"), FORMATS[:9])
+@pytest.mark.parametrize("share", [0.3, 0.6])
+def test_cut_short(tmp_path: Path, name: str, codec: str, share: float) -> None:
+    noise = np.random.default_rng(4).uniform(-0.5, 0.5, 6 * RATE).astype(np.float32)
+    path = encode(tmp_path / name, noise, RATE, codec)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(len(whole) * share)])
+    assert "truncated" in refusal(path)
+
+
+def test_cut_short_with_the_index_in_front(tmp_path: Path) -> None:
+    path = encode(
+        tmp_path / "a.m4a", tone(6.0, RATE), RATE, "aac", options={"movflags": "faststart"}
+    )
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) * 6 // 10])
+    assert "truncated" in refusal(path)
+
+
+def test_sound_shorter_than_its_video_is_not_cut_short(tmp_path: Path) -> None:
+    import av
+
+    path = encode(tmp_path / "a.mkv", tone(2.0, RATE), RATE, "libopus", video=True)
+    longer = tmp_path / "b.mkv"
+    with av.open(str(path)) as source, av.open(str(longer), "w") as out:
+        streams = {s.index: out.add_stream_from_template(s) for s in source.streams}
+        for packet in source.demux():
+            if packet.dts is None:
+                continue
+            if packet.stream.type == "audio" and packet.pts * packet.time_base > 0.5:
+                continue
+            packet.stream = streams[packet.stream.index]
+            out.mux(packet)
+    assert len(read(longer)[0]) / RATE == pytest.approx(0.5, abs=0.1)
+
+
+@pytest.mark.parametrize(("name", "codec"), FORMATS[1:9])
+def test_damage_in_the_middle(tmp_path: Path, name: str, codec: str) -> None:
+    noise = np.random.default_rng(4).uniform(-0.5, 0.5, 10 * RATE).astype(np.float32)
+    path = encode(tmp_path / name, noise, RATE, codec)
+    content = bytearray(path.read_bytes())
+    begin, end = len(content) * 4 // 10, len(content) * 6 // 10
+    content[begin:end] = np.random.default_rng(6).bytes(end - begin)
+    path.write_bytes(content)
+    assert "damaged" in refusal(path) or "truncated" in refusal(path)
+
+
+def test_a_playlist_reaches_for_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "a.m3u8"
+    path.write_text("#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\nhttp://127.0.0.1:9/a.ts\n")
+    refusal(path)

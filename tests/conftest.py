@@ -1,0 +1,27 @@
+"""Shared: where recordings lie, and speech as samples."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import soundfile
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def samples_dir() -> Path:
+    """The recordings that come with the project."""
+    return ROOT / "samples"
+
+
+@pytest.fixture(scope="session")
+def speech(samples_dir: Path) -> npt.NDArray[np.float32]:
+    """About 10 s of speech at 16 kHz, float32 [n]."""
+    import soxr
+
+    values, rate = soundfile.read(samples_dir / "weather.flac", dtype="float32")
+    return np.asarray(soxr.resample(values, rate, 16_000), np.float32)
