@@ -58,14 +58,14 @@ def recognized(
             if not batch:
                 yield Step(heard / SAMPLE_RATE)
         if len(batch) == cutting.batch_size:
-            yield _recognize(batch, recognizer)
+            yield _recognize(batch, recognizer, heard)
             batch = []
     if batch:
-        yield _recognize(batch, recognizer)
+        yield _recognize(batch, recognizer, heard)
     yield Step(heard / SAMPLE_RATE)
 
 
-def _recognize(batch: list[Utterance], recognizer: Recognizer) -> Step:
+def _recognize(batch: list[Utterance], recognizer: Recognizer, heard: int) -> Step:
     results = recognizer.recognize([utterance.samples for utterance in batch])
     segments = tuple(
         _shifted(segment, utterance.start / SAMPLE_RATE)
@@ -73,7 +73,8 @@ def _recognize(batch: list[Utterance], recognizer: Recognizer) -> Step:
         for segment in found
     )
     last = batch[-1]
-    return Step((last.start + len(last.samples)) / SAMPLE_RATE, segments)
+    # silence after the last utterance may have been reported already: progress never goes back
+    return Step(max(heard, last.start + len(last.samples)) / SAMPLE_RATE, segments)
 
 
 def _shifted(segment: Segment, offset: float) -> Segment:

@@ -47,13 +47,13 @@ def words(tokens: Sequence[Token], frame_s: float, offset_s: float, limit_s: flo
             continue
         spoken = [t for t in group if any(c.isalnum() for c in t.text)] or group[:1]
         last = spoken[-1]
-        start = group[0].frame * frame_s
+        start = min(group[0].frame * frame_s, limit_s)
         end = (last.frame + max(last.duration, 1)) * frame_s
         if index + 1 < len(groups):
             end = min(end, max(groups[index + 1][0].frame * frame_s, start))
         end = max(start, min(end, limit_s))
         confidence = math.exp(min(token.logprob for token in group))
-        made.append(Word(offset_s + min(start, end), offset_s + end, text, confidence))
+        made.append(Word(offset_s + start, offset_s + end, text, confidence))
     return made
 
 

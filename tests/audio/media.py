@@ -72,6 +72,8 @@ def encode(
     target: Any = _Pipe() if piped else str(path)
     with av.open(target, "w", format=form, options=options or {}) as out:
         sound: Any = out.add_stream(codec, rate=rate, layout=layout)
+        if codec == "wmav2":
+            sound.bit_rate = 128_000  # has no default
         if video:
             _add_picture(out, len(samples) / rate + late)
         resampler = av.AudioResampler(format=sound.format.name, layout=layout, rate=rate)

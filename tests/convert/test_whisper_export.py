@@ -98,7 +98,7 @@ def exported(tiny_whisper: tuple[Path, Weights], tmp_path: Path) -> tuple[Path, 
     target.mkdir()
     seen: list[tuple[str, int, int]] = []
     export_whisper(source, target, progress=lambda *event: seen.append(event))
-    assert seen == [("convert", i, 5) for i in range(6)]
+    assert seen == [("converting Whisper", i, 5) for i in range(6)]
     return target, NumpyWhisper(weights)
 
 

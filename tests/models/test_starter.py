@@ -41,12 +41,16 @@ def built(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         ensure_starter(models, progress=lambda *event: events.append(event)) == models / "starter"
     )
     stages = [stage for stage, _, _ in events]
-    assert sorted(set(stages), key=stages.index) == ["check", "convert", "verify"]
+    assert sorted(set(stages), key=stages.index) == [
+        "checking the weights",
+        "converting Whisper",
+        "trying the model",
+    ]
     assert all(0 <= done <= total for _, done, total in events)
     assert {stage for stage, done, total in events if done == total} == {
-        "check",
-        "convert",
-        "verify",
+        "checking the weights",
+        "converting Whisper",
+        "trying the model",
     }
     return models
 

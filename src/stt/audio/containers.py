@@ -23,6 +23,8 @@ Samples = npt.NDArray[np.float32]
 
 _EXACT = frozenset({"matroska", "mov", "ogg", "flac", "wv"})
 """Formats whose duration is written down. Others' is guessed from the bit rate, often badly."""
+_PLAYLISTS = (b"#EXTM3U", b"ffconcat", b"<?xml", b"<MPD")
+"""Heads of files that name other files; FFmpeg would wait for a playlist to grow, for ever."""
 _PAUSE = 0.1
 """Seconds by which frames may stray from their place before silence is put in."""
 _LONGEST_PAUSE = 3600.0
@@ -49,9 +51,11 @@ def open_container(path: Path, name: str, head: bytes, stack: ExitStack) -> Audi
     """
     import av
 
+    if head.startswith(_PLAYLISTS):
+        raise AudioError(f"{name}: is a list, not a recording; name the recordings themselves")
     try:
-        # "file:" keeps a colon in the name from being read as a protocol; and a playlist must not
-        # make us reach for the network
+        # "file:" keeps a colon in the name from being read as a protocol; and no file that names
+        # others may make us reach for the network
         opened = av.open(
             f"file:{path}", metadata_errors="ignore", options={"protocol_whitelist": "file"}
         )

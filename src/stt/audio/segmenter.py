@@ -68,6 +68,7 @@ class Segmenter:
         self._last_speech = 0
         self._recent: deque[tuple[float, float]] = deque(maxlen=PRE_ROLL)
         self._frames: list[tuple[float, float]] = []  # (probability, dB) since _start
+        self._mid_speech = False  # whether the last cut went through speech
 
     @property
     def oldest(self) -> int:
@@ -106,21 +107,26 @@ class Segmenter:
     def _close(self) -> Span | None:
         assert self._start is not None
         span = Span(self._start, min(self._now, self._last_speech + 1 + POST_ROLL))
-        spoken = self._speech_frames(self._frames)
+        enough = self._enough_speech(self._frames)
         self._start, self._free = None, span.end
-        self._frames = []
-        return span if spoken >= MIN_SPEECH else None
+        self._frames, self._mid_speech = [], False
+        return span if enough else None
 
     def _cut(self) -> Span | None:
         assert self._start is not None
         cut = quietest(self._frames, len(self._frames) // 2)
         span = Span(self._start, self._start + cut)
-        spoken = self._speech_frames(self._frames[:cut])
-        self._frames = self._frames[cut:]
+        mid_speech = self._speech_frames(self._frames[cut - 1 : cut + 1]) == 2
+        enough = mid_speech or self._enough_speech(self._frames[:cut])
+        self._frames, self._mid_speech = self._frames[cut:], mid_speech
         self._start = self._free = span.end
         if not self._speech_frames(self._frames):
             self._start, self._frames = None, []
-        return span if spoken >= MIN_SPEECH else None
+        return span if enough else None
+
+    def _enough_speech(self, frames: list[tuple[float, float]]) -> bool:
+        """Tell speech from a click; the rest of a word that was cut is speech however short."""
+        return self._speech_frames(frames) >= (1 if self._mid_speech else MIN_SPEECH)
 
     def _speech_frames(self, frames: list[tuple[float, float]]) -> int:
         return sum(probability >= self._threshold for probability, _ in frames)

@@ -86,7 +86,7 @@ class StageProgress:
             return
         if not sys.stderr.isatty():
             if stage != self._stage:
-                click.echo(f"stt: {stage} ...", err=True)
+                click.echo(f"stt: preparing the model: {stage}", err=True)
             self._stage = stage
             return
         if self._bar is None:

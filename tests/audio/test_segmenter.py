@@ -1,0 +1,211 @@
+"""Cutting, tested on lists of numbers: nothing lost, nothing doubled, nothing too long."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stt.audio import segmenter as cutting
+from stt.audio.segmenter import Segmenter, Span, Utterance, levels, quietest, utterances
+from stt.audio.vad import FRAME
+
+Samples = npt.NDArray[np.float32]
+Frames = list[tuple[float, float]]
+LOUD, QUIET = -20.0, -70.0
+SHORTEST_MAX = 156
+"""Frames in the shortest utterance limit that settings allow: 5 s."""
+
+
+def run(frames: Frames, max_frames: int = 875, threshold: float = 0.5) -> list[Span]:
+    segmenter = Segmenter(max_frames, threshold)
+    found = [span for frame in frames if (span := segmenter.push(*frame))]
+    if last := segmenter.finish():
+        found.append(last)
+    return found
+
+
+def speech(frames: int) -> Frames:
+    return [(0.95, LOUD)] * frames
+
+
+def pause(frames: int) -> Frames:
+    return [(0.01, QUIET)] * frames
+
+
+def stretches() -> st.SearchStrategy[Frames]:
+    """Recordings as runs of one probability and level each, as speech and pauses are."""
+    run_of_frames = st.tuples(
+        st.integers(1, 200), st.floats(0, 1, width=32), st.floats(-90, 0, width=32)
+    ).map(lambda r: [(r[1], r[2])] * r[0])
+    return st.lists(run_of_frames, max_size=12).map(
+        lambda runs: [frame for run in runs for frame in run]
+    )
+
+
+# --- spans --------------------------------------------------------------------------------------
+
+
+@given(stretches(), st.integers(SHORTEST_MAX, 875), st.floats(0.05, 0.95))
+def test_spans_rise_apart_and_fit_the_model(
+    frames: Frames, max_frames: int, threshold: float
+) -> None:
+    spans = run(frames, max_frames, threshold)
+    assert all(0 <= span.start < span.end <= len(frames) for span in spans)
+    assert all(before.end <= after.start for before, after in pairwise(spans))
+    assert all(span.end - span.start <= max_frames for span in spans)
+
+
+@given(stretches(), st.integers(SHORTEST_MAX, 875), st.floats(0.05, 0.95))
+def test_no_speech_is_lost(frames: Frames, max_frames: int, threshold: float) -> None:
+    covered = np.zeros(len(frames), bool)
+    for span in run(frames, max_frames, threshold):
+        covered[span.start : span.end] = True
+    spoken = np.array([probability >= threshold for probability, _ in frames], bool)
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], spoken, [False]])))
+    for start, end in zip(edges[::2], edges[1::2], strict=True):
+        if end - start >= cutting.MIN_SPEECH:
+            assert covered[start:end].all(), f"frames {start} to {end}"
+
+
+def test_speech_keeps_real_audio_around_it() -> None:
+    (span,) = run(pause(100) + speech(50) + pause(200))
+    assert span.start == 100 - cutting.PRE_ROLL
+    assert span.end == 150 + cutting.POST_ROLL
+
+
+def test_speech_at_the_very_start_and_end() -> None:
+    assert run(speech(50)) == [Span(0, 50)]
+
+
+def test_silence_and_clicks_give_nothing() -> None:
+    assert run(pause(2000)) == []
+    assert run(pause(100) + speech(cutting.MIN_SPEECH - 1) + pause(200)) == []
+
+
+def test_a_long_silence_ends_an_utterance_and_a_short_pause_does_not() -> None:
+    short = run(speech(50) + pause(cutting.END_SILENCE // 2) + speech(50))
+    assert len(short) == 1
+    long = run(speech(50) + pause(cutting.END_SILENCE + 40) + speech(50))
+    assert len(long) == 2
+
+
+def test_hysteresis_keeps_a_weak_ending() -> None:
+    weak = [(0.4, LOUD)] * 30
+    (span,) = run(speech(50) + weak + pause(200))
+    assert span.end >= 80 + cutting.POST_ROLL
+
+
+@pytest.mark.parametrize("at", [100, 120, 140])
+def test_a_cut_lies_in_the_pause(at: int) -> None:
+    first, second, *_ = run(speech(at) + pause(10) + speech(200), SHORTEST_MAX)
+    assert first.end == second.start
+    assert at <= first.end <= at + 10
+
+
+def test_the_longer_of_two_pauses_is_cut() -> None:
+    frames = speech(90) + pause(20) + speech(20) + pause(5) + speech(100)
+    assert 90 <= run(frames, SHORTEST_MAX)[0].end <= 110
+
+
+def test_the_end_of_a_word_that_was_cut_is_kept() -> None:
+    assert run(speech(SHORTEST_MAX), SHORTEST_MAX)[-1].end == SHORTEST_MAX
+    assert run(speech(SHORTEST_MAX + 1), SHORTEST_MAX)[-1].end == SHORTEST_MAX + 1
+
+
+def test_speech_without_any_pause_is_cut_and_whole() -> None:
+    spans = run(speech(1000), SHORTEST_MAX)
+    assert spans[0].start == 0
+    assert spans[-1].end == 1000
+    assert all(before.end == after.start for before, after in pairwise(spans))
+
+
+@given(stretches().filter(lambda frames: len(frames) >= 2))
+def test_quietest_stays_in_bounds(frames: Frames) -> None:
+    first = len(frames) // 2
+    assert first <= quietest(frames, first) < len(frames)
+
+
+def test_levels_in_decibels() -> None:
+    frames = np.stack([np.ones(FRAME), np.zeros(FRAME), np.full(FRAME, 0.1)]).astype(np.float32)
+    np.testing.assert_allclose(levels(frames), [0.0, -100.0, -20.0], atol=0.01)
+
+
+# --- audio --------------------------------------------------------------------------------------
+
+
+def loud_is_speech(frames: Samples) -> npt.NDArray[np.float32]:
+    """Stands in for the network: speech is what is loud."""
+    return np.clip((levels(frames) + 60) / 40, 0, 1).astype(np.float32)
+
+
+def babble(seed: int, runs: int) -> Samples:
+    """Loud and silent stretches of noise, not in whole frames."""
+    random = np.random.default_rng(seed)
+    parts = [
+        random.normal(0, gain, random.integers(1, 60_000)).astype(np.float32)
+        for _ in range(runs)
+        for gain in (0.2, 0.0001)
+    ]
+    return np.concatenate(parts) if parts else np.zeros(0, np.float32)
+
+
+def cut(samples: Samples, places: list[int]) -> tuple[list[Utterance], list[int]]:
+    inside = sorted(place for place in places if place <= len(samples))
+    edges = [0, *inside, len(samples)]
+    blocks = (samples[a:b] for a, b in pairwise(edges))
+    items = list(utterances(blocks, loud_is_speech, Segmenter(SHORTEST_MAX)))
+    return (
+        [item for item in items if isinstance(item, Utterance)],
+        [item for item in items if not isinstance(item, Utterance)],
+    )
+
+
+@given(st.integers(0, 9), st.integers(0, 6), st.lists(st.integers(0, 300_000), max_size=30))
+def test_utterances_do_not_depend_on_blocks(seed: int, runs: int, places: list[int]) -> None:
+    samples = babble(seed, runs)
+    whole, _ = cut(samples, [])
+    found, heard = cut(samples, places)
+    assert [u.start for u in found] == [u.start for u in whole]
+    for one, other in zip(found, whole, strict=True):
+        np.testing.assert_array_equal(one.samples, other.samples)
+    assert heard == sorted(heard)
+    assert not heard or heard[-1] == len(samples)
+
+
+@given(st.integers(0, 9), st.integers(0, 6))
+def test_an_utterance_is_the_recording_at_its_place(seed: int, runs: int) -> None:
+    samples = babble(seed, runs)
+    end = 0
+    for utterance in cut(samples, list(range(0, len(samples), 7_001)))[0]:
+        assert utterance.start >= end
+        end = utterance.start + len(utterance.samples)
+        assert 0 < len(utterance.samples) <= SHORTEST_MAX * FRAME
+        np.testing.assert_array_equal(utterance.samples, samples[utterance.start : end])
+    assert end <= len(samples)
+
+
+def test_the_last_part_of_a_frame_is_heard() -> None:
+    samples = babble(3, 1)[:20_001]
+    (utterance,), _ = cut(samples, [])
+    assert utterance.start + len(utterance.samples) == len(samples)
+
+
+def test_memory_stays_within_an_utterance() -> None:
+    """Over a long silence nothing is kept but the roll before speech."""
+    longest = 0
+
+    def watched(frames: Samples) -> npt.NDArray[np.float32]:
+        nonlocal longest
+        base = frames.base if frames.base is not None else frames
+        longest = max(longest, base.size)
+        return np.zeros(len(frames), np.float32)
+
+    silence = (np.zeros(16_000, np.float32) for _ in range(300))
+    for _ in utterances(silence, watched, Segmenter(SHORTEST_MAX)):
+        pass
+    assert longest <= 16_000 + (cutting.PRE_ROLL + 1) * FRAME

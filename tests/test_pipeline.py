@@ -1,0 +1,112 @@
+"""The whole path with a recogniser that repeats what it was handed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from stt.pipeline import Cutting, Step, recognized
+from stt.transcript import Segment, Word
+
+Samples = npt.NDArray[np.float32]
+RATE = 16_000
+
+
+class Parrot:
+    """Says one word over the whole of every utterance."""
+
+    provider = "cpu"
+
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
+        self.heard: list[Samples] = []
+
+    def recognize(self, batch: Sequence[Samples]) -> list[list[Segment]]:
+        self.batches.append([len(samples) for samples in batch])
+        self.heard += list(batch)
+        return [self._said(len(samples) / RATE) for samples in batch]
+
+    def _said(self, seconds: float) -> list[Segment]:
+        return [Segment(0.0, seconds, "word", 0.9, (Word(0.0, seconds, "word", 0.9),))]
+
+
+def steps(
+    samples: Samples, parrot: Parrot, *, rate: int = RATE, block: int = RATE, batch: int = 4
+) -> list[Step]:
+    blocks = (samples[i : i + block] for i in range(0, len(samples), block))
+    return list(recognized(blocks, rate, parrot, Cutting(6.0, 0.5, batch)))
+
+
+@pytest.fixture(scope="module")
+def long(speech: Samples) -> Samples:
+    gap = np.zeros(4 * RATE, np.float32)
+    return np.concatenate([gap, speech, gap, speech, gap, speech, gap])
+
+
+def test_segments_lie_where_their_audio_was(long: Samples) -> None:
+    parrot = Parrot()
+    found = [segment for step in steps(long, parrot) for segment in step.segments]
+    assert len(found) == len(parrot.heard) >= 6
+    for segment, audio in zip(found, parrot.heard, strict=True):
+        start = round(segment.start * RATE)
+        np.testing.assert_array_equal(long[start : start + len(audio)], audio)
+        assert (segment.words[0].start, segment.words[0].end) == (segment.start, segment.end)
+
+
+def test_the_model_is_never_handed_too_much(long: Samples) -> None:
+    parrot = Parrot()
+    steps(long, parrot, batch=3)
+    assert max(map(len, parrot.batches)) == 3
+    assert max(length for batch in parrot.batches for length in batch) <= 6 * RATE
+
+
+def test_progress_rises_to_the_end(long: Samples) -> None:
+    heard = [step.heard for step in steps(long, Parrot())]
+    assert heard == sorted(heard)
+    assert heard[-1] == len(long) / RATE
+
+
+@pytest.mark.parametrize("block", [997, 160_000])
+@pytest.mark.parametrize("batch", [1, 7])
+def test_blocks_and_batches_change_nothing(long: Samples, block: int, batch: int) -> None:
+    def all_of(found: list[Step]) -> list[Segment]:
+        return [segment for step in found for segment in step.segments]
+
+    expected = all_of(steps(long, Parrot()))
+    assert all_of(steps(long, Parrot(), block=block, batch=batch)) == expected
+
+
+def test_silence_and_noise_reach_no_model() -> None:
+    noise = np.random.default_rng(0).normal(0, 0.1, 20 * RATE).astype(np.float32)
+    for samples in (np.zeros(20 * RATE, np.float32), noise):
+        parrot = Parrot()
+        found = steps(samples, parrot)
+        assert not parrot.heard
+        assert found[-1] == Step(20.0)
+
+
+def test_another_rate_is_resampled(speech: Samples) -> None:
+    parrot = Parrot()
+    found = steps(np.repeat(speech, 3), parrot, rate=48_000)
+    assert found[-1].heard == pytest.approx(len(speech) / RATE, abs=0.001)
+
+
+def test_nothing_at_all() -> None:
+    assert steps(np.zeros(0, np.float32), Parrot()) == [Step(0.0)]
+
+
+def test_segments_come_while_the_recording_is_still_read(long: Samples) -> None:
+    read = 0
+
+    def blocks() -> object:
+        nonlocal read
+        for i in range(0, len(long), RATE):
+            read += 1
+            yield long[i : i + RATE]
+
+    path = recognized(blocks(), RATE, Parrot(), Cutting(6.0, 0.5, 1))  # type: ignore[arg-type]
+    next(step for step in path if step.segments)
+    assert read < len(long) / RATE / 2
