@@ -24,6 +24,9 @@ from stt.transcript import Choice, Segment, Transcript
 OnStep = Callable[[Step, float | None], None]
 """(step, seconds of the whole recording where known): called as a recording proceeds."""
 
+_MOST_CHANNELS = 64
+"""More than this in the last axis are samples: the axes are the wrong way round."""
+
 
 @dataclass(frozen=True, slots=True)
 class Transcriber:
@@ -98,7 +101,7 @@ def _opened(source: str | Path | npt.NDArray[Any], sample_rate: int) -> Iterator
 def _mono(samples: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
     if samples.ndim not in (1, 2):
         raise UsageError(f"samples of shape {samples.shape}; give [n] or [n, channels]")
-    if samples.ndim == 2 and samples.shape[0] < samples.shape[1] <= 64 * samples.shape[0]:
+    if samples.ndim == 2 and samples.shape[1] > _MOST_CHANNELS:
         raise UsageError(f"samples of shape {samples.shape}: channels come last, as [n, channels]")
     if samples.dtype in (np.int16, np.int32):
         scaled = samples.astype(np.float32) / -float(np.iinfo(samples.dtype).min)
