@@ -61,7 +61,8 @@ def test_a_folder_without_recordings_tells_the_cure(here: Path) -> None:
 
 def test_a_missing_file_is_left_to_fail_when_opened(here: Path) -> None:
     assert named("gone.wav", "-") == {"gone.wav": "gone", "-": "stdin"}
-    assert list(collect([""], recursive=False)[0])[0].source == ""
+    inputs, _ = collect([""], recursive=False)
+    assert [i.source for i in inputs] == [""]
 
 
 @pytest.mark.parametrize("again", ["a.wav", "./a.wav", "../in/a.wav", "."])

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from stt.audio.files import BLOCK, AudioStream, check_length, damaged, truncated
+from stt.audio.files import BLOCK, SIZE_UNKNOWN, AudioStream, check_length, damaged, truncated
 from stt.errors import AudioError
 
 Samples = npt.NDArray[np.float32]
@@ -53,12 +53,13 @@ def open_container(path: Path, name: str, head: bytes, stack: ExitStack) -> Audi
 
     if head.startswith(_PLAYLISTS):
         raise AudioError(f"{name}: is a list, not a recording; name the recordings themselves")
+    # no file that names others may make us reach for the network
+    options = {"protocol_whitelist": "file"}
+    if head.startswith(b"RIFF") and int.from_bytes(head[4:8], "little") >= SIZE_UNKNOWN:
+        options["ignore_length"] = "1"  # a piped wav: read to the end of the file
     try:
-        # "file:" keeps a colon in the name from being read as a protocol; and no file that names
-        # others may make us reach for the network
-        opened = av.open(
-            f"file:{path}", metadata_errors="ignore", options={"protocol_whitelist": "file"}
-        )
+        # "file:" keeps a colon in the name from being read as a protocol
+        opened = av.open(f"file:{path}", metadata_errors="ignore", options=options)
     except (av.FFmpegError, ValueError) as error:
         raise _not_read(name, head, _reason(error)) from error
     container: Any = stack.enter_context(opened)

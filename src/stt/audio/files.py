@@ -54,7 +54,7 @@ _LOUDEST = 1e6
 # and a text called .au, .vox or .gsm becomes noise.
 _LIBSNDFILE_HEADS = (b"RIFF", b"RIFX", b"RF64", b"riff", b"fLaC", b"FORM", b".snd", b"caff")
 # Programs that write wav to a pipe cannot know its size and leave 0 or a value near the top.
-_SIZE_UNKNOWN = 0x7FFF_0000
+SIZE_UNKNOWN = 0x7FFF_0000
 _FRAMES_UNKNOWN = 1 << 62
 _SIZES = re.compile(r"^ *(?:data|SSND|riff|Data Size) *: (\d+) \(should be (\d+)\)", re.MULTILINE)
 # A container's duration is rounded and includes encoder padding: only a real gap is a truncation.
@@ -91,7 +91,7 @@ def open_audio(source: str | Path) -> Iterator[AudioStream]:
             path = stack.enter_context(_spooled(stack.enter_context(path.open("rb")), name))
         head = _head(path, name)
         stream = None
-        if head.startswith(_LIBSNDFILE_HEADS):
+        if head.startswith(_LIBSNDFILE_HEADS) and not _overflows(path, head):
             stream = _open_soundfile(path, name, stack)
         if stream is None:
             from stt.audio.containers import open_container
@@ -234,11 +234,20 @@ def _open_soundfile(path: Path, name: str, stack: ExitStack) -> AudioStream | No
     rate = int(file.samplerate)
     if promised := _SIZES.search(file.extra_info):
         said, there = (int(number) for number in promised.groups())
-        if there < said < _SIZE_UNKNOWN:
+        if there < said < SIZE_UNKNOWN:
             seconds = file.frames / rate
             told = f"{seconds * said / max(there, 1):.1f} s promised, {seconds:.1f} s there"
             raise truncated(name, told)
     return AudioStream(name, rate, file.frames / rate, _soundfile_blocks(file, name))
+
+
+def _overflows(path: Path, head: bytes) -> bool:
+    """Tell a piped wav longer than the size it names in place of one it does not know (2 or 4 GB).
+
+    libsndfile would stop there: after 3.4 h of CD quality.
+    """
+    size = int.from_bytes(head[4:8], "little")
+    return head[:4] == b"RIFF" and size >= SIZE_UNKNOWN and path.stat().st_size - size > 1 << 20
 
 
 def _soundfile_blocks(file: soundfile.SoundFile, name: str) -> Iterator[Samples]:

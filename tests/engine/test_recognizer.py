@@ -1,0 +1,132 @@
+"""The real ONNX path on the small real Parakeet: tokens, words, limits of reading, fallbacks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from stt.engine.onnx_asr_models import TdtModel, load_tdt
+from stt.engine.recognizer import TdtRecognizer, load_recognizer
+from stt.engine.tdt import greedy_tdt
+from stt.errors import ModelError, ProviderError
+from stt.models.folder import ModelFolder, inspect
+
+DIGITS = Path(__file__).parents[1] / "data" / "parakeet-digits"
+CLIPS = sorted((DIGITS / "clips").glob("*.flac"))
+
+
+@pytest.fixture(scope="module")
+def folder() -> ModelFolder:
+    return inspect(DIGITS)
+
+
+@pytest.fixture(scope="module")
+def model(folder: ModelFolder) -> TdtModel:
+    return load_tdt(folder, "fp32", "cpu", 1)
+
+
+@pytest.mark.parametrize("path", CLIPS, ids=lambda path: path.stem)
+def test_the_same_tokens_and_frames_as_onnx_asr(model: TdtModel, path: Path) -> None:
+    samples, _ = soundfile.read(path, dtype="float32")
+    frames = model.encode(samples)
+    ours = greedy_tdt(model.step, model.initial_state(), frames, model.vocabulary)
+    ids, at, logprobs = next(
+        iter(model.asr._decoding(frames[None], np.array([len(frames)]), need_logprobs=True))
+    )
+    assert [e.id for e in ours] == list(ids)
+    assert [e.frame for e in ours] == list(at)
+    assert [e.logprob for e in ours] == pytest.approx(list(logprobs), abs=1e-4)
+    assert ours
+
+
+def test_durations_are_those_of_the_model(model: TdtModel) -> None:
+    samples, _ = soundfile.read(CLIPS[0], dtype="float32")
+    tokens = TdtRecognizer(model).tokens(samples)
+    assert {token.duration for token in tokens} <= {0, 1, 2, 3, 4}
+    assert max(token.duration for token in tokens) > 0
+
+
+def test_a_length_that_promises_too_many_frames_is_clamped(
+    model: TdtModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encode = model.asr._encode
+
+    def lying(features: object, lengths: object) -> object:
+        frames, valid = encode(features, lengths)
+        return frames, valid + 5
+
+    samples, _ = soundfile.read(CLIPS[0], dtype="float32")
+    honest = model.encode(samples)
+    monkeypatch.setattr(model.asr, "_encode", lying)
+    assert len(model.encode(samples)) <= len(honest) + 1
+
+
+@pytest.mark.parametrize("samples", [1, 80, 512, 1600])
+def test_the_shortest_utterances_do_not_break_the_encoder(model: TdtModel, samples: int) -> None:
+    (found,) = TdtRecognizer(model).recognize([np.zeros(samples, np.float32)])
+    assert found == []
+
+
+def test_a_batch_gives_what_each_gives_alone(model: TdtModel) -> None:
+    batch = [soundfile.read(path, dtype="float32")[0] for path in CLIPS[:4]]
+    recognizer = TdtRecognizer(model)
+    assert recognizer.recognize(batch) == [recognizer.recognize([one])[0] for one in batch]
+
+
+def test_words_lie_inside_their_utterance_and_rise(model: TdtModel) -> None:
+    recognizer = TdtRecognizer(model)
+    for path in CLIPS:
+        samples, rate = soundfile.read(path, dtype="float32")
+        (found,) = recognizer.recognize([samples])
+        words = [word for segment in found for word in segment.words]
+        times = [time for word in words for time in (word.start, word.end)]
+        assert times == sorted(times)
+        assert all(0 <= time <= len(samples) / rate for time in times)
+
+
+def test_a_provider_that_is_not_there_is_an_error(folder: ModelFolder) -> None:
+    import onnxruntime
+
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("this ONNX Runtime has CUDA")
+    with pytest.raises(ProviderError, match="provider cuda is not in this ONNX Runtime"):
+        load_recognizer(folder, provider="cuda")
+
+
+def test_a_listed_provider_that_does_not_run(
+    folder: ModelFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ONNX Runtime lists CUDA, warns that it cannot load it, and runs on the CPU instead."""
+    import onnxruntime
+
+    listed = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: listed)
+    monkeypatch.setattr(
+        "stt.engine.onnx_asr_models.session_providers", lambda name: ["CPUExecutionProvider"]
+    )
+    with pytest.raises(ProviderError, match="ONNX Runtime ran on cpu"):
+        load_recognizer(folder, provider="cuda")
+    _, choice = load_recognizer(folder, provider="auto")
+    assert choice.provider == "cpu"
+    assert "cuda passed over: ONNX Runtime lists it but could not start it" in choice.reason
+
+
+def test_nothing_loads_is_one_error_that_names_every_reason(tmp_path: Path) -> None:
+    for path in DIGITS.glob("*.*"):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "encoder-model.onnx").write_bytes(b"not a model at all")
+    with pytest.raises(ModelError, match=r"encoder-model.onnx is not an ONNX file") as caught:
+        load_recognizer(inspect(tmp_path))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_vocabulary_of_another_size_is_refused(tmp_path: Path) -> None:
+    for path in DIGITS.glob("*.*"):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    vocabulary = (tmp_path / "vocab.txt").read_text("utf-8").splitlines()
+    (tmp_path / "vocab.txt").write_text("\n".join(vocabulary[1:]) + "\n", "utf-8")
+    with pytest.raises(ModelError, match="but the joint has"):
+        load_recognizer(inspect(tmp_path))
