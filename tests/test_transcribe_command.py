@@ -242,3 +242,15 @@ def test_ctrl_c_keeps_what_was_finished(tmp_path: Path) -> None:
     assert "stt: stopped" in err
     assert "Traceback" not in err
     assert [p.name for p in out.iterdir()] == ["short.txt"]
+
+
+def test_nothing_is_left_behind_or_reported(tmp_path: Path) -> None:
+    """ONNX Runtime's telemetry client opens a session file when it is not switched off."""
+    import os
+
+    clip = CLIPS / next(iter(references()))
+    command = [sys.executable, "-m", "stt", "transcribe", "-q", "-m", DIGITS, clip]
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("ORT_")}
+    environment = kept | {"TMPDIR": str(tmp_path)}
+    subprocess.run(command, check=True, capture_output=True, env=environment)
+    assert list(tmp_path.iterdir()) == []

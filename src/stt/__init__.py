@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from stt.errors import SttError
     from stt.transcriber import Transcriber, load
     from stt.transcript import Choice, Segment, Transcript, Word
+
+# ONNX Runtime's wheels carry a telemetry client; nothing here reports to anybody.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 __all__ = [
     "Choice",
