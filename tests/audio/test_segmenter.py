@@ -208,4 +208,4 @@ def test_memory_stays_within_an_utterance() -> None:
     silence = (np.zeros(16_000, np.float32) for _ in range(300))
     for _ in utterances(silence, watched, Segmenter(SHORTEST_MAX)):
         pass
-    assert longest <= 16_000 + (cutting.PRE_ROLL + 1) * FRAME
+    assert longest <= 16_000 + (cutting.SHORT_LEAD + 1) * FRAME

@@ -22,6 +22,9 @@ SpeechProbabilities = Callable[[Samples], npt.NDArray[np.float32]]
 _FRAMES_PER_SECOND = SAMPLE_RATE / FRAME
 PRE_ROLL = round(0.5 * _FRAMES_PER_SECOND)
 """Frames of real audio kept before speech: models mishear a word that begins at once."""
+SHORT_LEAD = round(1.0 * _FRAMES_PER_SECOND)
+"""Silence before speech that is kept whole when it is no longer than this: cutting it gains nothing,
+and models hear a recording best as it was made."""
 POST_ROLL = round(0.5 * _FRAMES_PER_SECOND)
 """Frames kept after speech: word endings fade below the VAD's threshold."""
 END_SILENCE = round(2.0 * _FRAMES_PER_SECOND)
@@ -66,14 +69,14 @@ class Segmenter:
         self._free = 0  # first frame not given to any span
         self._start: int | None = None
         self._last_speech = 0
-        self._recent: deque[tuple[float, float]] = deque(maxlen=PRE_ROLL)
+        self._recent: deque[tuple[float, float]] = deque(maxlen=SHORT_LEAD)
         self._frames: list[tuple[float, float]] = []  # (probability, dB) since _start
         self._mid_speech = False  # whether the last cut went through speech
 
     @property
     def oldest(self) -> int:
         """First frame that may still become part of a span."""
-        return max(self._free, self._now - PRE_ROLL) if self._start is None else self._start
+        return max(self._free, self._now - SHORT_LEAD) if self._start is None else self._start
 
     def push(self, probability: float, level: float) -> Span | None:
         """Take the next frame's speech probability and level (dB full scale)."""
@@ -89,24 +92,25 @@ class Segmenter:
         if probability >= self._threshold - _HYSTERESIS:
             self._last_speech = now
         if now - self._last_speech >= END_SILENCE:
-            return self._close()
+            return self._close(self._last_speech + 1 + POST_ROLL)
         if len(self._frames) >= self._max:
             return self._cut()
         return None
 
     def finish(self) -> Span | None:
         """End of the recording: return what is still open."""
-        return None if self._start is None else self._close()
+        return None if self._start is None else self._close(self._now)
 
     def _open(self, now: int, frame: tuple[float, float]) -> None:
-        self._start = max(self._free, now - len(self._recent))
+        lead = now - self._free
+        self._start = self._free if lead <= SHORT_LEAD else now - PRE_ROLL
         before = now - self._start
         self._frames = [*list(self._recent)[len(self._recent) - before :], frame]
         self._last_speech = now
 
-    def _close(self) -> Span | None:
+    def _close(self, end: int) -> Span | None:
         assert self._start is not None
-        span = Span(self._start, min(self._now, self._last_speech + 1 + POST_ROLL))
+        span = Span(self._start, end)
         enough = self._enough_speech(self._frames)
         self._start, self._free = None, span.end
         self._frames, self._mid_speech = [], False
