@@ -95,7 +95,7 @@ def test_another_rate_is_resampled(speech: Samples) -> None:
 
 
 def test_nothing_at_all() -> None:
-    assert steps(np.zeros(0, np.float32), Parrot()) == [Step(0.0)]
+    assert set(steps(np.zeros(0, np.float32), Parrot())) == {Step(0.0)}
 
 
 def test_segments_come_while_the_recording_is_still_read(long: Samples) -> None:

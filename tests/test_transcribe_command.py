@@ -157,7 +157,8 @@ def test_fp16_by_name_falls_back_and_says_so(run: Run) -> None:
     assert code == 0
     assert out.strip()
     assert "precision fp32" in err
-    assert "fp16 was asked for, but fp16 passed over: no fp16 files" in err
+    assert "warning: precision fp16 was asked for, fp32 runs" in err
+    assert "fp16 was asked for, but: no fp16 files" in err
 
 
 def test_a_pair_that_does_not_load_never_ends_the_run(run: Run, tmp_path: Path) -> None:

@@ -89,6 +89,12 @@ class Transcriber:
 
 @contextmanager
 def _opened(source: str | Path | npt.NDArray[Any], sample_rate: int) -> Iterator[AudioStream]:
+    if not isinstance(source, (str, Path, np.ndarray)):
+        raise UsageError(
+            f"a recording is a path, '-' or a NumPy array of samples, not {type(source).__name__}"
+        )
+    if sample_rate <= 0:
+        raise UsageError(f"sample_rate is {sample_rate}; give the array's samples per second")
     if not isinstance(source, np.ndarray):
         with open_audio(source) as stream:
             yield stream

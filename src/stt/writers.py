@@ -28,6 +28,7 @@ __all__ = [
     "as_vtt",
     "os_error_text",
     "replace_file",
+    "text_lines",
     "write_text",
 ]
 
@@ -40,7 +41,12 @@ JSON_SCHEMA_VERSION = 1
 
 def as_txt(transcript: Transcript) -> str:
     """One segment a line."""
-    return _joined(text for segment in transcript.segments if (text := one_line(segment.text)))
+    return text_lines(transcript.segments)
+
+
+def text_lines(segments: Sequence[Segment]) -> str:
+    """One segment a line, for text that is printed as it comes."""
+    return _joined(text for segment in segments if (text := one_line(segment.text)))
 
 
 def as_tsv(transcript: Transcript) -> str:

@@ -66,7 +66,7 @@ WRONG = Measurement(30.0, False)
         ("auto", "cpu", NO16 | {"fp32": "no fp32 files", "int8": None}, {}, {}, "int8", "no fp32"),
         ("fp32", "cpu", ALL, {}, {}, "fp32", "asked for by name"),
         ("fp16", "cpu", ALL, {("fp16", "cpu"): WRONG}, {}, "fp16", "asked for by name"),
-        ("fp16", "cpu", ALL | NO16, {}, {}, "fp32", "fp16 was asked for, but fp16 passed over"),
+        ("fp16", "cpu", ALL | NO16, {}, {}, "fp32", "fp16 was asked for, but: no fp16 files"),
         ("int8", "cpu", ALL | NO8, {}, {}, "fp16", "int8 was asked for, but"),
         ("int8", "cuda", ALL, {}, {}, "int8", "on cuda fp32 is many times faster"),
         ("fp32", "cpu", ALL, {}, {"fp32": "did not load (y)"}, "fp16", "did not load (y)"),

@@ -26,7 +26,7 @@ def test_to_try(requested: str, available: list[str], tried: list[str]) -> None:
 
 
 def test_a_named_provider_that_is_not_built_in_is_an_error_with_cause_and_cure() -> None:
-    with pytest.raises(ProviderError, match=r"cuda is not in .* \(it has cpu\).*stt-parakeet\[gpu"):
+    with pytest.raises(ProviderError, match=r"cuda is not in .* \(it has cpu\).*extra `gpu`"):
         providers.to_try("cuda", [CPU])
 
 

@@ -23,8 +23,8 @@ _FRAMES_PER_SECOND = SAMPLE_RATE / FRAME
 PRE_ROLL = round(0.5 * _FRAMES_PER_SECOND)
 """Frames of real audio kept before speech: models mishear a word that begins at once."""
 SHORT_LEAD = round(1.0 * _FRAMES_PER_SECOND)
-"""Silence before speech that is kept whole when it is no longer than this: cutting it gains nothing,
-and models hear a recording best as it was made."""
+"""Silence before speech that is kept whole when it is no longer: cutting it gains nothing, and
+models hear a recording best as it was made."""
 POST_ROLL = round(0.5 * _FRAMES_PER_SECOND)
 """Frames kept after speech: word endings fade below the VAD's threshold."""
 END_SILENCE = round(2.0 * _FRAMES_PER_SECOND)
@@ -168,8 +168,8 @@ def utterances(
 ) -> Iterator[Utterance | int]:
     """Cut a 16 kHz stream into utterances.
 
-    Yields each Utterance as soon as it is complete, and after every block the number of samples
-    heard so far, so that progress can be shown through long silence.
+    Yields each Utterance as soon as it is complete; after every block the number of samples that
+    are settled, being in an utterance yielded or silence; and at the end the number of all samples.
     """
     audio, base, heard, fed = np.zeros(0, np.float32), 0, 0, 0  # audio[0] is sample `base`
 
@@ -189,7 +189,7 @@ def utterances(
             yield _utterance(span, audio, base)
         keep = segmenter.oldest * FRAME
         audio, base = audio[keep - base :], keep
-        yield heard
+        yield min(keep, heard)
     if rest := heard - fed:
         last = np.zeros((1, FRAME), np.float32)
         last[0, :rest] = audio[fed - base :]
@@ -197,6 +197,7 @@ def utterances(
             yield _utterance(span, audio, base)
     if final := segmenter.finish():
         yield _utterance(final, audio, base)
+    yield heard
 
 
 def _utterance(span: Span, audio: Samples, base: int) -> Utterance:

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import click
 
 from stt.cli.config import config
+from stt.cli.report import report
 from stt.cli.setup import setup
 from stt.cli.transcribe import transcribe
 from stt.errors import SttError
@@ -46,37 +47,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
             prog_name="stt",
             standalone_mode=False,
         )
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except click.ClickException as error:
         error.show()
         return WRONG_USAGE
     except SttError as error:
-        _show(str(error), error)
+        report(error, error)
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        _show("stopped; what was finished before is kept", None)
+        report("stopped; what was finished before is kept")
         return INTERRUPTED
     except BrokenPipeError:  # the reader (head, less) went away: nothing is wrong
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     except OSError as error:
         cure = "free some space" if error.errno == errno.ENOSPC else "check the path and its rights"
-        _show(f"{error.filename or 'output'}: {error.strerror or error}; {cure}", error)
+        report(f"{error.filename or 'output'}: {error.strerror or error}; {cure}", error)
         return FAILED
     except Exception as error:
-        _show(
+        report(
             f"internal error: {type(error).__name__}: {error}; this is a bug: please report it "
             "with the output of the same command under STT_DEBUG=1",
             error,
         )
         return FAILED
     return code if isinstance(code, int) else 0
-
-
-def _show(message: str, error: BaseException | None) -> None:
-    """Print one line on stderr; the traceback only under STT_DEBUG=1."""
-    if error is not None and os.environ.get("STT_DEBUG") == "1":
-        import traceback
-
-        traceback.print_exception(error)
-    click.echo(f"stt: {message}", err=True)

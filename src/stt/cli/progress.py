@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from stt.pipeline import Step
 
 _PLAIN_EVERY_S = 10.0
+_LONGEST_NAME = 24
 
 
 def clock(seconds: float) -> str:
@@ -24,17 +26,27 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"
 
 
+def _short(name: str) -> str:
+    """The file's name without its folders, at most 24 characters of it."""
+    last = Path(name).name
+    return last if len(last) <= _LONGEST_NAME else f"{last[: _LONGEST_NAME - 1]}…"
+
+
 class RecordingProgress:
     """Progress of one recording: audio time done, RTFx and time left. A context manager."""
 
-    def __init__(self, name: str, *, quiet: bool) -> None:
-        self._name = name
+    def __init__(self, name: str, *, quiet: bool, text_on_stdout: bool = False) -> None:
+        """Show nothing when `quiet`; `text_on_stdout`: text is printed meanwhile."""
+        self._name = _short(name)
+        self._text_on_stdout = text_on_stdout
         self._quiet = quiet
         self._began = self._spoke = time.monotonic()
         self._bar: Progress | None = None
 
     def __enter__(self) -> RecordingProgress:
-        if not self._quiet and sys.stderr.isatty():
+        # text that appears on the same terminal is progress enough, and a bar would disturb it
+        text_is_seen = self._text_on_stdout and sys.stdout.isatty()
+        if not self._quiet and not text_is_seen and sys.stderr.isatty():
             self._bar = _bar()
             self._task = self._bar.add_task(self._name, total=None, told="")
             self._bar.start()
@@ -57,18 +69,20 @@ class RecordingProgress:
         told = self._told(step.heard, duration, now - self._began)
         if self._bar:
             self._bar.update(self._task, completed=step.heard, total=duration, told=told)
-        elif now - self._spoke >= _PLAIN_EVERY_S:
+        elif now - self._spoke >= _PLAIN_EVERY_S and not sys.stderr.isatty():
             self._spoke = now
-            click.echo(f"{self._name}: {told}", err=True)
+            click.echo(f"stt: {self._name}: {told}", err=True)
 
     @staticmethod
     def _told(heard: float, duration: float | None, elapsed: float) -> str:
         speed = heard / elapsed if elapsed > 0 else 0.0
         of = f" of {clock(duration)}" if duration else ""
         left = ""
-        if duration and speed > 0:
+        if not heard:
+            return f"{clock(heard)}{of}"
+        if duration:
             left = f", {clock(max(duration - heard, 0) / speed)} left"
-        return f"{clock(heard)}{of}, {speed:.1f}x real time{left}"
+        return f"{clock(heard)}{of}, {speed:.1f}x{left}"
 
 
 class StageProgress:
@@ -110,9 +124,10 @@ def _bar() -> Progress:
 
     return Progress(
         TextColumn("{task.description}"),
-        BarColumn(bar_width=24),
+        BarColumn(bar_width=12),
         TaskProgressColumn(),
         TextColumn("{task.fields[told]}"),
         console=Console(stderr=True),
         transient=True,
+        redirect_stdout=False,  # rich would carry the text to stderr
     )

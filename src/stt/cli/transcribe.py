@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,9 +11,11 @@ import click
 
 from stt.cli.inputs import Input, collect
 from stt.cli.progress import RecordingProgress, StageProgress, clock
+from stt.cli.report import report
 from stt.errors import OutputError, SttError, UsageError
 
 if TYPE_CHECKING:
+    from stt.pipeline import Step
     from stt.settings import LoadedSettings, Settings
     from stt.transcriber import Transcriber
     from stt.transcript import Transcript
@@ -59,7 +62,7 @@ def transcribe(
     settings = loaded.settings
     inputs, failures = collect(paths, recursive=recursive)
     for error in failures:
-        click.echo(f"stt: {error}", err=True)
+        report(error, error)
     if not inputs:
         return failures[0].exit_code
     target = Path(settings.output_dir) if settings.output_dir else None
@@ -74,7 +77,7 @@ def transcribe(
             )
         except SttError as error:
             failed += 1
-            click.echo(f"stt: {error}", err=True)
+            report(error, error)
     if not quiet and len(inputs) > 1:
         _summary(done, failed)
     return 1 if failed else 0
@@ -107,6 +110,7 @@ def _load(loaded: LoadedSettings, *, quiet: bool) -> Transcriber:
         transcriber = load_with(loaded, progress)
     finally:
         progress.close()
+    settings = loaded.settings
     if quiet:
         return transcriber
     if transcriber.model == STARTER:
@@ -118,10 +122,11 @@ def _load(loaded: LoadedSettings, *, quiet: bool) -> Transcriber:
             err=True,
         )
     choice = transcriber.choice
-    click.echo(
-        f"stt: model {transcriber.model}, precision {choice.precision}, provider "
-        f"{choice.provider} ({choice.reason})",
-        err=True,
+    if settings.precision not in ("auto", choice.precision):
+        report(f"warning: precision {settings.precision} was asked for, {choice.precision} runs")
+    report(
+        f"model {transcriber.model}, precision {choice.precision}, provider {choice.provider} "
+        f"({choice.reason})"
     )
     return transcriber
 
@@ -135,29 +140,46 @@ def _one(
     several: bool,
     quiet: bool,
 ) -> Transcript:
-    """Transcribe one recording and deliver it."""
-    from stt.writers import FORMATS, write_text
+    """Transcribe one recording and deliver it; text for the screen is printed as it comes."""
+    from stt.writers import FORMATS, text_lines
 
-    with RecordingProgress(item.source, quiet=quiet) as progress:
-        transcript = transcriber.transcribe(item.source, on_step=progress.on_step)
-    if target is None:
-        text = FORMATS[settings.formats[0]](transcript)
-        click.echo(
-            f"==> {item.source} <==\n{text}" if several else text, nl=not text.endswith("\n")
-        )
-    else:
-        for name in settings.formats:
-            path = target / item.stem.with_name(f"{item.stem.name}.{name}")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_text(path, FORMATS[name](transcript))
+    stream_text = target is None and settings.formats[0] == "txt"
+    if target is None and several:
+        click.echo(f"==> {item.source} <==")
+    with RecordingProgress(item.source, quiet=quiet, text_on_stdout=stream_text) as progress:
+
+        def on_step(step: Step, duration: float | None) -> None:
+            if stream_text and step.segments:
+                click.echo(text_lines(step.segments), nl=False)
+                sys.stdout.flush()
+            progress.on_step(step, duration)
+
+        transcript = transcriber.transcribe(item.source, on_step=on_step)
+    written = ""
+    if target is not None:
+        written = " -> " + ", ".join(map(str, _write(transcript, item, target, settings.formats)))
+    elif not stream_text:
+        click.echo(FORMATS[settings.formats[0]](transcript), nl=False)
     if not quiet:
         told = "" if transcript.text else "; no speech found"
-        click.echo(
-            f"stt: {item.source}: {clock(transcript.duration)} of audio in "
-            f"{transcript.elapsed:.1f} s ({transcript.rtfx:.1f}x real time){told}",
-            err=True,
+        report(
+            f"{item.source}: {clock(transcript.duration)} of audio in {transcript.elapsed:.1f} s "
+            f"({transcript.rtfx:.1f}x real time){told}{written}"
         )
     return transcript
+
+
+def _write(
+    transcript: Transcript, item: Input, target: Path, formats: tuple[str, ...]
+) -> list[Path]:
+    """Write every format of one transcript; returns the files."""
+    from stt.writers import FORMATS, write_text
+
+    paths = [target / item.stem.with_name(f"{item.stem.name}.{name}") for name in formats]
+    for path, name in zip(paths, formats, strict=True):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(path, FORMATS[name](transcript))
+    return paths
 
 
 def _summary(done: list[Transcript], failed: int) -> None:

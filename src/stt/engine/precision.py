@@ -54,8 +54,8 @@ def choose(
         passed[precision] = why_not
         if by_name and strict:
             raise ModelError(
-                f"precision {requested} cannot be used: {why_not}, and `strict` is set; run "
-                "`stt setup`, or choose another precision"
+                f"precision {requested} cannot be used: {why_not}, and `strict` is set; choose "
+                "another precision or drop `strict`"
             )
     told = "; ".join(f"{precision}: {why}" for precision, why in passed.items())
     raise ModelError(f"no precision of this model can be used ({told}); run `stt setup` again")
@@ -91,5 +91,7 @@ def _reason(requested: str, precision: str, provider: str, passed: Mapping[str, 
         return "asked for by name" + (f"; on {provider} fp32 is many times faster" if slow else "")
     if not passed:
         return "auto prefers fp16"
-    told = "; ".join(f"{name} passed over: {why}" for name, why in passed.items())
-    return told if requested == "auto" else f"{requested} was asked for, but {told}"
+    if requested == "auto":
+        return "; ".join(f"{name} passed over: {why}" for name, why in passed.items())
+    others = "".join(f"; {n} passed over: {why}" for n, why in passed.items() if n != requested)
+    return f"{requested} was asked for, but: {passed[requested]}{others}"

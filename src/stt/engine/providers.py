@@ -33,7 +33,8 @@ def to_try(requested: str, available: Sequence[str]) -> list[str]:
     if PROVIDERS[requested] not in available:
         raise ProviderError(
             f"provider {requested} is not in this ONNX Runtime (it has "
-            f"{', '.join(short_name(name) for name in available)}); {_cure(requested)}"
+            f"{', '.join(name for name in PROVIDERS if PROVIDERS[name] in available)}); "
+            f"{_cure(requested)}"
         )
     return [requested]
 
@@ -62,7 +63,7 @@ def short_name(provider: str) -> str:
 def _cure(name: str) -> str:
     if name in ("cuda", "tensorrt"):
         return (
-            "use a fresh environment with `pip install 'stt-parakeet[gpu]'` and an NVIDIA driver, "
-            "or choose provider cpu"
+            "install this package with its extra `gpu` instead of `cpu` in a fresh environment "
+            "(README, Install) and an NVIDIA driver, or choose provider cpu"
         )
     return "install an ONNX Runtime that has it, or choose provider cpu"

@@ -77,8 +77,10 @@ def inspect(path: Path) -> ModelFolder:
     Raises:
         ModelError: not a folder, no usable config.json, a vocabulary missing, or no model at all.
     """
+    if path.is_file():
+        raise ModelError(f"{path}: is a file; a model is a folder, see `stt transcribe --help`")
     if not path.is_dir():
-        raise ModelError(f"{path}: no such model folder; `stt setup` installs one")
+        raise ModelError(f"{path}: no such model folder; check the path, or run `stt setup`")
     config = _json(path / "config.json")
     kind = config.get("model_type")
     if kind not in _PAIRS:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from pathlib import Path
 
 from stt.errors import ModelError, UsageError
@@ -49,14 +50,23 @@ def _fetch(model: PinnedModel, file: PinnedFile, staging: Path) -> None:
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # its retries are not our output
     try:
         hf_hub_download(model.repo_id, file.name, revision=model.revision, local_dir=staging)
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        why = " ".join(str(error).split())[:200]
         raise ModelError(
-            f"{file.name} of {model.repo_id} could not be downloaded ({why}); check the network "
-            "and proxy settings, then run `stt setup` again: it goes on where it stopped"
+            f"{file.name} of {model.repo_id} could not be downloaded ({_root_cause(error)}); check "
+            "network, proxy and HF_ENDPOINT and run `stt setup` again: it goes on where it "
+            f"stopped; or copy the model's files into {staging.parent / model.name} yourself; "
+            "`stt transcribe` works with the starter meanwhile"
         ) from error
+
+
+def _root_cause(error: BaseException) -> str:
+    """What failed first, on one line: the hub library reports what it tried after it."""
+    while (before := error.__cause__ or error.__context__) is not None:
+        error = before
+    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def _proven(staging: Path, file: PinnedFile, report: ReportProgress) -> str:

@@ -279,8 +279,9 @@ def _unwritable(models_dir: Path, error: OSError) -> ModelError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return ModelError(
             f"no room for the starter model in {models_dir} ({error.strerror}): "
-            f"free {_NEEDED_BYTES // 10**6} MB or choose another models folder"
+            f"free {_NEEDED_BYTES // 10**6} MB, or name another folder in STT_MODELS_DIR"
         )
     return ModelError(
-        f"cannot write the starter model to {models_dir}: {error}; choose another models folder"
+        f"cannot write the starter model to {models_dir} ({error.strerror or error}); "
+        "name a folder of yours in STT_MODELS_DIR"
     )
