@@ -59,7 +59,7 @@ def faster_whisper_engine(model: str, threads: int) -> Callable[[str], str]:
     whisper = WhisperModel(str(weights), device="cpu", compute_type="float32", cpu_threads=threads)
 
     def transcribe(path: str) -> str:
-        segments, _ = whisper.transcribe(path, beam_size=1, temperature=0.0, language="en")
+        segments, _ = whisper.transcribe(path, beam_size=1, language="en")
         return " ".join(segment.text.strip() for segment in segments)
 
     return transcribe
