@@ -146,14 +146,14 @@ def test_full_disk_names_the_cure(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         with pytest.raises(ModelError, match="free 200 MB"):
             ensure_starter(tmp_path)
     monkeypatch.setattr(starter, "_NEEDED_BYTES", 10**18)
-    with pytest.raises(ModelError, match="choose another models folder"):
+    with pytest.raises(ModelError, match="another folder in STT_MODELS_DIR"):
         ensure_starter(tmp_path)
     assert names(tmp_path) == set()
 
 
 def test_a_file_where_the_folder_should_be(tmp_path: Path) -> None:
     (tmp_path / "models").write_text("in the way")
-    with pytest.raises(ModelError, match="another models folder"):
+    with pytest.raises(ModelError, match="a folder of yours in STT_MODELS_DIR"):
         ensure_starter(tmp_path / "models")
 
 

@@ -144,22 +144,28 @@ def _one(
     from stt.writers import FORMATS, text_lines
 
     stream_text = target is None and settings.formats[0] == "txt"
-    if target is None and several:
-        click.echo(f"==> {item.source} <==")
+    heading = f"==> {item.source} <==\n" if target is None and several else ""
+
+    def show(text: str) -> None:
+        """Print text under the heading, which waits for it: none stands over a failure."""
+        nonlocal heading
+        click.echo(heading + text, nl=False)
+        sys.stdout.flush()
+        heading = ""
+
     with RecordingProgress(item.source, quiet=quiet, text_on_stdout=stream_text) as progress:
 
         def on_step(step: Step, duration: float | None) -> None:
             if stream_text and step.segments:
-                click.echo(text_lines(step.segments), nl=False)
-                sys.stdout.flush()
+                show(text_lines(step.segments))
             progress.on_step(step, duration)
 
         transcript = transcriber.transcribe(item.source, on_step=on_step)
     written = ""
     if target is not None:
         written = " -> " + ", ".join(map(str, _write(transcript, item, target, settings.formats)))
-    elif not stream_text:
-        click.echo(FORMATS[settings.formats[0]](transcript), nl=False)
+    else:
+        show("" if stream_text else FORMATS[settings.formats[0]](transcript))
     if not quiet:
         told = "" if transcript.text else "; no speech found"
         report(
