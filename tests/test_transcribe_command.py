@@ -142,14 +142,17 @@ def _edits(one: list[str], other: list[str]) -> int:
         (["transcribe", "-p", "fp16", "--strict", "-m", str(DIGITS), str(CLIPS)], "no fp16 files"),
         (["transcribe", "--provider", "cuda", "-m", str(DIGITS), str(CLIPS)], "provider cuda"),
         (["transscribe"], "No such command"),
+        (["transcribe", ""], "an empty name"),
+        (["config", "set", "threads", "-1"], "from 0 to 1024"),
     ],
 )
 def test_wrong_usage_is_one_line_and_exit_code_2(run: Run, arguments: list[str], told: str) -> None:
     code, out, err = run(*arguments)
-    assert code == (1 if "--strict" in arguments else 2)
+    assert code == (1 if {"--strict", ""} & set(arguments) else 2)
     assert out == ""
     assert told in err
-    assert "Traceback" not in err
+    assert err.startswith("stt: ")
+    assert len(err.splitlines()) == 1
 
 
 def test_fp16_by_name_falls_back_and_says_so(run: Run) -> None:

@@ -7,6 +7,7 @@ so that times in the transcript are times in the player.
 
 from __future__ import annotations
 
+import shlex
 import struct
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -78,10 +79,13 @@ def open_container(path: Path, name: str, head: bytes, stack: ExitStack) -> Audi
 
 def _not_read(name: str, head: bytes, told: str) -> AudioError:
     if head[4:8] == b"ftyp":
-        return truncated(name, "its index (moov) is missing or damaged")
+        return AudioError(
+            f"{name}: truncated: its index (moov) is missing or damaged, as when a recorder is cut "
+            "off; copy it again, or export it anew where it was recorded"
+        )
     return AudioError(
         f"{name}: not a recording that can be read ({told}); if it plays elsewhere, convert it "
-        "with `ffmpeg -i FILE out.wav`"
+        f"with `ffmpeg -i {shlex.quote(name)} out.wav`"
     )
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import shlex
 import shutil
 import stat
 import sys
@@ -205,7 +206,7 @@ def truncated(name: str, told: str) -> AudioError:
     """Return the error for a recording of which a part is missing."""
     return AudioError(
         f"{name}: truncated: {told}; copy it again, or save what is there with "
-        "`ffmpeg -i FILE part.wav` and transcribe that"
+        f"`ffmpeg -i {shlex.quote(name)} part.wav` and transcribe that"
     )
 
 

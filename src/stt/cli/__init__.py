@@ -49,8 +49,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         if sys.stdout is not None:
             sys.stdout.flush()
-    except click.ClickException as error:
+    except click.exceptions.NoArgsIsHelpError as error:
         error.show()
+        return WRONG_USAGE
+    except click.ClickException as error:
+        context = getattr(error, "ctx", None)
+        report(
+            f"{error.format_message().rstrip('.')}; "
+            f"see `{context.command_path if context else 'stt'} --help`"
+        )
         return WRONG_USAGE
     except SttError as error:
         report(error, error)

@@ -47,7 +47,7 @@ def config(context: click.Context, file: Path | None, as_json: bool) -> None:
     click.echo(_document(loaded) if as_json else _table(loaded), nl=False)
 
 
-@config.command("set")
+@config.command("set", context_settings={"ignore_unknown_options": True})
 @click.argument("key")
 @click.argument("value")
 @FILE_OPTION

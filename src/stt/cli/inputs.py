@@ -37,6 +37,9 @@ def collect(paths: Sequence[str], *, recursive: bool) -> tuple[list[Input], list
     found: dict[tuple[str, str, int], tuple[str, Path]] = {}
     errors: list[AudioError] = []
     for named in paths:
+        if not named:
+            errors.append(AudioError("'': an empty name; name a recording"))
+            continue
         if named == STDIN or not os.path.isdir(named):  # noqa: PTH112 - never raises
             relative = Path("stdin") if named == STDIN else Path(Path(named).name or "recording")
             found.setdefault(_identity(named), (named, relative))
