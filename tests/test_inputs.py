@@ -61,8 +61,9 @@ def test_a_folder_without_recordings_tells_the_cure(here: Path) -> None:
 
 def test_a_missing_file_is_left_to_fail_when_opened(here: Path) -> None:
     assert named("gone.wav", "-") == {"gone.wav": "gone", "-": "stdin"}
-    inputs, _ = collect([""], recursive=False)
-    assert [i.source for i in inputs] == [""]
+    inputs, errors = collect([""], recursive=False)
+    assert not inputs
+    assert "an empty name" in str(errors[0])
 
 
 @pytest.mark.parametrize("again", ["a.wav", "./a.wav", "../in/a.wav", "."])

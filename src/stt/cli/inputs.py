@@ -41,7 +41,7 @@ def collect(paths: Sequence[str], *, recursive: bool) -> tuple[list[Input], list
             errors.append(AudioError("'': an empty name; name a recording"))
             continue
         if named == STDIN or not os.path.isdir(named):  # noqa: PTH112 - never raises
-            relative = Path("stdin") if named == STDIN else Path(Path(named).name or "recording")
+            relative = Path("stdin") if named == STDIN else Path(Path(named).name)
             found.setdefault(_identity(named), (named, relative))
             continue
         unread: list[AudioError] = []
