@@ -1,0 +1,308 @@
+"""ONNX model files with their large weights left on disk.
+
+`read` takes an ONNX file apart without ever holding its weights: the graph comes as a ModelProto, each
+large initializer as a `Weight` that is read when asked for. `write` streams them out one by one. Both
+work whether weights lie inside the file or beside it, and inside a file of any size: the protobuf
+library refuses messages over 2 GB, but an ONNX file is a protobuf message, so its fields can be walked
+(protobuf.dev/programming-guides/encoding), and messages of one type written one after the other merge.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+from stt.errors import ModelError
+
+if TYPE_CHECKING:
+    import onnx
+
+Array = npt.NDArray[np.generic]
+
+LARGE = 1024
+"""Bytes. Smaller initializers stay in the graph, where shape inference and passes look into them."""
+_INSIDE_LIMIT = 1_900_000_000
+"""Bytes up to which `write` puts weights inside the file: protobuf's own limit is 2^31."""
+
+# Field numbers of onnx.proto and wire types of protobuf
+_MODEL_GRAPH, _GRAPH_INITIALIZER = 7, 5
+_FLOAT_DATA, _RAW_DATA = 4, 9
+_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+
+
+@dataclass(frozen=True, slots=True)
+class Weight:
+    """A large initializer that is not in memory."""
+
+    name: str
+    elem_type: int
+    """onnx.TensorProto.DataType."""
+    shape: tuple[int, ...]
+    nbytes: int
+    load: Callable[[], Array]
+    """Read or compute it: an array of `nbytes` bytes, new on every call."""
+
+
+@dataclass(frozen=True, slots=True)
+class GraphFile:
+    """An ONNX model: the graph in memory, the large weights by name."""
+
+    model: onnx.ModelProto
+    """Its initializers are the small ones only; their data lies in the message."""
+    weights: dict[str, Weight]
+
+
+def read(path: Path) -> GraphFile:
+    """Read an ONNX file, leaving initializers of 1 KiB or more on disk.
+
+    Raises:
+        ModelError: not an ONNX file, cut short, or its external weights are not there.
+    """
+    from google.protobuf.message import DecodeError
+    from onnx import ModelProto
+
+    rest, graph, tensors = bytearray(), bytearray(), []
+    try:
+        with path.open("rb") as file:
+            size = path.stat().st_size
+            for field, start, body, end in _fields(file, 0, size):
+                if field != _MODEL_GRAPH:
+                    rest += _span(file, start, end)
+                    continue
+                for inner, inner_start, inner_body, inner_end in _fields(file, body, end):
+                    if inner == _GRAPH_INITIALIZER and inner_end - inner_body >= LARGE:
+                        tensors.append(_tensor(file, inner_body, inner_end, path))
+                    else:
+                        graph += _span(file, inner_start, inner_end)
+        model = ModelProto.FromString(bytes(rest))
+        model.graph.MergeFromString(bytes(graph))
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read ({error.strerror}); check the path") from error
+    except (DecodeError, ValueError) as error:
+        raise ModelError(f"{path}: not an ONNX file, or damaged ({error}); fetch it again") from None
+    weights = dict(tensors)
+    _take_out_external(model, path, weights)
+    if not model.graph.node:
+        raise ModelError(f"{path}: holds no ONNX graph; fetch it again")
+    return GraphFile(model, weights)
+
+
+def write(path: Path, model: onnx.ModelProto, weights: Iterable[Weight]) -> None:
+    """Write a model, its large weights one at a time, under a temporary name until it is whole.
+
+    Weights go inside the file; into `<name>.data` beside it where that would pass 1.9 GB.
+
+    Raises:
+        OSError: e.g. a full disk; nothing is left behind and an older file stays as it was.
+    """
+    weights = list(weights)
+    total = model.ByteSize() + sum(weight.nbytes for weight in weights)
+    partial, data = path.with_name(f".{path.name}.partial"), path.with_name(f"{path.name}.data")
+    partial_data = path.with_name(f".{data.name}.partial")
+    try:
+        with partial.open("wb") as file:
+            file.write(model.SerializeToString())
+            if total <= _INSIDE_LIMIT:
+                for weight in weights:
+                    _append(file, weight)
+            else:
+                with partial_data.open("wb") as beside:
+                    for weight in weights:
+                        _append_reference(file, weight, data.name, _store(beside, weight))
+                    _settle(beside)
+            _settle(file)
+        # Between these steps a file is missing, which is noticed; old and new never stand together.
+        if total > _INSIDE_LIMIT:
+            path.unlink(missing_ok=True)
+            partial_data.replace(data)
+            partial.replace(path)
+        else:
+            partial.replace(path)
+            data.unlink(missing_ok=True)
+    finally:
+        partial.unlink(missing_ok=True)
+        partial_data.unlink(missing_ok=True)
+
+
+def value_of(tensor: onnx.TensorProto) -> Array:
+    """The array of a small initializer or of a Constant's attribute."""
+    from onnx import numpy_helper
+
+    array: Array = numpy_helper.to_array(tensor)
+    return array
+
+
+def _settle(file: BinaryIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _fields(file: BinaryIO, start: int, end: int) -> Iterator[tuple[int, int, int, int]]:
+    """Walk a message: (field number, start of its key, start and end of its content)."""
+    position = start
+    while position < end:
+        key, body = _varint(file, position)
+        wire = key & 7
+        if wire == _VARINT:
+            stop = _varint(file, body)[1]
+        elif wire == _BYTES:
+            length, body = _varint(file, body)
+            stop = body + length
+        elif wire in (_FIXED32, _FIXED64):
+            stop = body + (4 if wire == _FIXED32 else 8)
+        else:
+            raise ValueError(f"unknown wire type {wire} at byte {position}")
+        if stop > end:
+            raise ValueError(f"cut short: {end:,} bytes, a field goes on to {stop:,}")
+        yield key >> 3, position, body, stop
+        position = stop
+
+
+def _varint(file: BinaryIO, position: int) -> tuple[int, int]:
+    """Read a variable-length integer; returns it and the position after it."""
+    file.seek(position)
+    value = 0
+    for index, byte in enumerate(file.read(10)):
+        value |= (byte & 0x7F) << (7 * index)
+        if byte < 0x80:
+            return value, position + index + 1
+    raise ValueError(f"no number at byte {position}")
+
+
+def _span(file: BinaryIO, start: int, end: int) -> bytes:
+    file.seek(start)
+    return file.read(end - start)
+
+
+def _tensor(file: BinaryIO, start: int, end: int, path: Path) -> tuple[str, Weight]:
+    """Take one initializer inside the file as a Weight, its data passed over."""
+    from onnx import TensorProto
+
+    head, data, packed = bytearray(), None, None
+    for field, key, body, stop in _fields(file, start, end):
+        if field == _RAW_DATA:
+            data = (body, stop - body)
+        elif field == _FLOAT_DATA and stop - body >= LARGE:
+            packed = (body, stop - body)  # packed floats are laid out as raw data is
+        else:
+            head += _span(file, key, stop)
+    tensor = TensorProto.FromString(bytes(head))
+    place = data or (packed if tensor.data_type == TensorProto.FLOAT else None)
+    if tensor.data_location == TensorProto.EXTERNAL:
+        return tensor.name, _external(tensor, path)
+    if place is None:  # int64_data and the like: numbers of varying length, few in practice
+        whole = TensorProto.FromString(_span(file, start, end))
+        array = value_of(whole)
+        shape = tuple(whole.dims)
+        return whole.name, Weight(whole.name, whole.data_type, shape, array.nbytes, array.copy)
+    return tensor.name, _stored(tensor, path, *place)
+
+
+def _take_out_external(model: onnx.ModelProto, path: Path, weights: dict[str, Weight]) -> None:
+    """Turn references to external data into Weights; small ones are read into the graph."""
+    from onnx import TensorProto, numpy_helper
+
+    inside = []
+    for tensor in model.graph.initializer:
+        if tensor.data_location != TensorProto.EXTERNAL:
+            inside.append(tensor)
+            continue
+        weight = _external(tensor, path)
+        if weight.nbytes >= LARGE:
+            weights[weight.name] = weight
+        else:
+            inside.append(numpy_helper.from_array(weight.load(), weight.name))
+    kept = [TensorProto.FromString(tensor.SerializeToString()) for tensor in inside]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(kept)
+
+
+def _external(tensor: onnx.TensorProto, path: Path) -> Weight:
+    entries = {entry.key: entry.value for entry in tensor.external_data}
+    location = PurePosixPath(entries.get("location", ""))
+    if location.is_absolute() or ".." in location.parts or not location.parts:
+        raise ModelError(
+            f"{path}: weight {tensor.name} lies at {str(location)!r}, outside the model's folder; "
+            "do not use this model"
+        )
+    file = path.parent / location
+    size = _itemsize(tensor.data_type) * int(np.prod(tensor.dims, dtype=np.int64))
+    offset, length = int(entries.get("offset", 0)), int(entries.get("length", size))
+    have = file.stat().st_size if file.is_file() else None
+    if have is None or have < offset + length:
+        told = "is missing" if have is None else f"has {have:,} bytes, {offset + length:,} needed"
+        raise ModelError(f"{path}: its weights file {file.name} {told}; fetch it again")
+    return _stored(tensor, file, offset, length)
+
+
+def _stored(tensor: onnx.TensorProto, file: Path, offset: int, length: int) -> Weight:
+    from onnx.helper import tensor_dtype_to_np_dtype
+
+    dtype, shape = tensor_dtype_to_np_dtype(tensor.data_type), tuple(tensor.dims)
+    if length != _itemsize(tensor.data_type) * int(np.prod(shape, dtype=np.int64)):
+        raise ModelError(
+            f"{file}: weight {tensor.name} of shape {shape} has {length:,} bytes; fetch it again"
+        )
+
+    def load() -> Array:
+        # not memory-mapped: pages of a map count as memory of this process
+        array: Array = np.fromfile(file, dtype, length // dtype.itemsize, offset=offset)
+        return array.reshape(shape)
+
+    return Weight(tensor.name, tensor.data_type, shape, length, load)
+
+
+def _itemsize(elem_type: int) -> int:
+    from onnx.helper import tensor_dtype_to_np_dtype
+
+    return int(tensor_dtype_to_np_dtype(elem_type).itemsize)
+
+
+def _store(file: BinaryIO, weight: Weight) -> tuple[int, int]:
+    """Write a weight's bytes; returns where they begin and how many they are."""
+    begin = file.tell()
+    array = weight.load()
+    if array.nbytes != weight.nbytes:
+        raise ModelError(f"{weight.name}: {array.nbytes} bytes, not {weight.nbytes}; report this")
+    file.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+    return begin, weight.nbytes
+
+
+def _append(file: BinaryIO, weight: Weight) -> None:
+    """Append one weight as a message that merges into the model: model{graph{initializer}}."""
+    from onnx import TensorProto
+
+    head = TensorProto(name=weight.name, data_type=weight.elem_type, dims=weight.shape)
+    content = head.SerializeToString() + _key(_RAW_DATA, weight.nbytes)
+    tensor = _key(_GRAPH_INITIALIZER, len(content) + weight.nbytes)
+    file.write(_key(_MODEL_GRAPH, len(tensor) + len(content) + weight.nbytes) + tensor + content)
+    _store(file, weight)
+
+
+def _append_reference(
+    file: BinaryIO, weight: Weight, location: str, place: tuple[int, int]
+) -> None:
+    from onnx import GraphProto, ModelProto, TensorProto
+
+    tensor = TensorProto(name=weight.name, data_type=weight.elem_type, dims=weight.shape)
+    tensor.data_location = TensorProto.EXTERNAL
+    entries = {"location": location, "offset": place[0], "length": place[1]}
+    for key, value in entries.items():
+        tensor.external_data.add(key=key, value=str(value))
+    file.write(ModelProto(graph=GraphProto(initializer=[tensor])).SerializeToString())
+
+
+def _key(field: int, length: int) -> bytes:
+    """The key and length that stand before `length` bytes of a field."""
+    encoded = bytearray([field << 3 | _BYTES])
+    while length >= 0x80:
+        encoded.append(length & 0x7F | 0x80)
+        length >>= 7
+    encoded.append(length)
+    return bytes(encoded)
