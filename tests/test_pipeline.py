@@ -8,6 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from stt.engine.collapse import CollapseError
+from stt.engine.fallback import GuardedRecognizer, Reserve
 from stt.pipeline import Cutting, Step, recognized
 from stt.transcript import Segment, Word
 
@@ -37,7 +39,11 @@ def steps(
     samples: Samples, parrot: Parrot, *, rate: int = RATE, block: int = RATE, batch: int = 4
 ) -> list[Step]:
     blocks = (samples[i : i + block] for i in range(0, len(samples), block))
-    return list(recognized(blocks, rate, parrot, Cutting(6.0, 0.5, batch)))
+    return list(recognized(blocks, rate, guarded(parrot), Cutting(6.0, 0.5, batch)))
+
+
+def guarded(parrot: Parrot) -> GuardedRecognizer:
+    return GuardedRecognizer(parrot, "fp32")
 
 
 @pytest.fixture(scope="module")
@@ -107,6 +113,38 @@ def test_segments_come_while_the_recording_is_still_read(long: Samples) -> None:
             read += 1
             yield long[i : i + RATE]
 
-    path = recognized(blocks(), RATE, Parrot(), Cutting(6.0, 0.5, 1))  # type: ignore[arg-type]
+    path = recognized(blocks(), RATE, guarded(Parrot()), Cutting(6.0, 0.5, 1))  # type: ignore[arg-type]
     next(step for step in path if step.segments)
     assert read < len(long) / RATE / 2
+
+
+class MuteParrot(Parrot):
+    """Says nothing from its fourth utterance on, or fails."""
+
+    def __init__(self, *, fails: bool) -> None:
+        super().__init__()
+        self.fails = fails
+
+    def recognize(self, batch: Sequence[Samples]) -> list[list[Segment]]:
+        found = super().recognize(batch)
+        mute = [len(self.heard) - len(batch) + index >= 3 for index in range(len(batch))]
+        if self.fails and any(mute):
+            raise CollapseError("NaN in the logits", mute.index(True))
+        return [[] if silent else segments for silent, segments in zip(mute, found, strict=True)]
+
+
+@pytest.mark.parametrize("fails", [True, False])
+@pytest.mark.parametrize("batch", [1, 4])
+def test_a_recording_goes_on_in_fp32_and_says_so_once(
+    long: Samples, fails: bool, batch: int
+) -> None:
+    full = Parrot()
+    recognizer = GuardedRecognizer(MuteParrot(fails=fails), "fp16", Reserve(lambda: full))
+    blocks = (long[i : i + RATE] for i in range(0, len(long), RATE))
+    found = list(recognized(blocks, RATE, recognizer, Cutting(6.0, 0.5, batch)))
+    expected = [segment for step in steps(long, Parrot()) for segment in step.segments]
+    assert [segment for step in found for segment in step.segments] == expected
+    (told,) = [step.fallback for step in found if step.fallback]
+    assert told.at == expected[3].start
+    assert told is recognizer.fallback
+    assert full.batches

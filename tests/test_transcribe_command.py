@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import soundfile
 
+import tiny_tdt
 from stt.cli import main
 
 ROOT = Path(__file__).parents[1]
@@ -172,10 +173,66 @@ def test_a_pair_that_does_not_load_never_ends_the_run(run: Run, tmp_path: Path) 
             (model / path.name).write_bytes(path.read_bytes())
     (model / "encoder-model.fp16.onnx").write_bytes(b"<!DOCTYPE html>")
     (model / "decoder_joint-model.fp16.onnx").write_bytes(b"<!DOCTYPE html>")
+    proof = {"precisions": {"fp16": {"proven": True, "why": ""}}}
+    (model / "manifest.json").write_text(json.dumps(proof))
     code, out, err = run("transcribe", "-m", model, CLIPS / next(iter(references())))
     assert code == 0
     assert out.strip()
     assert "did not load (encoder-model.fp16.onnx is not an ONNX file)" in err
+
+
+def transcribe_in_its_own_process(
+    *arguments: object, cwd: Path
+) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "stt", "transcribe", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd)
+
+
+def test_a_recording_of_which_fp16_makes_nothing_goes_on_in_fp32(tmp_path: Path) -> None:
+    """FP16 files that give NaN, though proven: the words are FP32's, and everything says so."""
+    model = tiny_tdt.build(tmp_path / "tiny")
+    tiny_tdt.add_collapsing(model)
+    paths = [SAMPLES / "weather.flac", SAMPLES / "train.flac"]
+    done = transcribe_in_its_own_process(
+        "-m", model, "-o", "out", "-f", "json", *paths, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    assert "precision fp16, provider cpu (auto prefers fp16)" in done.stderr
+    for path in paths:
+        told = re.escape(f"stt: {path}: fp16 gave nothing usable at ") + (
+            r"\d:\d\d \(NaN in the encoder output\); this recording goes on in fp32\n"
+        )
+        assert len(re.findall(told, done.stderr)) == 1
+        result = json.loads((tmp_path / "out" / f"{path.stem}.json").read_text())
+        assert set(result["text"].split()) == {"go"}
+        assert result["precision"] == "fp32"
+        assert re.fullmatch(
+            r"fp16 gave nothing usable at \d:\d\d \(NaN in the encoder output\); "
+            "fp32 from there on",
+            result["reason"],
+        )
+
+
+@pytest.mark.parametrize(
+    ("flags", "code", "told"),
+    [
+        (["-p", "fp32"], 0, "precision fp32, provider cpu (asked for by name)"),
+        (["-p", "fp16"], 0, "(asked for by name; not proven here (run `stt setup`))"),
+        ([], 0, "(fp16 passed over: not proven here (run `stt setup`))"),
+        (["-p", "fp16", "--strict"], 1, "and `strict` is set; run `stt setup`"),
+        (["-p", "mixed"], 0, "warning: precision mixed was asked for, fp32 runs"),
+    ],
+)
+def test_fp16_that_is_not_proven(
+    run: Run, tmp_path: Path, flags: list[str], code: int, told: str
+) -> None:
+    model = tiny_tdt.build(tmp_path / "tiny")
+    tiny_tdt.add_collapsing(model)
+    (model / "manifest.json").unlink()
+    done = run("transcribe", "-m", model, *flags, SAMPLES / "weather.flac")
+    assert done[0] == code
+    assert told in done[2]
+    assert ("go" in done[1]) == (code == 0)
 
 
 def test_the_starter_transcribes_a_sample_and_says_what_it_is(tmp_path: Path) -> None:

@@ -25,6 +25,13 @@ encoder (float[B, 128, T] audio_signal, int64[B] length)
     encoded_lengths = Div(rounded, eight)
 }
 """
+_COLLAPSING = _ENCODER.replace("{7}>", "{7}, float[1] minus = {-1}>").replace(
+    "outputs = Slice(bands, zero, far, time, eight)",
+    """real = Slice(bands, zero, far, time, eight)
+    nan = Sqrt(minus)
+    outputs = Add(real, nan)""",
+)
+"""The same, but all it gives is NaN."""
 _DECODER = """
 <ir_version: 8, opset_import: ["" : 17]>
 decoder (float[B, 4, T] encoder_outputs, int32[B, U] targets, int32[B] target_length,
@@ -44,9 +51,21 @@ decoder (float[B, 4, T] encoder_outputs, int32[B, U] targets, int32[B] target_le
 def build(folder: Path) -> Path:
     """Write the model to a new folder and return it."""
     folder.mkdir(parents=True)
-    for name, text in (("encoder-model", _ENCODER), ("decoder_joint-model", _DECODER)):
-        onnx.save(onnx.parser.parse_model(text), folder / f"{name}.onnx")
+    _write(folder, _ENCODER, "")
     (folder / "vocab.txt").write_text("▁go 0\n<blk> 1\n", "utf-8")
     config = {"model_type": "nemo-conformer-tdt", "features_size": 128, "subsampling_factor": 8}
     (folder / "config.json").write_text(json.dumps(config), "utf-8")
     return folder
+
+
+def add_collapsing(folder: Path, precision: str = "fp16", *, proven: bool = True) -> None:
+    """Add a precision whose encoder gives NaN, and the proof set-up would have written of it."""
+    _write(folder, _COLLAPSING, f".{precision}")
+    entry = {"proven": proven, "why": "same words on 4 of 4 clips"}
+    manifest = {"files": {}, "precisions": {precision: entry}}
+    (folder / "manifest.json").write_text(json.dumps(manifest), "utf-8")
+
+
+def _write(folder: Path, encoder: str, precision: str) -> None:
+    for name, text in (("encoder-model", encoder), ("decoder_joint-model", _DECODER)):
+        onnx.save(onnx.parser.parse_model(text), folder / f"{name}{precision}.onnx")

@@ -74,7 +74,7 @@ def transcribe(
         source: a path, '-' for standard input, or samples (float [n] or [n, channels] in ±1).
         model: auto, an installed model's name, or a model folder.
         sample_rate: Hz of an array; ignored for files.
-        precision: auto, fp16, fp32 or int8.
+        precision: auto, fp16, mixed, fp32 or int8.
         provider: auto, cpu, cuda, ...
 
     Raises:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from stt.audio.resample import SAMPLE_RATE, resampled
 from stt.audio.segmenter import Segmenter, Utterance, utterances
 from stt.audio.vad import FRAME, SpeechProbability
-from stt.engine.recognizer import Recognizer
+from stt.engine.fallback import Fallback, GuardedRecognizer
 from stt.transcript import Segment
 
 Samples = npt.NDArray[np.float32]
@@ -25,6 +25,8 @@ class Step:
     """Seconds of the recording done with."""
     segments: tuple[Segment, ...] = ()
     """Those that became final with this step, in absolute seconds."""
+    fallback: Fallback | None = None
+    """Set in the one step, if any, with which the recording goes on in FP32."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +42,12 @@ class Cutting:
 
 
 def recognized(
-    blocks: Iterable[Samples], rate: int, recognizer: Recognizer, cutting: Cutting
+    blocks: Iterable[Samples], rate: int, recognizer: GuardedRecognizer, cutting: Cutting
 ) -> Iterator[Step]:
     """Recognise float32 [n] mono blocks at `rate` Hz, yielding segments as they become final.
 
-    Memory holds one batch of utterances, whatever the length of the recording.
+    `recognizer` is this recording's own. Memory holds one batch of utterances, whatever the length
+    of the recording.
     """
     max_frames = int(cutting.max_utterance_s * SAMPLE_RATE) // FRAME
     segmenter = Segmenter(max_frames, cutting.vad_threshold)
@@ -65,8 +68,9 @@ def recognized(
     yield Step(heard / SAMPLE_RATE)
 
 
-def _recognize(batch: list[Utterance], recognizer: Recognizer, heard: int) -> Step:
-    results = recognizer.recognize([utterance.samples for utterance in batch])
+def _recognize(batch: list[Utterance], recognizer: GuardedRecognizer, heard: int) -> Step:
+    before = recognizer.fallback
+    results = recognizer.recognize(batch)
     segments = tuple(
         _shifted(segment, utterance.start / SAMPLE_RATE)
         for utterance, found in zip(batch, results, strict=True)
@@ -74,7 +78,8 @@ def _recognize(batch: list[Utterance], recognizer: Recognizer, heard: int) -> St
     )
     last = batch[-1]
     # silence after the last utterance may have been reported already: progress never goes back
-    return Step(max(heard, last.start + len(last.samples)) / SAMPLE_RATE, segments)
+    done = max(heard, last.start + len(last.samples))
+    return Step(done / SAMPLE_RATE, segments, None if before else recognizer.fallback)
 
 
 def _shifted(segment: Segment, offset: float) -> Segment:

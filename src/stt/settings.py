@@ -84,8 +84,13 @@ class Settings(BaseSettings):
         description="Folder of the models. `null`: `models` beside the config file; the user's "
         "data folder where there is none or it is the user's own.",
     )
-    precision: Literal["auto", "fp16", "fp32", "int8"] = Field(
+    precision: Literal["auto", "fp16", "mixed", "fp32", "int8"] = Field(
         "auto", description="Precision of the model; `auto` takes the best for the provider."
+    )
+    auto_int8: bool = Field(
+        False,
+        description="Let `auto` take int8 on the CPU where it was proven and measured faster; it "
+        "may lose words.",
     )
     strict: bool = Field(
         False,

@@ -13,12 +13,13 @@ import numpy as np
 import numpy.typing as npt
 
 from stt.audio.files import AudioStream, checked, open_audio
+from stt.engine.fallback import GuardedRecognizer, Reserve
 from stt.engine.recognizer import TRAILING_SILENCE, Recognizer, load_recognizer
 from stt.errors import UsageError
 from stt.models.folder import ModelFolder
 from stt.models.locate import ReportProgress, locate
 from stt.pipeline import Cutting, Step, recognized
-from stt.settings import LoadedSettings, load_settings
+from stt.settings import LoadedSettings, Settings, load_settings
 from stt.transcript import Choice, Segment, Transcript
 
 OnStep = Callable[[Step, float | None], None]
@@ -37,6 +38,8 @@ class Transcriber:
     """The precision and provider that run, and why."""
     recognizer: Recognizer
     cutting: Cutting
+    reserve: Reserve | None = None
+    """FP32 for recordings of which the chosen precision makes nothing usable; None: it is none."""
 
     @property
     def model(self) -> str:
@@ -61,18 +64,20 @@ class Transcriber:
         Raises:
             AudioError: the recording cannot be read.
             UsageError: an array of a shape or type that is not audio.
+            ModelError: the model gives NaN or infinity, and no FP32 takes over.
         """
         began = time.perf_counter()
         segments: list[Segment] = []
-        heard = 0.0
+        heard, choice = 0.0, self.choice
         with _opened(source, sample_rate) as stream:
             for step in self.steps(stream):
                 segments += step.segments
                 heard = step.heard
+                choice = step.fallback.choice if step.fallback else choice
                 if on_step:
                     on_step(step, stream.duration)
         elapsed = time.perf_counter() - began
-        return Transcript(stream.name, heard, tuple(segments), self.model, self.choice, elapsed)
+        return Transcript(stream.name, heard, tuple(segments), self.model, choice, elapsed)
 
     def segments(
         self, source: str | Path | npt.NDArray[Any], *, sample_rate: int = 16_000
@@ -84,7 +89,8 @@ class Transcriber:
 
     def steps(self, stream: AudioStream) -> Iterator[Step]:
         """Yield the Steps of an opened recording; the last one's `heard` is its duration."""
-        return recognized(stream.blocks, stream.sample_rate, self.recognizer, self.cutting)
+        recognizer = GuardedRecognizer(self.recognizer, self.choice.precision, self.reserve)
+        return recognized(stream.blocks, stream.sample_rate, recognizer, self.cutting)
 
 
 @contextmanager
@@ -134,7 +140,7 @@ def load(
 
     Args:
         model: auto, an installed model's name, or a model folder.
-        precision: auto, fp16, fp32 or int8.
+        precision: auto, fp16, mixed, fp32 or int8.
         provider: auto, cpu, cuda, tensorrt, directml or coreml.
         strict: make a named precision that cannot run an error.
         threads: ONNX Runtime threads; 0 lets it decide.
@@ -166,10 +172,33 @@ def load_with(loaded: LoadedSettings, on_progress: ReportProgress | None = None)
         provider=settings.provider,
         threads=settings.threads,
         strict=settings.strict,
+        auto_int8=settings.auto_int8,
     )
     longest = min(settings.max_segment_s, folder.max_audio_s - TRAILING_SILENCE / 16_000)
     cutting = Cutting(longest, settings.vad_threshold, settings.batch_size)
-    return Transcriber(folder, choice, recognizer, cutting)
+    reserve = _reserve(folder, choice, settings)
+    return Transcriber(folder, choice, recognizer, cutting, reserve)
+
+
+def _reserve(folder: ModelFolder, choice: Choice, settings: Settings) -> Reserve | None:
+    """Return FP32 for where the choice collapses; None where it is the choice."""
+    if choice.precision == "fp32":
+        return None
+    if settings.strict and settings.precision != "auto":
+        return Reserve(None, "`strict` is set")
+    if folder.problems["fp32"] is not None:
+        return Reserve(None, "there is no fp32 to go on with")
+
+    def load() -> Recognizer:
+        return load_recognizer(
+            folder,
+            precision="fp32",
+            provider=choice.provider,
+            threads=settings.threads,
+            strict=True,
+        )[0]
+
+    return Reserve(load)
 
 
 def _ignore(stage: str, done: int, total: int) -> None:

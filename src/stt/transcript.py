@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """One emitted token of a transducer, on the encoder's frame grid (Parakeet: 80 ms a frame)."""
+    """One token, on the encoder's frame grid (Parakeet: 80 ms a frame)."""
 
     id: int
     text: str
@@ -15,7 +15,7 @@ class Token:
     frame: int
     """Encoder frame at which the token was emitted, from the start of the utterance."""
     duration: int
-    """Frames the TDT model predicted for the token; 0 for models without durations."""
+    """Frames the token lasts: as TDT predicts, a run's length in CTC, until the next in RNN-T."""
     logprob: float
     """Natural logarithm of the token's probability among tokens and blank."""
 
@@ -53,7 +53,7 @@ class Choice:
     """Which precision runs on which provider, and why."""
 
     precision: str
-    """fp16, fp32 or int8."""
+    """fp16, mixed, fp32 or int8."""
     provider: str
     """Short name: cpu, cuda, ..."""
     reason: str
@@ -72,6 +72,7 @@ class Transcript:
     model: str
     """Name of the model folder, e.g. parakeet or starter."""
     choice: Choice
+    """What ran; FP32 where the recording went on in it, the reason says from when."""
     elapsed: float
     """Seconds of wall time spent on this recording, model loading not included."""
 

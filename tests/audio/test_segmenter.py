@@ -82,6 +82,13 @@ def test_speech_at_the_very_start_and_end() -> None:
     assert run(speech(50)) == [Span(0, 50)]
 
 
+def test_a_span_knows_its_clear_speech() -> None:
+    faint = [(0.7, QUIET)] * 20
+    assert [span.clear for span in run(speech(50) + faint + pause(100) + speech(40))] == [50, 40]
+    spans = run(speech(400), max_frames=SHORTEST_MAX)
+    assert [span.clear for span in spans] == [span.end - span.start for span in spans]
+
+
 def test_silence_and_clicks_give_nothing() -> None:
     assert run(pause(2000)) == []
     assert run(pause(100) + speech(cutting.MIN_SPEECH - 1) + pause(200)) == []

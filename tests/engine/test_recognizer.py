@@ -128,5 +128,5 @@ def test_a_vocabulary_of_another_size_is_refused(tmp_path: Path) -> None:
         (tmp_path / path.name).write_bytes(path.read_bytes())
     vocabulary = (tmp_path / "vocab.txt").read_text("utf-8").splitlines()
     (tmp_path / "vocab.txt").write_text("\n".join(vocabulary[1:]) + "\n", "utf-8")
-    with pytest.raises(ModelError, match="but the joint has"):
+    with pytest.raises(ModelError, match="5 durations, but the model has"):
         load_recognizer(inspect(tmp_path))

@@ -7,9 +7,9 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from onnx_asr.models.nemo import NemoConformerTdt
+from onnx_asr.models.nemo import NemoConformerRnnt, NemoConformerTdt
 
-from stt.engine.tdt import Emission, TdtVocabulary, greedy_tdt
+from stt.engine.tdt import LONGEST, Emission, TdtVocabulary, greedy_tdt, until_next
 
 A, B, BLANK = 0, 1, 2
 VOCABULARY = TdtVocabulary(size=3, blank=BLANK, max_symbols=3)
@@ -132,3 +132,62 @@ def test_the_same_tokens_as_onnx_asr(
     assert [e.id for e in ours] == list(tokens)
     assert [e.frame for e in ours] == list(at)
     assert [e.logprob for e in ours] == pytest.approx(list(logprobs or []), abs=1e-5)
+
+
+# --- plain transducers (RNN-T): no durations -----------------------------------------------------
+
+PLAIN = TdtVocabulary(size=3, blank=BLANK, durations=(), max_symbols=3)
+
+
+class ScriptedOnnxAsrRnnt(NemoConformerRnnt):
+    """onnx-asr's loop for a plain transducer over the same scripted joint."""
+
+    def __init__(self, table: npt.NDArray[np.float32], max_symbols: int) -> None:
+        self.table, self.limit = table, max_symbols
+        self._blank_idx, self._vocab_size, self.use_low_precision = BLANK, 3, False
+
+    @property
+    def _max_tokens_per_step(self) -> int:
+        return self.limit
+
+    def _create_state(self) -> int:  # type: ignore[override]
+        return 0
+
+    def _decode(self, prev_tokens, prev_state, encoder_out):  # type: ignore[no-untyped-def]
+        row = self.table[int(encoder_out[0]), prev_state % self.table.shape[1]]
+        return row, -1, prev_state + 1
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    length=st.integers(0, 30),
+    limit=st.integers(1, 10),
+    blank_bias=st.floats(-2, 2),
+)
+def test_a_plain_transducer_gives_the_same_tokens_as_onnx_asr(
+    seed: int, length: int, limit: int, blank_bias: float
+) -> None:
+    table = np.random.default_rng(seed).standard_normal((max(length, 1), 5, 3)).astype(np.float32)
+    table[..., BLANK] += blank_bias
+    frames = np.arange(length, dtype=np.float32)[:, None]
+
+    def step(
+        last: int, state: int, frame: npt.NDArray[np.float32]
+    ) -> tuple[npt.NDArray[np.float32], int]:
+        return table[int(frame[0]), state % table.shape[1]], state + 1
+
+    ours = greedy_tdt(step, 0, frames, TdtVocabulary(3, BLANK, (), max_symbols=limit))
+    theirs = ScriptedOnnxAsrRnnt(table, limit)._decoding(
+        frames[None], np.array([length]), need_logprobs=True
+    )
+    tokens, at, logprobs = next(iter(theirs))
+    assert [e.id for e in ours] == list(tokens)
+    assert [e.frame for e in ours] == list(at)
+    assert [e.logprob for e in ours] == pytest.approx(list(logprobs or []), abs=1e-5)
+
+
+def test_a_plain_token_lasts_until_the_next_at_most_four_frames() -> None:
+    found = [Emission(A, frame, 0, 0.0) for frame in (2, 2, 5, 20)]
+    assert [e.duration for e in until_next(found, 22)] == [0, 3, LONGEST, 2]
+    assert until_next([], 5) == []

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +31,8 @@ END_SILENCE = round(2.0 * _FRAMES_PER_SECOND)
 """Frames without speech that end an utterance. Shorter pauses stay inside: models use them."""
 MIN_SPEECH = 3
 """Frames of speech (96 ms) an utterance must have; less is a click or a cough."""
+CLEAR = 0.8
+"""Probability from which a frame is clear speech: less may be breath, music or a crowd."""
 _HYSTERESIS = 0.15
 """Speech goes on while the probability stays above threshold - this (Silero's own rule)."""
 _NARROW, _WIDE = 9, 31
@@ -46,6 +48,8 @@ class Span:
 
     start: int
     end: int
+    clear: int = field(default=0, compare=False)
+    """How many of them are clear speech; it says what is in a span, not where it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,8 @@ class Utterance:
     """Sample at 16 kHz, from the start of the recording."""
     samples: Samples
     """float32 [n] at 16 kHz."""
+    clear_speech_s: float = 0.0
+    """Seconds of it that are clear speech: a model that hears no word in them is to be doubted."""
 
 
 class Segmenter:
@@ -110,7 +116,7 @@ class Segmenter:
 
     def _close(self, end: int) -> Span | None:
         assert self._start is not None
-        span = Span(self._start, end)
+        span = Span(self._start, end, _clear(self._frames))
         enough = self._enough_speech(self._frames)
         self._start, self._free = None, span.end
         self._frames, self._mid_speech = [], False
@@ -119,7 +125,7 @@ class Segmenter:
     def _cut(self) -> Span | None:
         assert self._start is not None
         cut = quietest(self._frames, len(self._frames) // 2)
-        span = Span(self._start, self._start + cut)
+        span = Span(self._start, self._start + cut, _clear(self._frames[:cut]))
         mid_speech = self._speech_frames(self._frames[cut - 1 : cut + 1]) == 2
         enough = mid_speech or self._enough_speech(self._frames[:cut])
         self._frames, self._mid_speech = self._frames[cut:], mid_speech
@@ -134,6 +140,10 @@ class Segmenter:
 
     def _speech_frames(self, frames: list[tuple[float, float]]) -> int:
         return sum(probability >= self._threshold for probability, _ in frames)
+
+
+def _clear(frames: list[tuple[float, float]]) -> int:
+    return sum(probability >= CLEAR for probability, _ in frames)
 
 
 def quietest(frames: list[tuple[float, float]], first: int) -> int:
@@ -202,4 +212,5 @@ def utterances(
 
 def _utterance(span: Span, audio: Samples, base: int) -> Utterance:
     start = span.start * FRAME
-    return Utterance(start, audio[start - base : span.end * FRAME - base].copy())
+    samples = audio[start - base : span.end * FRAME - base].copy()
+    return Utterance(start, samples, span.clear / _FRAMES_PER_SECOND)

@@ -118,6 +118,65 @@ class StageProgress:
             self._bar = None
 
 
+_BYTES = 1_000_000
+"""Totals from here on are bytes: set-up counts nothing else so high."""
+
+
+class SetupProgress:
+    """Progress of set-up: a bar with rate and time left on a terminal, else lines; and news."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self._quiet = quiet
+        self._live = not quiet and sys.stderr.isatty()
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+        self._stage = ""
+        self._began = self._spoke = time.monotonic()
+        self._from = 0
+
+    def note(self, line: str) -> None:
+        """Print one line of news."""
+        self.close()
+        if not self._quiet:
+            click.echo(f"stt: {line}", err=True)
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        """Show that `done` of `total` bytes, or of what else a stage counts, are done."""
+        if self._quiet:
+            return
+        now = time.monotonic()
+        if stage != self._stage:
+            self.close()
+            self._stage, self._began, self._spoke, self._from = stage, now, now, done
+            if not self._live:
+                click.echo(f"stt: {stage}", err=True)
+        told = self._told(done, total, now - self._began)
+        if self._live:
+            if self._bar is None:
+                self._bar = _bar()
+                self._bar.start()
+                self._task = self._bar.add_task(stage, total=total, told="")
+            assert self._task is not None
+            self._bar.update(self._task, completed=done, total=total, told=told)
+        elif now - self._spoke >= _PLAIN_EVERY_S:
+            self._spoke = now
+            click.echo(f"stt: {stage}: {told or f'{done} of {total}'}", err=True)
+
+    def _told(self, done: int, total: int, elapsed: float) -> str:
+        """Bytes, rate and time left, where bytes are counted."""
+        if total < _BYTES:
+            return ""
+        rate = (done - self._from) / elapsed if elapsed > 0 else 0.0
+        left = f", {clock((total - done) / rate)} left" if rate else ""
+        return f"{done / 1e6:,.0f} of {total / 1e6:,.0f} MB, {rate / 1e6:,.0f} MB/s{left}"
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+        if self._bar:
+            self._bar.stop()
+            self._bar, self._stage = None, ""
+
+
 def _bar() -> Progress:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn

@@ -1,32 +1,182 @@
-"""`stt setup`: install a model."""
+"""`stt setup`: fetch a model, convert it, prove it, install it."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from stt.cli.progress import StageProgress
+from stt.cli.progress import SetupProgress
+from stt.cli.report import report
+from stt.errors import ModelError
+
+if TYPE_CHECKING:
+    from stt.models.setup import Events, Order
+
+NO_PRECISION = "fp32"
 
 
 @click.command()
 @click.argument("model", default="parakeet", metavar="[MODEL]")
+@click.option(
+    "--precision",
+    default="fp16",
+    metavar="P[,P...]",
+    help="What to make of FP32: fp16, int8, mixed; fp32 for none.  [default: fp16]",
+)
+@click.option(
+    "--from",
+    "origin",
+    metavar="DIR|HUB_ID[@REV]",
+    help="A folder with the files, or another repository.",
+)
+@click.option("--offline", is_flag=True, help="Ask nothing of the network.")
+@click.option("--force", is_flag=True, help="Convert, prove and measure again.")
+@click.option("--keep-fp32/--no-keep-fp32", default=True, help="Keep FP32 beside what is proven.")
+@click.option("--keep-failed", is_flag=True, help="Keep a conversion that failed, to inspect it.")
+@click.option("--rtol", type=float, default=0.02, help="For mixed: tolerance, relative.")
+@click.option("--atol", type=float, help="For mixed: tolerance, absolute.")
+@click.option("--check", is_flag=True, help="Only verify what is installed; change nothing.")
 @click.option("--config", metavar="FILE", type=click.Path(path_type=Path), help="Settings file.")
 @click.option("-q", "--quiet", is_flag=True, help="Only errors on stderr.")
-def setup(model: str, config: Path | None, quiet: bool) -> None:
-    """Download a model, prove it against its published hashes, and install it.
+def setup(
+    *,
+    model: str,
+    precision: str,
+    origin: str | None,
+    offline: bool,
+    force: bool,
+    keep_fp32: bool,
+    keep_failed: bool,
+    rtol: float,
+    atol: float | None,
+    check: bool,
+    config: Path | None,
+    quiet: bool,
+) -> int:
+    """Download a model, convert it to FP16, prove the result and install it.
 
-    MODEL is parakeet (25 languages; the default), parakeet-v2 (English) or starter (built from
-    package data, no download).
+    MODEL is parakeet (v3, the default), parakeet-v2, starter, a folder in onnx-asr's layout, or
+    OWNER/REPO[@REVISION] on the hub. An interrupted set-up goes on where it stopped when run again;
+    on an installed model it repairs what is damaged and adds what is missing.
     """
-    from stt.models.install import install
+    from stt.models.setup import Events, Order
     from stt.settings import load_settings
 
-    models_dir = load_settings(config).models_dir
-    progress = StageProgress(quiet=quiet)
+    models_dir = load_settings(config, {}).models_dir
+    progress = SetupProgress(quiet=quiet)
+    events = Events(progress, progress.note)
     try:
-        path = install(model, models_dir, progress)
+        if model == "starter":
+            return _starter(models_dir, events, check=check)
+        if check:
+            return _check(models_dir / model, events)
+        precisions = tuple(p for p in precision.split(",") if p and p != NO_PRECISION)
+        order = Order(precisions, offline, force, keep_fp32, keep_failed, rtol, atol)
+        folder = _install(model, origin, models_dir, order, events)
+    except KeyboardInterrupt:
+        progress.close()
+        report("stopped; run the same command again, it goes on where it stopped")
+        return 130
     finally:
         progress.close()
-    if not quiet:
-        click.echo(f"stt: {model} is installed in {path}", err=True)
+    click.echo(_summary(folder))
+    return 0 if _all_proven(folder, precisions) else 1
+
+
+def _install(
+    model: str, origin: str | None, models_dir: Path, order: Order, events: Events
+) -> Path:
+    from stt.models.setup import set_up
+    from stt.models.source import find_source
+
+    source = find_source(model, origin)
+    told = f" at revision {source.pinned.revision[:12]}" if source.pinned else ""
+    events.note(f"{source.name} from {source.told}{told}, {source.size / 1e9:.2f} GB")
+    return set_up(source, models_dir, order, events)
+
+
+def _starter(models_dir: Path, events: Events, *, check: bool) -> int:
+    from stt.models.starter import ensure_starter, verify_starter
+
+    if check:
+        verify_starter(models_dir)
+        click.echo("starter: every file is as it was made")
+        return 0
+    folder = ensure_starter(models_dir, progress=events.progress)
+    click.echo(f"installed in {folder}")
+    return 0
+
+
+def _check(folder: Path, events: Events) -> int:
+    from stt.models.setup import check
+
+    wrong = check(folder, events)
+    for line in wrong:
+        report(f"{folder}: {line}")
+    if wrong:
+        raise ModelError(
+            f"{folder}: {len(wrong)} problems; run `stt setup {folder.name}` to repair: only what "
+            "is damaged is fetched or made again"
+        )
+    click.echo(f"{folder.name}: every file is as it was installed, every conversion proven again")
+    return 0
+
+
+def _all_proven(folder: Path, precisions: tuple[str, ...]) -> bool:
+    from stt.models.manifest import Manifest
+
+    found = Manifest.read(folder).precisions
+    return all(found.get(precision, {}).get("proven") for precision in precisions)
+
+
+def _summary(folder: Path) -> str:
+    """The table at the end: sizes, errors, speed, and what `auto` will choose."""
+    from stt.engine.precision import Known, choose
+    from stt.models.folder import graph_names, inspect
+    from stt.models.manifest import Manifest
+    from stt.models.measure import providers_here
+
+    manifest, model = Manifest.read(folder), inspect(folder)
+    rows = [("precision", "MB", "encoder error", "joint error", "proof", "measured")]
+    for precision in ("fp32", *manifest.precisions):
+        entry = manifest.precisions.get(precision, {})
+        figures = {check["name"]: check["figure"] for check in entry.get("checks", [])}
+        names = graph_names(model.kind, precision)
+        parts = [manifest.files.get(n) for name in names for n in (name, f"{name}.data")]
+        size = sum(part["size"] for part in parts if part)
+        speeds = [
+            f"{row['provider']} {row['rtfx']:.1f}x, load {row['load_s']:.1f} s, "
+            f"{row['peak_mib'] or 0:,.0f} MiB"
+            for row in manifest.measurements
+            if row["precision"] == precision
+        ]
+        proof = "" if precision == "fp32" else "proven" if entry["proven"] else "failed"
+        rows.append(
+            (
+                precision,
+                f"{size / 1e6:,.0f}" if size else "-",
+                _percent(figures.get("encoder error")),
+                _percent(figures.get("joint error")),
+                proof,
+                "; ".join(speeds),
+            )
+        )
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+    ran = {row["provider"] for row in manifest.measurements}
+    provider = next((p for p in providers_here() if p in ran), "cpu")
+    choice = choose("auto", Known(provider, model.problems, model.proofs, model.measured, {}))
+    lines.append(
+        f"auto takes {choice.precision} on {choice.provider}: {choice.reason}\n"
+        f"installed in {folder}"
+    )
+    return "\n".join(lines)
+
+
+def _percent(value: float | None) -> str:
+    return "" if value is None else f"{value:.2%}"

@@ -36,7 +36,10 @@ FORMAT_NAMES = ("txt", "srt", "vtt", "json", "tsv")
 )
 @click.option("-m", "--model", metavar="NAME|DIR", help="auto, an installed model, or a folder.")
 @click.option(
-    "-p", "--precision", type=click.Choice(("auto", "fp16", "fp32", "int8")), help="Weights to run."
+    "-p",
+    "--precision",
+    type=click.Choice(("auto", "fp16", "mixed", "fp32", "int8")),
+    help="Weights to run.",
 )
 @click.option(
     "--provider",
@@ -156,6 +159,8 @@ def _one(
     with RecordingProgress(item.source, quiet=quiet, text_on_stdout=stream_text) as progress:
 
         def on_step(step: Step, duration: float | None) -> None:
+            if step.fallback and not quiet:
+                report(f"{item.source}: {step.fallback}")
             if stream_text and step.segments:
                 show(text_lines(step.segments))
             progress.on_step(step, duration)

@@ -1,17 +1,19 @@
 """ONNX model files with their large weights left on disk.
 
-`read` takes an ONNX file apart without ever holding its weights: the graph comes as a ModelProto, each
-large initializer as a `Weight` that is read when asked for. `write` streams them out one by one. Both
-work whether weights lie inside the file or beside it, and inside a file of any size: the protobuf
-library refuses messages over 2 GB, but an ONNX file is a protobuf message, so its fields can be walked
-(protobuf.dev/programming-guides/encoding), and messages of one type written one after the other merge.
+`read` takes an ONNX file apart without ever holding its weights: the graph comes as a ModelProto,
+each large initializer as a `Weight` that is read when asked for. `write` streams them out one by
+one. Both work whether weights lie inside the file or beside it, and inside a file of any size: the
+protobuf library refuses messages over 2 GB, but an ONNX file is a protobuf message, so its fields
+can be walked (protobuf.dev, "Encoding"), and messages of one type written in a row merge.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import accumulate
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 Array = npt.NDArray[np.generic]
 
 LARGE = 1024
-"""Bytes. Smaller initializers stay in the graph, where shape inference and passes look into them."""
+"""Bytes. Smaller initializers stay in the graph, where shape inference looks into them."""
 _INSIDE_LIMIT = 1_900_000_000
 """Bytes up to which `write` puts weights inside the file: protobuf's own limit is 2^31."""
 
@@ -85,7 +87,8 @@ def read(path: Path) -> GraphFile:
     except OSError as error:
         raise ModelError(f"{path}: cannot be read ({error.strerror}); check the path") from error
     except (DecodeError, ValueError) as error:
-        raise ModelError(f"{path}: not an ONNX file, or damaged ({error}); fetch it again") from None
+        told = f"{path}: not an ONNX file, or damaged ({error}); fetch it again"
+        raise ModelError(told) from error
     weights = dict(tensors)
     _take_out_external(model, path, weights)
     if not model.graph.node:
@@ -128,6 +131,24 @@ def write(path: Path, model: onnx.ModelProto, weights: Iterable[Weight]) -> None
     finally:
         partial.unlink(missing_ok=True)
         partial_data.unlink(missing_ok=True)
+
+
+def reported(
+    weights: Iterable[Weight], stage: str, report: Callable[[str, int, int], None]
+) -> list[Weight]:
+    """The same weights, telling (stage, bytes loaded so far, bytes in all) as each is loaded."""
+    weights = list(weights)
+    total = sum(weight.nbytes for weight in weights)
+    before = dict(
+        zip((w.name for w in weights), accumulate(w.nbytes for w in weights), strict=True)
+    )
+
+    def load(weight: Weight) -> Array:
+        array = weight.load()
+        report(stage, before[weight.name], total)
+        return array
+
+    return [replace(weight, load=partial(load, weight)) for weight in weights]
 
 
 def value_of(tensor: onnx.TensorProto) -> Array:

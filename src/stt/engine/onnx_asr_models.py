@@ -5,6 +5,7 @@ features; what it calls private is used here and nowhere else, and held by a con
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from stt.engine.collapse import finite
 from stt.engine.providers import session_providers, short_name
-from stt.engine.tdt import TdtVocabulary
+from stt.engine.tdt import DURATIONS, TdtVocabulary
 from stt.engine.whisper_session import OrtWhisper
 from stt.engine.whisper_vocabulary import WhisperVocabulary, load_vocabulary
 from stt.errors import ModelError
@@ -73,9 +75,62 @@ def running_provider(session: Any) -> str:
     return short_name(session.get_providers()[0])
 
 
+def check_graph(session: Any, inputs: Sequence[str], outputs: Sequence[str]) -> None:
+    """Hold a session's graph against what onnx-asr's layout promises.
+
+    Raises:
+        ModelError: an input or output is missing, or is FP16: FP16 models keep FP32 at their edges.
+    """
+    found = {node.name: node.type for node in (*session.get_inputs(), *session.get_outputs())}
+    if missing := [name for name in (*inputs, *outputs) if name not in found]:
+        raise ModelError(f"a graph has no input or output named {missing[0]}")
+    if half := [name for name, kind in found.items() if kind == "tensor(float16)"]:
+        raise ModelError(f"{half[0]} is float16; inputs and outputs must be float32")
+
+
+def _encode(asr: Any, samples: Samples) -> tuple[Floats, int]:
+    frames, valid = asr._encode(*_features(asr, samples))
+    return frames[0], int(valid[0])
+
+
+def _features(asr: Any, samples: Samples) -> tuple[Floats, npt.NDArray[np.int64]]:
+    waveforms, lengths = samples[None], np.array([len(samples)], np.int64)
+    features, valid = asr._preprocessor(waveforms, lengths)
+    return features, valid
+
+
+def encoder_feed(model: TdtModel | CtcModel, samples: Samples) -> dict[str, npt.NDArray[Any]]:
+    """Return the inputs of the encoder's graph for float32 [n] samples at 16 kHz."""
+    features, lengths = _features(model.asr, samples)
+    return {"audio_signal": features, "length": lengths}
+
+
+def joint_feed(last: int, state: LstmState, frame: Floats) -> dict[str, npt.NDArray[Any]]:
+    """Return the inputs of the decoder_joint's graph for one step."""
+    return {
+        "encoder_outputs": frame[None, :, None],
+        "targets": np.array([[last]], np.int32),
+        "target_length": np.array([1], np.int32),
+        "input_states_1": state[0],
+        "input_states_2": state[1],
+    }
+
+
+def usable(outputs: Floats, valid: int) -> Floats:
+    """Return the real frames of an encoder's output, float32 [T, D].
+
+    `valid` is the length the model tells; a converted length path may tell more frames than there
+    are, or fewer than none.
+
+    Raises:
+        CollapseError: NaN or infinity in them; what padding holds does not matter.
+    """
+    return finite(np.asarray(outputs[: max(valid, 0)]), "encoder output")
+
+
 @dataclass(frozen=True, slots=True)
 class TdtModel:
-    """A loaded TDT transducer: features, encoder, and the fused prediction network and joint."""
+    """A loaded transducer, TDT or plain: features, encoder, fused prediction network and joint."""
 
     asr: Any
     vocabulary: TdtVocabulary
@@ -88,10 +143,11 @@ class TdtModel:
 
     def encode(self, samples: Samples) -> Floats:
         """Return encoder frames, float32 [T, D], of float32 [n] samples at 16 kHz."""
-        waveforms, lengths = samples[None], np.array([len(samples)], np.int64)
-        frames, valid = self.asr._encode(*self.asr._preprocessor(waveforms, lengths))
-        # a converted length path may promise more frames than there are: never read past them
-        return np.asarray(frames[0, : min(int(valid[0]), frames.shape[1])])
+        return usable(*self.encode_all(samples))
+
+    def encode_all(self, samples: Samples) -> tuple[Floats, int]:
+        """Return all frames, float32 [T, D], and how many of them the model says are real."""
+        return _encode(self.asr, samples)
 
     def initial_state(self) -> LstmState:
         """Return the prediction network's state before any token."""
@@ -99,41 +155,95 @@ class TdtModel:
         return state
 
     def step(self, last: int, state: LstmState, frame: Floats) -> tuple[Floats, LstmState]:
-        """Run prediction network and joint once: a `tdt.JointStep`."""
+        """Run prediction network and joint once: a `tdt.JointStep` that refuses NaN."""
+        logits, after = self.logits(last, state, frame)
+        return finite(logits, "logits"), after
+
+    def logits(self, last: int, state: LstmState, frame: Floats) -> tuple[Floats, LstmState]:
+        """Run prediction network and joint once; returns what they give, NaN too."""
         logits, hidden, cell = self.asr._decoder_joint.run(
-            ["outputs", "output_states_1", "output_states_2"],
-            {
-                "encoder_outputs": frame[None, :, None],
-                "targets": np.array([[last]], np.int32),
-                "target_length": np.array([1], np.int32),
-                "input_states_1": state[0],
-                "input_states_2": state[1],
-            },
+            ["outputs", "output_states_1", "output_states_2"], joint_feed(last, state, frame)
         )
         return logits.reshape(-1), (hidden, cell)
 
 
 def load_tdt(folder: ModelFolder, precision: str, provider: str, threads: int) -> TdtModel:
-    """Load a TDT transducer.
+    """Load a transducer: nemo-conformer-tdt or nemo-conformer-rnnt.
 
     Raises:
         ModelError: the files do not load, or their vocabulary and joint do not fit together.
     """
     asr = load_asr(folder, precision, provider, threads)
-    size = asr._vocab_size
+    check_graph(asr._encoder, ["audio_signal", "length"], ["outputs", "encoded_lengths"])
+    check_graph(
+        asr._decoder_joint,
+        ["encoder_outputs", "targets", "target_length", "input_states_1", "input_states_2"],
+        ["outputs", "output_states_1", "output_states_2"],
+    )
+    durations = DURATIONS if folder.kind == "nemo-conformer-tdt" else ()
     outputs = next(o for o in asr._decoder_joint.get_outputs() if o.name == "outputs").shape[-1]
-    vocabulary = TdtVocabulary(size, getattr(asr, "_blank_idx", -1))
-    if vocabulary.blank < 0:
+    size, blank = _vocabulary(asr, outputs, len(durations))
+    return TdtModel(
+        asr,
+        TdtVocabulary(size, blank, durations, max_symbols=asr._max_tokens_per_step),
+        dict(asr._vocab),
+        _frame_s(asr),
+        running_provider(asr._encoder),
+    )
+
+
+def _vocabulary(asr: Any, outputs: object, durations: int) -> tuple[int, int]:
+    """Return the number of tokens with blank, and the blank, held against the graph's outputs."""
+    size, blank = int(asr._vocab_size), int(getattr(asr, "_blank_idx", -1))
+    if blank < 0:
         raise ModelError("vocab.txt has no <blk> line")
-    durations = len(vocabulary.durations)
-    if isinstance(outputs, int) and outputs != size + durations:
+    # without durations a vocabulary may name more tokens than there are outputs, as onnx-asr has it
+    fewest = size + durations if durations else blank + 1
+    if isinstance(outputs, int) and not fewest <= outputs <= size + durations:
+        with_durations = f" and TDT {durations} durations" if durations else ""
         raise ModelError(
-            f"vocab.txt has {size} tokens and TDT {durations} durations, "
-            f"but the joint has {outputs} outputs"
+            f"vocab.txt has {size} tokens{with_durations}, but the model has {outputs} outputs"
         )
-    vocabulary = TdtVocabulary(size, vocabulary.blank, max_symbols=asr._max_tokens_per_step)
-    frame_s = asr.window_step * asr._subsampling_factor
-    return TdtModel(asr, vocabulary, dict(asr._vocab), frame_s, running_provider(asr._encoder))
+    return size, blank
+
+
+def _frame_s(asr: Any) -> float:
+    return float(asr.window_step * asr._subsampling_factor)
+
+
+@dataclass(frozen=True, slots=True)
+class CtcModel:
+    """A loaded CTC model: features, and one graph from them to the tokens of every frame."""
+
+    asr: Any
+    blank: int
+    pieces: dict[int, str]
+    """Token id -> text, a leading space marking a word's start."""
+    frame_s: float
+    """Seconds per encoder frame."""
+    provider: str
+    """The provider it really runs on."""
+
+    def encode(self, samples: Samples) -> Floats:
+        """Return log-probabilities, float32 [T, V], of float32 [n] samples at 16 kHz."""
+        return usable(*self.encode_all(samples))
+
+    def encode_all(self, samples: Samples) -> tuple[Floats, int]:
+        """Return all frames, float32 [T, V], and how many of them the model says are real."""
+        return _encode(self.asr, samples)
+
+
+def load_ctc(folder: ModelFolder, precision: str, provider: str, threads: int) -> CtcModel:
+    """Load a CTC model: nemo-conformer-ctc.
+
+    Raises:
+        ModelError: the files do not load, or their vocabulary and output do not fit together.
+    """
+    asr = load_asr(folder, precision, provider, threads)
+    check_graph(asr._model, ["audio_signal", "length"], ["logprobs"])
+    outputs = next(o for o in asr._model.get_outputs() if o.name == "logprobs").shape[-1]
+    _, blank = _vocabulary(asr, outputs, durations=0)
+    return CtcModel(asr, blank, dict(asr._vocab), _frame_s(asr), running_provider(asr._model))
 
 
 @dataclass(frozen=True, slots=True)

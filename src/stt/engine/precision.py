@@ -3,38 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from stt.errors import ModelError
-from stt.models.folder import Measurement
+from stt.models.folder import PRECISIONS, Measurement, Proof, absent
 from stt.transcript import Choice
 
-PREFERENCE = ("fp16", "fp32", "int8")
-SLOWER = 0.95
-"""fp16 below this share of fp32's measured speed counts as slower: less is noise."""
+FASTER = 1.05
+"""A precision is faster than one placed before it from this ratio of measured speeds on: less is
+noise, and goes to the one placed before."""
 
 
 def choose(
     requested: str,
-    provider: str,
-    problems: Mapping[str, str | None],
-    measured: Mapping[tuple[str, str], Measurement],
-    failed: Mapping[str, str],
+    known: Known,
     *,
     strict: bool = False,
+    auto_int8: bool = False,
 ) -> Choice:
     """Choose the precision to load next.
 
-    `auto` prefers fp16 and falls back to fp32; int8 is taken only by name, or on the CPU where
-    nothing else is there. A precision asked for by name that cannot run is replaced the same way,
-    unless `strict`.
+    `auto` takes the first of fp16, mixed and fp32 that works; fp16 and mixed must have been proven
+    here, and fp32 comes before them where it was measured faster. int8 is taken where nothing else
+    is there, or with `auto_int8` where it was proven and measured faster; on a GPU never. Where
+    only unproven ones are left, the best placed of them runs, and the reason says so. A precision
+    asked for by name needs no proof; one that cannot run is replaced as in `auto`, unless `strict`.
 
     Args:
-        requested: auto, fp16, fp32 or int8.
-        provider: short name of the execution provider, e.g. cpu or cuda.
-        problems: precision -> None where its files are complete, else what is wrong with them.
-        measured: (precision, provider) -> what set-up measured on this machine.
-        failed: precision -> why it did not load, for those already tried.
+        requested: auto, fp16, mixed, fp32 or int8.
+        known: what is known of this model's precisions on one provider.
         strict: refuse to replace a precision asked for by name.
+        auto_int8: let `auto` take int8 where it was measured faster.
 
     Returns:
         The choice; its reason names every better-placed precision and why it was passed over.
@@ -42,56 +41,128 @@ def choose(
     Raises:
         ModelError: nothing is left to try, or `strict` forbids it.
     """
-    order = PREFERENCE if requested == "auto" else _named_first(requested)
     passed: dict[str, str] = {}
-    for precision in order:
-        by_name = precision == requested
-        why_not = failed.get(precision) or problems.get(precision, f"no {precision} files")
-        if why_not is None and not by_name:
-            why_not = _unsuitable(precision, provider, problems, measured, failed)
+    if requested != "auto":
+        why_not = known.unusable(requested)
         if why_not is None:
-            return Choice(precision, provider, _reason(requested, precision, provider, passed))
-        passed[precision] = why_not
-        if by_name and strict:
+            return Choice(requested, known.provider, _by_name(requested, known))
+        if strict:
             raise ModelError(
                 f"precision {requested} cannot be used: {why_not}, and `strict` is set; choose "
                 "another precision or drop `strict`"
             )
-    told = "; ".join(f"{precision}: {why}" for precision, why in passed.items())
-    raise ModelError(f"no precision of this model can be used ({told}); run `stt setup` again")
+        passed[requested] = why_not
+    precision, remark = _automatic(known, passed, auto_int8=auto_int8)
+    return Choice(precision, known.provider, _reason(requested, passed, remark))
 
 
-def _named_first(requested: str) -> tuple[str, ...]:
-    return (requested, *(precision for precision in PREFERENCE if precision != requested))
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is known of a model's precisions on one provider."""
+
+    provider: str
+    """Short name of the execution provider, e.g. cpu or cuda."""
+    problems: Mapping[str, str | None]
+    """Precision -> None where its files are complete, else what is wrong with them."""
+    proofs: Mapping[str, Proof]
+    """Precision -> what set-up found when it compared it with fp32 on audio."""
+    measured: Mapping[tuple[str, str], Measurement]
+    """(precision, provider) -> what set-up measured on this machine."""
+    failed: Mapping[str, str]
+    """Precision -> why it did not load, for those already tried."""
+
+    def unusable(self, precision: str) -> str | None:
+        """Say why a precision cannot run at all."""
+        return self.failed.get(precision) or self.problems.get(precision, absent(precision))
+
+    def doubt(self, precision: str) -> str | None:
+        """Say why a precision that can run is not to be trusted unasked; fp32 always is."""
+        if precision == "fp32":
+            return None
+        if self.refuted(precision):
+            why = self.proofs[precision].why if precision in self.proofs else ""
+            return "found wrong here" + (f" ({why})" if why else "")
+        return None if precision in self.proofs else "not proven here (run `stt setup`)"
+
+    def refuted(self, precision: str) -> bool:
+        """Tell whether set-up found its results wrong, which is worse than never having looked."""
+        proof, measurement = self.proofs.get(precision), self._measurement(precision)
+        return (proof is not None and not proof.proven) or (
+            measurement is not None and not measurement.correct
+        )
+
+    def faster(self, precision: str, than: str) -> str | None:
+        """Say how much faster a precision was measured than another, if it was."""
+        one, other = self._measurement(precision), self._measurement(than)
+        if one is None or other is None or one.rtfx < FASTER * other.rtfx:
+            return None
+        return (
+            f"{precision} measured faster here ({one.rtfx:.1f} against {other.rtfx:.1f} times "
+            "real time)"
+        )
+
+    def slow_int8(self, precision: str) -> str | None:
+        """Say that int8 is the wrong choice on a GPU (10 to 25 times slower on CUDA)."""
+        if precision != "int8" or self.provider == "cpu":
+            return None
+        return f"int8 is many times slower than fp32 on {self.provider}"
+
+    def _measurement(self, precision: str) -> Measurement | None:
+        return self.measured.get((precision, self.provider))
 
 
-def _unsuitable(
-    precision: str,
-    provider: str,
-    problems: Mapping[str, str | None],
-    measured: Mapping[tuple[str, str], Measurement],
-    failed: Mapping[str, str],
-) -> str | None:
-    """Say why a precision nobody named is passed over although its files are there."""
-    if precision == "int8" and provider != "cpu":
-        return f"int8 is many times slower than fp32 on {provider}"
-    own = measured.get((precision, provider))
-    if own is not None and not own.correct:
-        return "measured wrong on this machine"
-    full = measured.get(("fp32", provider))
-    fp32_usable = problems.get("fp32", "no fp32 files") is None and "fp32" not in failed
-    if precision == "fp16" and own and full and fp32_usable and own.rtfx < SLOWER * full.rtfx:
-        return f"measured slower here ({own.rtfx:.1f} RTFx, fp32 {full.rtfx:.1f})"
-    return None
+def _automatic(known: Known, passed: dict[str, str], *, auto_int8: bool) -> tuple[str, str]:
+    """Return the precision to take unasked and a remark on it; add to `passed` what is not."""
+    fp32_works = known.unusable("fp32") is None
+    for precision in (name for name in PRECISIONS if name not in passed):
+        why_not = known.unusable(precision) or known.slow_int8(precision) or known.doubt(precision)
+        if why_not is None and precision != "fp32" and fp32_works:
+            why_not = known.faster("fp32", than=precision)
+        if why_not is not None:
+            passed[precision] = why_not
+        elif auto_int8 and (gain := _int8_gain(known, precision, passed)):
+            return "int8", f"{gain}, and auto_int8 is set"
+        else:
+            return precision, ""
+    return _last_resort(known, passed)
 
 
-def _reason(requested: str, precision: str, provider: str, passed: Mapping[str, str]) -> str:
-    if precision == requested:
-        slow = precision == "int8" and provider != "cpu"
-        return "asked for by name" + (f"; on {provider} fp32 is many times faster" if slow else "")
-    if not passed:
-        return "auto prefers fp16"
-    if requested == "auto":
-        return "; ".join(f"{name} passed over: {why}" for name, why in passed.items())
-    others = "".join(f"; {n} passed over: {why}" for n, why in passed.items() if n != requested)
-    return f"{requested} was asked for, but: {passed[requested]}{others}"
+def _int8_gain(known: Known, precision: str, passed: dict[str, str]) -> str | None:
+    """Say how much faster int8 is than what would run, or add to `passed` why it is not taken."""
+    if precision == "int8" or "int8" in passed:
+        return None
+    why_not = known.unusable("int8") or known.slow_int8("int8") or known.doubt("int8")
+    gain = known.faster("int8", than=precision)
+    if why_not or not gain:
+        passed["int8"] = why_not or "not measured faster here"
+        return None
+    return gain
+
+
+def _last_resort(known: Known, passed: dict[str, str]) -> tuple[str, str]:
+    """Take one that was passed over for want of proof, rather than nothing."""
+    left = [p for p in PRECISIONS if not (known.unusable(p) or known.slow_int8(p))]
+    if not left:
+        told = "; ".join(f"{precision}: {why}" for precision, why in passed.items())
+        raise ModelError(f"no precision of this model can be used ({told}); run `stt setup` again")
+    precision = min(left, key=known.refuted)  # the first of those not found wrong
+    del passed[precision]
+    return precision, f"{precision} is {known.doubt(precision)}, but nothing better is left"
+
+
+def _by_name(precision: str, known: Known) -> str:
+    notes = ["asked for by name"]
+    if doubt := known.doubt(precision):
+        notes.append(doubt)
+    if known.slow_int8(precision):
+        notes.append(f"on {known.provider} fp32 is many times faster")
+    return "; ".join(notes)
+
+
+def _reason(requested: str, passed: Mapping[str, str], remark: str) -> str:
+    # that a folder has no mixed or int8 files is nothing special: only fp16 is expected
+    told = {name: why for name, why in passed.items() if name == "fp16" or why != absent(name)}
+    parts = [f"{name} passed over: {why}" for name, why in told.items() if name != requested]
+    if requested != "auto":
+        parts.insert(0, f"{requested} was asked for, but: {passed[requested]}")
+    return "; ".join([*parts, remark] if remark else parts) or "auto prefers fp16"

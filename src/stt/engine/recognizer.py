@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -11,9 +12,18 @@ import numpy.typing as npt
 
 from stt import words
 from stt.engine import providers
-from stt.engine.onnx_asr_models import TdtModel, WhisperModel, load_tdt, load_whisper
-from stt.engine.precision import choose
-from stt.engine.tdt import greedy_tdt
+from stt.engine.collapse import CollapseError
+from stt.engine.ctc import greedy_ctc
+from stt.engine.onnx_asr_models import (
+    CtcModel,
+    TdtModel,
+    WhisperModel,
+    load_ctc,
+    load_tdt,
+    load_whisper,
+)
+from stt.engine.precision import Known, choose
+from stt.engine.tdt import Emission, greedy_tdt, until_next
 from stt.engine.whisper import transcribe
 from stt.engine.whisper_rules import Rules
 from stt.errors import ModelError
@@ -42,38 +52,81 @@ class Recognizer(Protocol):
 
         Returns:
             For each utterance its segments, in seconds from the utterance's own start.
+
+        Raises:
+            CollapseError: the model's output for one of them cannot be read.
         """
         ...
 
 
-class TdtRecognizer:
-    """Parakeet and its relatives."""
+class TokenRecognizer(ABC):
+    """Models that give tokens on a grid of encoder frames, one utterance at a time."""
 
-    def __init__(self, model: TdtModel) -> None:
-        self._model = model
+    def __init__(self, model: TdtModel | CtcModel) -> None:
+        self._pieces = model.pieces
+        self._frame_s = model.frame_s
+        self._provider = model.provider
 
     @property
     def provider(self) -> str:
         """Short name of the provider that really runs."""
-        return self._model.provider
+        return self._provider
+
+    @abstractmethod
+    def emissions(self, samples: Samples) -> list[Emission]:
+        """Decode one utterance, float32 [n] at 16 kHz, exactly as given."""
 
     def tokens(self, samples: Samples) -> list[Token]:
         """Recognise one utterance, float32 [n] at 16 kHz, exactly as given."""
-        model = self._model
-        frames = model.encode(samples)
-        emissions = greedy_tdt(model.step, model.initial_state(), frames, model.vocabulary)
-        return [Token(e.id, model.pieces[e.id], e.frame, e.duration, e.logprob) for e in emissions]
+        return [
+            Token(e.id, self._pieces[e.id], e.frame, e.duration, e.logprob)
+            for e in self.emissions(samples)
+        ]
 
     def recognize(self, batch: Sequence[Samples]) -> list[list[Segment]]:
         """Recognise utterances one by one; see Recognizer."""
-        return [self._recognize(samples) for samples in batch]
+        found: list[list[Segment]] = []
+        for index, samples in enumerate(batch):
+            try:
+                found.append(self._recognize(samples))
+            except CollapseError as error:
+                error.index = index
+                raise
+        return found
 
     def _recognize(self, samples: Samples) -> list[Segment]:
         silence = max(TRAILING_SILENCE, _MIN_SAMPLES - len(samples))
         padded = np.concatenate([samples, np.zeros(silence, np.float32)])
         tokens = [token for token in self.tokens(padded) if not _is_special(token.text)]
         limit_s = len(samples) / 16_000
-        return words.segments(words.words(tokens, self._model.frame_s, 0.0, limit_s))
+        return words.segments(words.words(tokens, self._frame_s, 0.0, limit_s))
+
+
+class TdtRecognizer(TokenRecognizer):
+    """Transducers: Parakeet TDT and its relatives, and plain ones (RNN-T)."""
+
+    def __init__(self, model: TdtModel) -> None:
+        super().__init__(model)
+        self._model = model
+
+    def emissions(self, samples: Samples) -> list[Emission]:
+        """Decode one utterance token by token; see TokenRecognizer."""
+        model = self._model
+        frames = model.encode(samples)
+        found = greedy_tdt(model.step, model.initial_state(), frames, model.vocabulary)
+        return found if model.vocabulary.durations else until_next(found, len(frames))
+
+
+class CtcRecognizer(TokenRecognizer):
+    """CTC models: all frames of an utterance at once."""
+
+    def __init__(self, model: CtcModel) -> None:
+        super().__init__(model)
+        self._model = model
+
+    def emissions(self, samples: Samples) -> list[Emission]:
+        """Decode one utterance; see TokenRecognizer."""
+        return greedy_ctc(self._model.encode(samples), self._model.blank)
 
 
 class WhisperRecognizer:
@@ -112,8 +165,11 @@ def load_recognizer(
     provider: str = "auto",
     threads: int = 0,
     strict: bool = False,
+    auto_int8: bool = False,
 ) -> tuple[Recognizer, Choice]:
     """Load a model in the best precision on the best provider that really work.
+
+    `strict` and `auto_int8` are `precision.choose`'s.
 
     Raises:
         ModelError: no precision loads, or `strict` forbids what would.
@@ -121,11 +177,6 @@ def load_recognizer(
     """
     import onnxruntime
 
-    loaders: dict[str, Callable[[ModelFolder, str, str, int], Recognizer]] = {
-        "nemo-conformer-tdt": lambda *args: TdtRecognizer(load_tdt(*args)),
-        "whisper": lambda *args: WhisperRecognizer(load_whisper(*args)),
-    }
-    load = loaders[folder.kind]
     if provider != "cpu" and hasattr(onnxruntime, "preload_dlls"):
         onnxruntime.preload_dlls()  # finds the CUDA libraries of installed wheels
     candidates = providers.to_try(provider, onnxruntime.get_available_providers())
@@ -133,7 +184,12 @@ def load_recognizer(
     for candidate in candidates:
         try:
             recognizer, choice = _load_on(
-                candidate, load, folder, precision=precision, threads=threads, strict=strict
+                candidate,
+                folder,
+                precision=precision,
+                threads=threads,
+                strict=strict,
+                auto_int8=auto_int8,
             )
         except ModelError as error:
             if candidate == candidates[-1]:
@@ -148,25 +204,33 @@ def load_recognizer(
     raise ModelError(f"{folder.path}: ran on no provider{note}")
 
 
+_LOADERS: Mapping[str, Callable[[ModelFolder, str, str, int], Recognizer]] = {
+    "nemo-conformer-tdt": lambda *args: TdtRecognizer(load_tdt(*args)),
+    "nemo-conformer-rnnt": lambda *args: TdtRecognizer(load_tdt(*args)),
+    "nemo-conformer-ctc": lambda *args: CtcRecognizer(load_ctc(*args)),
+    "whisper": lambda *args: WhisperRecognizer(load_whisper(*args)),
+}
+"""Kind of model -> (folder, precision, provider, threads) -> recogniser."""
+
+
 def _load_on(
     provider: str,
-    load: Callable[[ModelFolder, str, str, int], Recognizer],
     folder: ModelFolder,
     *,
     precision: str,
     threads: int,
     strict: bool,
+    auto_int8: bool,
 ) -> tuple[Recognizer, Choice]:
     """Try precisions in the selector's order until one loads."""
     failed: dict[str, str] = {}
+    known = Known(provider, folder.problems, folder.proofs, folder.measured, failed)
     while True:
         try:
-            choice = choose(
-                precision, provider, folder.problems, folder.measured, failed, strict=strict
-            )
+            choice = choose(precision, known, strict=strict, auto_int8=auto_int8)
         except ModelError as error:
             raise ModelError(f"{folder.path}: {error}") from error
         try:
-            return load(folder, choice.precision, provider, threads), choice
+            return _LOADERS[folder.kind](folder, choice.precision, provider, threads), choice
         except ModelError as error:
             failed[choice.precision] = f"did not load ({error})"

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from stt.engine.collapse import finite
+
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
@@ -108,7 +110,7 @@ class OrtStep:
         self._own_cache = caches[: len(self._own)]
         if not self._started:
             self._bind_source_inputs(caches[len(self._own) :])
-        scores: Float32 = logits.numpy()[:, 0]
+        scores: Float32 = finite(logits.numpy()[:, 0], "logits")
         return scores if len(self._rows) == self._batch else scores[self._rows]
 
     def keep(self, rows: Sequence[int]) -> None:

@@ -16,6 +16,15 @@ class PinnedFile:
     """Bytes."""
     sha256: str | None
     """None where no published value is known; the size is checked all the same."""
+    path: str | None = None
+    """Path in the repository where it is not the name: `folder/name`."""
+    git_blob: str | None = None
+    """Git's SHA-1 of the file: all that the hub publishes of small files."""
+
+    @property
+    def path_in_repo(self) -> str:
+        """Where the hub keeps the file."""
+        return self.path or self.name
 
 
 @dataclass(frozen=True, slots=True)

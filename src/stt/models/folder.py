@@ -14,20 +14,34 @@ from typing import Any
 
 from stt.errors import ModelError
 
-PRECISIONS = ("fp16", "fp32", "int8")
+PRECISIONS = ("fp16", "mixed", "fp32", "int8")
+"""In the order `auto` prefers them. `mixed` is FP16 with a few nodes in FP32."""
 MANIFEST = "manifest.json"
 
-_PAIRS = {
+_GRAPHS = {
     "nemo-conformer-tdt": ("encoder-model", "decoder_joint-model"),
+    "nemo-conformer-rnnt": ("encoder-model", "decoder_joint-model"),
+    "nemo-conformer-ctc": ("model",),
     "whisper": ("encoder_model", "decoder_model_merged"),
 }
-_VOCABULARY = {
-    "nemo-conformer-tdt": ("vocab.txt",),
-    "whisper": ("vocab.json", "added_tokens.json"),
-}
-_MAX_AUDIO_S = {"nemo-conformer-tdt": 400, "whisper": 30}
-"""Hard limits in seconds: the export's position table; Whisper's window. A `max_audio_s` in
+"""Graphs of each kind of model, without precision and ending."""
+_WHISPER_VOCABULARY = ("vocab.json", "added_tokens.json")
+_NEMO_VOCABULARY = ("vocab.txt",)
+_WHISPER_WINDOW_S = 30
+_POSITIONS = 5000
+"""Encoder frames in the position table of NeMo's exports: a hard limit. A `max_audio_s` in
 config.json says otherwise for models with a shorter table."""
+_MELS = (80, 128)
+"""Mel bands that onnx-asr has filters for; 80 where config.json does not say."""
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What set-up found when it compared a precision with FP32 on audio."""
+
+    proven: bool
+    why: str
+    """One phrase, e.g. "same words on 24 of 24 clips"; may be empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +52,10 @@ class Measurement:
     """Seconds of audio per second."""
     correct: bool
     """Whether its results agreed with FP32."""
+    load_s: float | None = None
+    """Seconds to load it."""
+    peak_mib: float | None = None
+    """Most memory the process held, in MiB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +64,12 @@ class ModelFolder:
 
     path: Path
     kind: str
-    """nemo-conformer-tdt or whisper."""
+    """nemo-conformer-tdt, nemo-conformer-rnnt, nemo-conformer-ctc or whisper."""
     config: Mapping[str, Any]
     problems: Mapping[str, str | None]
     """Precision -> None where its files are complete, else what is wrong. Absent ones included."""
+    proofs: Mapping[str, Proof]
+    """Precision -> what set-up found; those it did not judge are missing."""
     measured: Mapping[tuple[str, str], Measurement]
     """(precision, provider) -> what set-up measured here; empty before set-up measured."""
 
@@ -61,42 +81,62 @@ class ModelFolder:
     @property
     def max_audio_s(self) -> int:
         """Longest audio the model takes, in seconds."""
-        return int(self.config.get("max_audio_s", _MAX_AUDIO_S[self.kind]))
+        if self.kind == "whisper":
+            longest = _WHISPER_WINDOW_S
+        else:
+            longest = _POSITIONS * int(self.config.get("subsampling_factor", 8)) // 100
+        return int(self.config.get("max_audio_s", longest))
 
 
-def pair_names(kind: str, precision: str) -> tuple[str, str]:
-    """Return the names of the encoder and decoder files of one precision."""
+def graph_names(kind: str, precision: str) -> tuple[str, ...]:
+    """Return the names of the graphs of one precision: encoder and decoder, or one for CTC."""
     suffix = "" if precision == "fp32" else f".{precision}"
-    encoder, decoder = _PAIRS[kind]
-    return f"{encoder}{suffix}.onnx", f"{decoder}{suffix}.onnx"
+    return tuple(f"{name}{suffix}.onnx" for name in _GRAPHS[kind])
+
+
+def absent(precision: str) -> str:
+    """Return the problem of a precision that has no files at all."""
+    return f"no {precision} files"
 
 
 def inspect(path: Path) -> ModelFolder:
     """Read a model folder without loading it.
 
     Raises:
-        ModelError: not a folder, no usable config.json, a vocabulary missing, or no model at all.
+        ModelError: not a folder, no usable config.json or manifest.json, a vocabulary missing, or
+            no model at all.
     """
     if path.is_file():
         raise ModelError(f"{path}: is a file; a model is a folder, see `stt transcribe --help`")
     if not path.is_dir():
         raise ModelError(f"{path}: no such model folder; check the path, or run `stt setup`")
     config = _json(path / "config.json")
-    kind = config.get("model_type")
-    if kind not in _PAIRS:
-        raise ModelError(
-            f"{path}/config.json: model_type {kind!r} is not known; use one of {', '.join(_PAIRS)}"
-        )
-    manifest = _json(path / MANIFEST) if (path / MANIFEST).exists() else {}
-    sizes = {name: entry.get("size") for name, entry in manifest.get("files", {}).items()}
-    for name in _VOCABULARY[kind]:
-        if problem := _file_problem(path, name, sizes):
+    kind = _kind(path, config)
+    manifest = _Manifest.read(path / MANIFEST)
+    for name in _WHISPER_VOCABULARY if kind == "whisper" else _NEMO_VOCABULARY:
+        if problem := _file_problem(path, name, manifest.sizes):
             raise ModelError(f"{path}: {problem}; run `stt setup` for this model again")
-    problems = {precision: _pair_problem(path, kind, precision, sizes) for precision in PRECISIONS}
+    problems = {
+        precision: _problem(path, kind, precision, manifest.sizes) for precision in PRECISIONS
+    }
     if all(problems.values()):
         told = "; ".join(dict.fromkeys(p for p in problems.values() if p))
         raise ModelError(f"{path}: no complete model: {told}; run `stt setup` for this model again")
-    return ModelFolder(path, kind, config, problems, _measurements(manifest))
+    return ModelFolder(path, kind, config, problems, manifest.proofs, manifest.measured)
+
+
+def _kind(path: Path, config: Mapping[str, Any]) -> str:
+    kind, mels = config.get("model_type"), config.get("features_size", _MELS[0])
+    if not isinstance(kind, str) or kind not in _GRAPHS:
+        raise ModelError(
+            f"{path}/config.json: model_type {kind!r} is not known; use one of {', '.join(_GRAPHS)}"
+        )
+    if kind != "whisper" and mels not in _MELS:
+        raise ModelError(
+            f"{path}/config.json: features_size {mels!r} is not known; use one of "
+            f"{', '.join(map(str, _MELS))}"
+        )
+    return kind
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -113,23 +153,18 @@ def _json(path: Path) -> dict[str, Any]:
     return content
 
 
-def _pair_problem(path: Path, kind: str, precision: str, sizes: Mapping[str, Any]) -> str | None:
-    names = pair_names(kind, precision)
-    found = [problem for name in names if (problem := _file_problem(path, name, sizes))]
-    if len(found) == len(names) and not any((path / name).exists() for name in names):
-        return f"no {precision} files"
-    # weights beside the graph belong to the pair wherever the manifest lists them
-    found += [
-        problem
-        for name in sizes
-        if name.removesuffix(".data") in names
-        and name.endswith(".data")
-        and (problem := _file_problem(path, name, sizes))
-    ]
+def _problem(path: Path, kind: str, precision: str, sizes: Mapping[str, int]) -> str | None:
+    """Say what is wrong with the files of one precision, weights beside a graph included."""
+    names = graph_names(kind, precision)
+    if not any((path / name).exists() for name in names):
+        return absent(precision)
+    # weights belong to their graph wherever the manifest lists them
+    weights = [f"{name}.data" for name in names if f"{name}.data" in sizes]
+    found = [problem for n in (*names, *weights) if (problem := _file_problem(path, n, sizes))]
     return "; ".join(found) or None
 
 
-def _file_problem(path: Path, name: str, sizes: Mapping[str, Any]) -> str | None:
+def _file_problem(path: Path, name: str, sizes: Mapping[str, int]) -> str | None:
     try:
         size = (path / name).stat().st_size
     except FileNotFoundError:
@@ -142,8 +177,42 @@ def _file_problem(path: Path, name: str, sizes: Mapping[str, Any]) -> str | None
     return None
 
 
-def _measurements(manifest: Mapping[str, Any]) -> dict[tuple[str, str], Measurement]:
-    return {
-        (row["precision"], row["provider"]): Measurement(float(row["rtfx"]), bool(row["correct"]))
-        for row in manifest.get("measurements", [])
-    }
+@dataclass(frozen=True, slots=True)
+class _Manifest:
+    """What set-up wrote down of a folder; empty where there is no manifest."""
+
+    sizes: Mapping[str, int]
+    """File -> bytes."""
+    proofs: Mapping[str, Proof]
+    measured: Mapping[tuple[str, str], Measurement]
+
+    @staticmethod
+    def read(path: Path) -> _Manifest:
+        content = _json(path) if path.exists() else {}
+        try:
+            return _Manifest(
+                {name: int(entry["size"]) for name, entry in content.get("files", {}).items()},
+                {
+                    name: Proof(entry["proven"] is True, str(entry.get("why") or ""))
+                    for name, entry in content.get("precisions", {}).items()
+                },
+                {
+                    (row["precision"], row["provider"]): _measurement(row)
+                    for row in content.get("measurements", [])
+                },
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ModelError(
+                f"{path}: is not as set-up writes it ({type(error).__name__}: {error}); "
+                "run `stt setup` again"
+            ) from error
+
+
+def _measurement(row: Mapping[str, Any]) -> Measurement:
+    load_s, peak_mib = row.get("load_s"), row.get("peak_mib")
+    return Measurement(
+        float(row["rtfx"]),
+        row["correct"] is True,
+        None if load_s is None else float(load_s),
+        None if peak_mib is None else float(peak_mib),
+    )

@@ -1,0 +1,54 @@
+"""Make the float types of a folder's FP16 graphs agree, whoever converted them.
+
+usage: fix_fp16_casts.py [-v] [--input-dir models/parakeet]
+
+Repairs `NAME.fp16.onnx` in place: the new file takes the old one's name when it is whole. A graph
+without faults is left as it is, so running it twice, or after an interruption, does no harm.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from stt.convert.casts import fix
+from stt.convert.element_types import conflicts
+from stt.convert.model_file import read, write
+from stt.errors import SttError
+from stt.models.folder import graph_names, inspect
+
+
+def main() -> int:
+    """Repair, and tell what was done."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--input-dir", type=Path, default=Path("models/parakeet"))
+    parser.add_argument("-v", "--verbose", action="store_true", help="each change and why")
+    options = parser.parse_args()
+    names = graph_names(inspect(options.input_dir).kind, "fp16")
+    missing = [name for name in names if not (options.input_dir / name).exists()]
+    if missing:
+        sys.exit(f"fix_fp16_casts: {missing[0]} is missing; run convert_to_fp16.py first")
+    for name in names:
+        path = options.input_dir / name
+        file = read(path)
+        faults = conflicts(file)
+        settled = fix(file)
+        if settled.changes:
+            write(path, settled.file.model, settled.file.weights.values())
+        print(f"{name}: {len(faults)} nodes with two types, {len(settled.changes)} changes")
+        if options.verbose:
+            for fault in faults:
+                print(f"  {fault.node} ({fault.op}): {fault.told}")
+            for change in settled.changes:
+                print(f"  {change.node} ({change.op}): {change.what}: {change.why}")
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except (SttError, OSError) as error:
+        sys.exit(f"fix_fp16_casts: {error}")

@@ -1,0 +1,116 @@
+"""Float32 models to float16: weights and arithmetic in half; inputs and outputs stay float32."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stt.convert.casts import Change, Settled, prepared, settle
+from stt.convert.counting import find_counting
+from stt.convert.element_types import FLOAT, FLOAT16, called, conflicts, infer
+from stt.convert.half import Tally
+from stt.convert.model_file import GraphFile, read, reported, write
+from stt.errors import ModelError
+
+if TYPE_CHECKING:
+    import onnx
+
+KEPT_OPS = frozenset(
+    {"CumSum", "DFT", "MelWeightMatrix", "NonMaxSuppression", "RandomNormalLike"}
+    | {"RandomUniformLike", "Range", "RoiAlign", "STFT", "TopK", "Upsample"}
+)
+"""Operators that stay float32: they sum or compare over long ranges, or no provider has them in
+float16. Those whose schema has no float16 stay float32 by themselves."""
+
+
+@dataclass(frozen=True, slots=True)
+class Conversion:
+    """What became of one file."""
+
+    source: Path
+    target: Path
+    bytes_before: int
+    """Of the graph and its weights."""
+    bytes_after: int
+    nodes: int
+    kept: tuple[str, ...]
+    """Nodes that stay float32 though they could run in float16, for their counting."""
+    changes: tuple[Change, ...]
+    tally: Tally
+
+
+def to_fp16(file: GraphFile, keep: Collection[str] = ()) -> tuple[Settled, tuple[str, ...]]:
+    """Convert a graph; the weights are converted when they are written.
+
+    Args:
+        file: a float32 model; not changed.
+        keep: names of nodes that stay float32.
+
+    Returns:
+        The graph, and the nodes kept float32 because they compute lengths and positions.
+
+    Raises:
+        ModelError: the graph has float16 already, or cannot be made to agree.
+    """
+    file = prepared(file)
+    types = infer(file)
+    if FLOAT16 in types.of.values():
+        raise ModelError("this model has float16 in it already; convert the FP32 one")
+    if wrong := conflicts(file):
+        raise ModelError(f"node {wrong[0].node} ({wrong[0].op}) is inconsistent: {wrong[0].told}")
+    counting = find_counting(file, types)
+    names = frozenset(keep)
+
+    def runs_in(index: int, node: onnx.NodeProto, given: list[int]) -> int:
+        stays = index in counting.nodes or node.op_type in KEPT_OPS or called(node) in names
+        return FLOAT if stays else FLOAT16
+
+    kept = tuple(called(file.model.graph.node[index]) for index in sorted(counting.nodes))
+    return settle(file, types, counting, runs_in), kept
+
+
+def convert(
+    source: Path,
+    target: Path,
+    keep: Collection[str] = (),
+    *,
+    report: Callable[[str, int, int], None] = lambda *_: None,
+) -> Conversion:
+    """Convert a file; weights pass through one at a time.
+
+    Args:
+        source: a float32 model.
+        target: the float16 one; appears when it is whole.
+        keep: names of nodes that stay float32.
+        report: called with (stage, bytes written, bytes in all).
+
+    Raises:
+        ModelError: the model cannot be read or converted; names the node.
+        OSError: e.g. a full disk; `target` is as it was before.
+    """
+    file = read(source)
+    try:
+        settled, kept = to_fp16(file, keep)
+    except ModelError as error:
+        raise ModelError(f"{source}: {error}") from error
+    target.parent.mkdir(parents=True, exist_ok=True)
+    weights = reported(settled.file.weights.values(), f"converting {source.name}", report)
+    write(target, settled.file.model, weights)
+    return Conversion(
+        source,
+        target,
+        size_of(source),
+        size_of(target),
+        len(file.model.graph.node),
+        kept,
+        settled.changes,
+        settled.tally,
+    )
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a model file and of the weights beside it."""
+    data = path.with_name(f"{path.name}.data")
+    return path.stat().st_size + (data.stat().st_size if data.exists() else 0)

@@ -1,0 +1,147 @@
+"""One recording's recogniser: the chosen precision, and FP32 from where that gives nothing usable.
+
+FP16 passes its proof and may still overflow on audio that the proof did not have. It shows in two
+ways: NaN or infinity in what the model returns, and no word at all where speech was clear.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from stt.audio.resample import SAMPLE_RATE
+from stt.audio.segmenter import Utterance
+from stt.engine.collapse import CollapseError
+from stt.engine.recognizer import Recognizer
+from stt.errors import ModelError, SttError
+from stt.transcript import Choice, Segment
+
+CLEAR_SPEECH_S = 1.5
+"""Seconds of clear speech in an utterance that must give a word."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fallback:
+    """A recording left its precision for FP32."""
+
+    at: float
+    """Seconds from the start of the recording: the utterance that gave nothing usable."""
+    left: str
+    """The precision that gave nothing usable."""
+    why: str
+    """E.g. NaN in the encoder output."""
+    provider: str
+    """Short name of the provider that runs FP32."""
+
+    def __str__(self) -> str:
+        """Return one line for the user."""
+        return f"{self._told}; this recording goes on in fp32"
+
+    @property
+    def choice(self) -> Choice:
+        """What runs from there on, and why."""
+        return Choice("fp32", self.provider, f"{self._told}; fp32 from there on")
+
+    @property
+    def _told(self) -> str:
+        return f"{self.left} gave nothing usable at {_clock(self.at)} ({self.why})"
+
+
+class Reserve:
+    """FP32 in reserve: loaded when it is first needed, at most once."""
+
+    def __init__(self, load: Callable[[], Recognizer] | None, missing: str = "") -> None:
+        """`load` loads FP32, or raises SttError; None where there is none: `missing` says why."""
+        self._load = load
+        self._recognizer: Recognizer | None = None
+        self.missing = missing
+        """Why there is none, once that is known."""
+
+    def get(self) -> Recognizer | None:
+        """Return the recogniser, or None where there is none or it does not load."""
+        if self._load is not None:
+            try:
+                self._recognizer = self._load()
+            except SttError as error:
+                self.missing = f"fp32 cannot take over: {error}"
+            self._load = None
+        return self._recognizer
+
+
+class GuardedRecognizer:
+    """Recognises one recording, batch after batch. Make one for each recording."""
+
+    def __init__(self, chosen: Recognizer, precision: str, reserve: Reserve | None = None) -> None:
+        """Begin with `chosen`, which runs `precision`; a `reserve` belongs to other than fp32."""
+        self._running = chosen
+        self._precision = precision
+        self._reserve = reserve
+        self._empty = 0  # utterances of clear speech without a word, so far
+        self.fallback: Fallback | None = None
+        """Set once the recording goes on in FP32."""
+
+    def recognize(self, batch: Sequence[Utterance]) -> list[list[Segment]]:
+        """Return for each utterance its segments, in seconds from the utterance's own start.
+
+        Raises:
+            ModelError: the output cannot be read, and FP32 cannot take over or fares no better.
+        """
+        samples = [utterance.samples for utterance in batch]
+        try:
+            found = self._running.recognize(samples)
+        except CollapseError as error:
+            self._go_on_in_fp32(batch[error.index], error)
+            return self._running.recognize(samples)
+        if self._reserve is None or self.fallback:
+            return found
+        return [
+            segments or self._second_opinion(utterance, self._reserve)
+            for utterance, segments in zip(batch, found, strict=True)
+        ]
+
+    def _go_on_in_fp32(self, utterance: Utterance, error: CollapseError) -> None:
+        if self._reserve is None or self.fallback:  # it is fp32 that collapsed
+            raise error
+        full = self._reserve.get()
+        if full is None:
+            raise ModelError(
+                f"{self._precision} gave nothing usable at {_clock(_start(utterance))} "
+                f"({error.what}), and {self._reserve.missing}; run `stt setup` for this model again"
+            ) from error
+        self._switch(full, utterance, error.what)
+
+    def _switch(self, full: Recognizer, utterance: Utterance, why: str) -> None:
+        self.fallback = Fallback(_start(utterance), self._precision, why, full.provider)
+        self._running = full
+
+    def _second_opinion(self, utterance: Utterance, reserve: Reserve) -> list[Segment]:
+        """Recognise in FP32 an utterance that gave no word although its speech is clear.
+
+        Where FP32 hears none either, none was said, and the chosen precision goes on. From then on
+        only the 2nd, 4th, 8th ... such utterance is asked about: hours of singing must not take
+        twice the time, and a precision that collapses late is found out all the same.
+        """
+        if utterance.clear_speech_s < CLEAR_SPEECH_S:
+            return []
+        if self.fallback is None:  # else: FP32 heard what another of this batch said
+            self._empty += 1
+            if self._empty & (self._empty - 1):
+                return []
+        full = reserve.get()
+        if full is None:
+            return []
+        try:
+            (segments,) = full.recognize([utterance.samples])
+        except CollapseError:
+            return []
+        if segments and self.fallback is None:
+            self._switch(full, utterance, "no word where speech was clear")
+        return segments
+
+
+def _start(utterance: Utterance) -> float:
+    return utterance.start / SAMPLE_RATE
+
+
+def _clock(seconds: float) -> str:
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02}"

@@ -1,0 +1,93 @@
+"""`manifest.json`: what set-up knows of a model folder, written as each fact becomes known."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from stt.errors import ModelError
+from stt.models.folder import MANIFEST
+
+_BLOCK = 1 << 22
+_TOOLS = ("stt-parakeet", "onnx", "onnx-asr", "numpy", "huggingface-hub")
+
+
+@dataclass(slots=True)
+class Manifest:
+    """The contents of a manifest; `save` writes it whole."""
+
+    source: str = ""
+    """Repository id, or the folder it was imported from."""
+    revision: str | None = None
+    licence: str = ""
+    files: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Name -> size in bytes, sha256, and for converted ones made_from and what was done."""
+    precisions: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Precision -> proven, why, checks with figures and bounds."""
+    measurements: list[dict[str, Any]] = field(default_factory=list)
+    """precision, provider, rtfx, load_s, peak_mib, correct."""
+    timings: dict[str, float] = field(default_factory=dict)
+    """Step of set-up -> seconds it took when it was last done."""
+    tools: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, folder: Path) -> Manifest:
+        """Read a folder's manifest; an empty one where there is none.
+
+        Raises:
+            ModelError: it cannot be read.
+        """
+        path = folder / MANIFEST
+        try:
+            content = json.loads(path.read_text("utf-8"))
+            return cls(**{key: content[key] for key in cls.__slots__ if key in content})
+        except FileNotFoundError:
+            return cls()
+        except (OSError, ValueError, TypeError) as error:
+            raise ModelError(
+                f"{path}: cannot be read ({error}); delete it and run `stt setup` again"
+            ) from error
+
+    def save(self, folder: Path) -> None:
+        """Write it under a temporary name, then in place."""
+        self.tools = tools()
+        content = {key: getattr(self, key) for key in self.__slots__}
+        partial = folder / f".{MANIFEST}.partial"
+        partial.write_text(json.dumps(content, indent=2) + "\n", "utf-8")
+        partial.replace(folder / MANIFEST)
+
+    def forget(self, precision: str, names: tuple[str, ...]) -> None:
+        """Drop what is written of a precision and its files."""
+        self.precisions.pop(precision, None)
+        self.measurements = [row for row in self.measurements if row["precision"] != precision]
+        for name in names:
+            self.files.pop(name, None)
+            self.files.pop(f"{name}.data", None)
+
+
+def tools() -> dict[str, str]:
+    """Versions of what made the files."""
+    found = {"python": platform.python_version()}
+    for name in (*_TOOLS, "onnxruntime", "onnxruntime-gpu"):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def sha256_of(path: Path, told: Callable[[int], None] = lambda _: None) -> str:
+    """SHA-256 of a file in hex; `told` is called with the bytes read so far."""
+    digest, done = hashlib.sha256(), 0
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+            done += len(block)
+            told(done)
+    return digest.hexdigest()

@@ -1,0 +1,432 @@
+"""Set-up: fetch a model, convert it, prove it, measure it, give it its name.
+
+A new model is made in a hidden folder beside its place and renamed when it is whole. What is added
+to an installed one is written under its name only when whole, and counts only when the manifest
+calls it proven. Every step is written down as it ends, so an interrupted set-up goes on with the
+next.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from stt.convert import fp16, mixed
+from stt.convert.mixed import Feed
+from stt.errors import ModelError, UsageError
+from stt.models import measure, proof
+from stt.models.clips import Clip, bundled_clips
+from stt.models.download import download, import_folder
+from stt.models.folder import ModelFolder, graph_names, inspect
+from stt.models.locate import ReportProgress
+from stt.models.manifest import Manifest, sha256_of
+from stt.models.source import Source
+
+CONVERTED = ("fp16", "mixed", "int8")
+"""Precisions that set-up makes from FP32."""
+_SHARE = {"fp16": 0.51, "mixed": 0.75, "int8": 0.35}
+"""Bytes of a converted graph for each byte of FP32, at most."""
+_MARGIN = 300_000_000
+"""Bytes left free for other things."""
+_MAKER = 1
+"""Raised when conversions change, so that older ones are made again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What is wanted of set-up."""
+
+    precisions: tuple[str, ...] = ("fp16",)
+    offline: bool = False
+    """Ask nothing of the network."""
+    force: bool = False
+    """Convert, prove and measure again what is there already."""
+    keep_fp32: bool = True
+    """False: delete the FP32 files once another precision is proven."""
+    keep_failed: bool = False
+    """Keep a conversion that failed its proof, as `NAME.failed.onnx`, to look at."""
+    rtol: float = 0.02
+    """For mixed: see `stt.convert.mixed.within`."""
+    atol: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Events:
+    """Where set-up tells what it does."""
+
+    progress: ReportProgress
+    note: Callable[[str], None]
+    """One line of news."""
+
+
+def set_up(
+    source: Source,
+    models_dir: Path,
+    order: Order,
+    events: Events,
+    clips: Sequence[Clip] | None = None,
+) -> Path:
+    """Install a model, or bring an installed one to what is ordered; returns its folder.
+
+    What is there and right is kept; a damaged file is fetched or made again, alone.
+
+    Args:
+        clips: speech to prove conversions on, instead of the bundled English.
+
+    Raises:
+        UsageError: a precision that cannot be made.
+        ModelError: no space, no download, nothing that can be used; what was done is kept.
+    """
+    if wrong := [p for p in order.precisions if p not in CONVERTED]:
+        raise UsageError(f"precision {wrong[0]} is not made by set-up; {', '.join(CONVERTED)} are")
+    from filelock import FileLock
+
+    target = models_dir / source.name
+    models_dir.mkdir(parents=True, exist_ok=True)
+    with FileLock(models_dir / f".{source.name}.lock"):
+        work = target if target.is_dir() else models_dir / f".{source.name}.partial"
+        work.mkdir(exist_ok=True)
+        job = _Job(source, work, order, events, tuple(clips or bundled_clips()))
+        job.do()
+        if work != target:
+            work.replace(target)
+    return target
+
+
+def check(folder: Path, events: Events, clips: Sequence[Clip] | None = None) -> list[str]:
+    """Verify an installation: every file by size and SHA-256, every conversion by its proof.
+
+    Returns:
+        What is wrong, a line for each damaged file and failed check; empty when all is right.
+
+    Raises:
+        ModelError: there is no installation.
+    """
+    manifest = Manifest.read(folder)
+    if not manifest.files:
+        raise ModelError(f"{folder}: no installed model; run `stt setup`")
+    wrong = []
+    for name, entry in manifest.files.items():
+        path = folder / name
+        told = _reading(events, f"checking {name}", entry["size"])
+        if not path.is_file():
+            wrong.append(f"{name} is missing")
+        elif path.stat().st_size != entry["size"] or sha256_of(path, told) != entry["sha256"]:
+            wrong.append(f"{name} is damaged")
+    if wrong:
+        return wrong
+    model, given = inspect(folder), tuple(clips or bundled_clips())
+    precisions = [name for name, entry in manifest.precisions.items() if entry["proven"]]
+    if precisions and model.problems["fp32"] is None:
+        fp32 = proof.observe(model, "fp32", given, events.progress)
+        for precision in precisions:
+            verdict = _verdict(model, precision, fp32, given, events)
+            wrong += [] if verdict.proven else [f"{precision}: {verdict.why}"]
+    return wrong
+
+
+class _Job:
+    """One run of set-up in one folder."""
+
+    def __init__(
+        self,
+        source: Source,
+        work: Path,
+        order: Order,
+        events: Events,
+        clips: tuple[Clip, ...],
+    ) -> None:
+        self.source, self.work, self.order, self.events = source, work, order, events
+        self.clips = clips
+        self.manifest = Manifest.read(work)
+
+    def do(self) -> None:
+        """All steps in their order."""
+        if not self._fp32_is_needed():
+            self.events.note("everything ordered is there and proven; FP32 was not kept")
+            return
+        self._check_space()
+        with self._step("fetch"):
+            self._fetch()
+        with self._step("convert"):
+            made = [p for p in self.order.precisions if self._convert(p)]
+        with self._step("prove"):
+            self._prove(made)
+        with self._step("measure"):
+            self._measure(changed=made)
+        self.manifest.save(self.work)
+        if not self.order.keep_fp32:
+            self._drop_fp32()
+
+    @property
+    def model(self) -> ModelFolder:
+        """The folder as it is now."""
+        return inspect(self.work)
+
+    @contextmanager
+    def _step(self, name: str) -> Iterator[None]:
+        began = time.perf_counter()
+        yield
+        taken = time.perf_counter() - began
+        self.manifest.timings[name] = round(taken, 1)
+        self.events.note(f"{name}: done in {taken:.1f} s")
+
+    # --- fetch ----------------------------------------------------------------------------------
+
+    def _fp32_is_needed(self) -> bool:
+        """Whether there is work that reads FP32: not after --no-keep-fp32 when all is proven."""
+        dropped = bool(self.manifest.precisions) and not any(
+            (self.work / file.name).exists() for file in self._graph_files()
+        )
+        intact = all(self._proven_and_intact(precision) for precision in self.order.precisions)
+        return self.order.force or self.order.keep_fp32 or not (dropped and intact)
+
+    def _proven_and_intact(self, precision: str) -> bool:
+        if not self.manifest.precisions.get(precision, {}).get("proven"):
+            return False
+        return all(self._is_right(name) for name in graph_names(self.model.kind, precision))
+
+    def _graph_files(self) -> list[Any]:
+        return [file for file in self.source.files if ".onnx" in file.name]
+
+    def _check_space(self) -> None:
+        """Before anything is written: downloads, conversions and a margin."""
+        missing = sum(f.size for f in self.source.files if not (self.work / f.name).exists())
+        fp32 = sum(file.size for file in self._graph_files())
+        for precision in self.order.precisions:
+            if precision not in self.manifest.precisions or self.order.force:
+                missing += int(fp32 * _SHARE[precision])
+        free = shutil.disk_usage(self.work).free
+        if missing and free < missing + _MARGIN:
+            raise ModelError(
+                f"{self.work.parent}: {free / 1e9:.1f} GB free where "
+                f"{(missing + _MARGIN) / 1e9:.1f} GB are needed; make room, or choose another disk "
+                "with `stt config set models_dir DIR`"
+            )
+
+    def _fetch(self) -> None:
+        """Bring FP32 files into the folder, or see that they are there and right."""
+        source, report = self.source, self.events.progress
+        if source.folder is None and source.pinned is not None:
+            hashes = download(
+                source.pinned, source.files, self.work, report, offline=self.order.offline
+            )
+        elif source.folder and source.folder.resolve() != self.work.resolve():
+            hashes = import_folder(source.pinned, source.files, source.folder, self.work, report)
+        else:
+            hashes = {file.name: self._hash(file.name) for file in source.files}
+        for file in source.files:
+            entry = {"size": file.size, "sha256": hashes[file.name]}
+            self.manifest.files[file.name] = entry
+        self.manifest.source = source.told
+        self.manifest.revision = source.pinned.revision if source.pinned else None
+        self.manifest.licence = source.pinned.licence if source.pinned else ""
+        self.manifest.save(self.work)
+
+    def _hash(self, name: str) -> str:
+        path = self.work / name
+        return sha256_of(path, _reading(self.events, f"checking {name}", path.stat().st_size))
+
+    # --- convert --------------------------------------------------------------------------------
+
+    def _convert(self, precision: str) -> bool:
+        """Make one precision unless it is there and right; says whether anything was made."""
+        kind = self.model.kind
+        names = graph_names(kind, precision)
+        sources = graph_names(kind, "fp32")
+        made_from = [self._made_from(name) for name in sources]
+        pairs = zip(names, made_from, strict=True)
+        right = all(self._is_right(name, origin) for name, origin in pairs)
+        if right and not self.order.force:
+            self.events.note(f"{precision}: already converted")
+            return precision not in self.manifest.precisions
+        self.manifest.forget(precision, names)
+        self.manifest.save(self.work)
+        feeds = proof.feeds(self.model, self.clips) if precision == "mixed" else ((), ())
+        for position, (name, origin) in enumerate(zip(names, made_from, strict=True)):
+            source, target = self.work / sources[position], self.work / name
+            told = _made(
+                precision=precision,
+                source=source,
+                target=target,
+                order=self.order,
+                feeds=feeds[position],
+                events=self.events,
+            )
+            self._written(name, {"made_from": origin, **told})
+        return True
+
+    def _made_from(self, name: str) -> dict[str, Any]:
+        """What a conversion depends on: the contents of its source and our own version."""
+        parts = [n for n in (name, f"{name}.data") if n in self.manifest.files]
+        return {"maker": _MAKER, "sha256": [self.manifest.files[n]["sha256"] for n in parts]}
+
+    def _is_right(self, name: str, origin: dict[str, Any] | None = None) -> bool:
+        """Whether a converted file is the one the manifest describes, from that origin."""
+        for part in (name, f"{name}.data"):
+            entry = self.manifest.files.get(part)
+            if entry is None and part != name:
+                continue
+            path = self.work / part
+            if entry is None or not path.is_file() or path.stat().st_size != entry["size"]:
+                return False
+            if origin and part == name and entry.get("made_from") != origin:
+                return False
+            if self._hash(part) != entry["sha256"]:
+                self.events.note(f"{part} is damaged and is made again")
+                return False
+        return True
+
+    def _written(self, name: str, told: dict[str, Any]) -> None:
+        for part in (name, f"{name}.data"):
+            path = self.work / part
+            if path.exists():
+                entry = {"size": path.stat().st_size, "sha256": self._hash(part)}
+                self.manifest.files[part] = entry | (told if part == name else {})
+        self.manifest.save(self.work)
+
+    # --- prove and measure ----------------------------------------------------------------------
+
+    def _prove(self, precisions: Sequence[str]) -> None:
+        """Compare each with FP32; one that fails loses its files."""
+        if not precisions:
+            return
+        model = self.model
+        fp32 = proof.observe(model, "fp32", self.clips, self.events.progress)
+        for precision in precisions:
+            verdict = _verdict(model, precision, fp32, self.clips, self.events)
+            self.manifest.precisions[precision] = verdict.figures()
+            if verdict.proven:
+                self.events.note(f"{precision}: proven, {verdict.why}")
+            else:
+                self.events.note(f"{precision}: failed its proof ({verdict.why}); FP32 is used")
+                self._take_away(precision)
+            self.manifest.save(self.work)
+
+    def _take_away(self, precision: str) -> None:
+        names = graph_names(self.model.kind, precision)
+        for name in names:
+            path = self.work / name
+            if self.order.keep_failed:
+                kept = path.with_name(f"{path.stem}.failed.onnx")
+                path.replace(kept)
+                self.events.note(f"kept for inspection: {kept}")
+            path.unlink(missing_ok=True)
+            path.with_name(f"{name}.data").unlink(missing_ok=True)
+            self.manifest.files.pop(name, None)
+            self.manifest.files.pop(f"{name}.data", None)
+
+    def _measure(self, changed: Sequence[str]) -> None:
+        """Time what is proven, on every provider this machine really has."""
+        proven = [p for p, entry in self.manifest.precisions.items() if entry["proven"]]
+        have = {(row["precision"], row["provider"]) for row in self.manifest.measurements}
+        wanted = [
+            (precision, provider)
+            for provider in measure.providers_here()
+            for precision in ("fp32", *proven)
+            if self.order.force or precision in changed or (precision, provider) not in have
+        ]
+        for number, (precision, provider) in enumerate(wanted):
+            self.events.progress(f"measuring {precision} on {provider}", number, len(wanted))
+            if precision == "int8" and provider != "cpu":
+                continue  # 10 to 25 times slower than fp32 there; never chosen
+            try:
+                speed = measure.measure(self.work, precision, provider)
+            except ModelError as error:
+                self.events.note(f"not measured: {error}")
+                continue
+            row = {**asdict(speed), "correct": True}
+            kept = [
+                r
+                for r in self.manifest.measurements
+                if (r["precision"], r["provider"]) != (speed.precision, speed.provider)
+            ]
+            self.manifest.measurements = [*kept, row]
+            self.manifest.save(self.work)
+
+    def _drop_fp32(self) -> None:
+        """Delete FP32 when something proven can take its place."""
+        if not any(entry["proven"] for entry in self.manifest.precisions.values()):
+            self.events.note("FP32 is kept: nothing else is proven")
+            return
+        for file in self._graph_files():
+            self.manifest.files.pop(file.name, None)
+        self.manifest.save(self.work)
+        for file in self._graph_files():
+            (self.work / file.name).unlink(missing_ok=True)
+        self.events.note("FP32 files deleted: a recording on which another fails has no fallback")
+
+
+def _made(
+    *,
+    precision: str,
+    source: Path,
+    target: Path,
+    order: Order,
+    feeds: Sequence[Feed],
+    events: Events,
+) -> dict[str, Any]:
+    """Convert one graph; returns what was done, for the manifest."""
+    if precision == "int8":
+        from stt.convert.int8 import quantize
+
+        return {"quantised": _plain(asdict(quantize(source, target, report=events.progress)))}
+    if precision == "mixed":
+        holds = mixed.within(source, feeds, order.rtol, order.atol)
+        events.note(f"{target.name}: searching what must stay in FP32 (#)")
+        found = mixed.search(source, target, holds, lambda trial: events.note(trial.picture()))
+        events.note(f"{target.name}: {', '.join(found.kept) or 'nothing'} stays in FP32")
+        return _told(found.conversion) | {"kept_groups": list(found.kept), "trials": found.trials}
+    done = fp16.convert(source, target, report=events.progress)
+    events.note(
+        f"{target.name}: {done.bytes_after:,} bytes of {done.bytes_before:,}; "
+        f"{done.tally.values:,} weights, {done.tally.clipped:,} clipped to ±1e4, "
+        f"{done.tally.raised:,} raised to ±1e-7; {len(done.kept)} nodes kept in FP32, "
+        f"{len(done.changes)} casts put in or aimed anew"
+    )
+    return _told(done)
+
+
+def _told(done: fp16.Conversion) -> dict[str, Any]:
+    return {
+        "tally": asdict(done.tally),
+        "kept_fp32": list(done.kept),
+        "changes": [asdict(change) for change in done.changes],
+    }
+
+
+def _plain(value: Any) -> Any:
+    """The same for JSON."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [_plain(item) for item in value]
+    return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)
+
+
+def _verdict(
+    model: ModelFolder,
+    precision: str,
+    fp32: proof.Observation,
+    clips: Sequence[Clip],
+    events: Events,
+) -> proof.Verdict:
+    """Prove one precision; one that does not load has failed."""
+    edges = proof.same_edges(model.path, model.kind, precision)
+    if not edges.passed:
+        return proof.Verdict((edges,))
+    try:
+        seen = proof.observe(model, precision, clips, events.progress, like=fp32)
+    except ModelError as error:
+        return proof.Verdict((edges, proof.Check("loads", passed=False, told=str(error))))
+    judged = proof.compare(fp32, seen, proof.BOUNDS[precision], clips)
+    return proof.Verdict((edges, *judged.checks))
+
+
+def _reading(events: Events, stage: str, size: int) -> Callable[[int], None]:
+    return lambda done: events.progress(stage, done, size)
