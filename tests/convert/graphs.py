@@ -120,7 +120,7 @@ bert (int64[B, T] ids, int64[B, T] mask) => (float[B, T, 8] hidden)
     hidden = LayerNormalization <axis = -1> (summed, gain, shift)
 }
 """
-"""A transformer layer whose attention mask comes from integers, with the lowest float for "never"."""
+"""A transformer layer whose attention mask comes from integers; "never" is the lowest float."""
 
 ATTENTION_WHERE = """
 <ir_version: 8, opset_import: ["" : 17]>
@@ -304,7 +304,7 @@ doubles (float[N] x) => (float[N] y, double[N] z)
 HALF_ENDS = """
 <ir_version: 8, opset_import: ["" : 17]>
 half (float16[N] x, int64[N] n) => (float16[N] y, int64[N] k, float16[N] same)
-<float16[1] w = {0.5}, float16 eight = {8}>
+<float16[1] w = {14336}, float16 eight = {18432}>
 {
     c = Cast <to = 10> (n)
     d = Div(c, eight)
@@ -314,7 +314,7 @@ half (float16[N] x, int64[N] n) => (float16[N] y, int64[N] k, float16[N] same)
     same = Identity(x)
 }
 """
-"""Somebody's model that takes and gives float16, with its lengths in it too."""
+"""Somebody's model that takes and gives float16, its lengths too (the bits of 0.5 and of 8)."""
 
 FUNCTION = """
 <ir_version: 8, opset_import: ["" : 17, "local" : 1]>
@@ -553,3 +553,20 @@ def _drawn(
         yield helper.make_node("Cast", [left.name], [f"{out}_d"], f"{name}_d", to=11)
         yield helper.make_node("Cast", [f"{out}_d"], [out], name, to=1)
         floats.append(_Value(out, left.pure, left.smooth))
+
+
+def cut(model: onnx.ModelProto, output: str, inputs: dict[str, int]) -> onnx.ModelProto:
+    """The part of a model that one integer output needs, with other inputs: name -> elem_type."""
+    part = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import)
+    needed, nodes = {output}, []
+    for node in reversed(model.graph.node):
+        if needed.intersection(node.output):
+            nodes.append(node)
+            needed.update(node.input)
+    part.graph.name = "part"
+    part.graph.node.extend(reversed(nodes))
+    part.graph.initializer.extend(t for t in model.graph.initializer if t.name in needed)
+    for name, elem_type in inputs.items():
+        part.graph.input.append(helper.make_tensor_value_info(name, elem_type, ["B"]))
+    part.graph.output.append(helper.make_tensor_value_info(output, 7, ["B"]))
+    return part

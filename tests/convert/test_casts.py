@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import others
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper, parser
 
@@ -184,3 +184,289 @@ def test_random_graphs_with_random_damage_are_repaired(
             half = numpy_helper.to_array(tensor).astype(np.float16)
             tensor.CopyFrom(numpy_helper.from_array(half, tensor.name))
     counts_right(drawn, fixed(broken), numbers)
+
+
+# --- what callers and readers see ---------------------------------------------------------------
+
+
+def test_a_model_that_takes_and_gives_float16_is_made_to_take_and_give_float32():
+    model = fixed(graphs.build(graphs.HALF_ENDS))
+    ends = elem_types(model)
+    assert {ends[name] for name in ("x", "y", "same")} == {TensorProto.FLOAT}
+    assert ends["w"] == TensorProto.FLOAT16
+    x = np.linspace(-1, 1, 4, dtype=np.float32)
+    n = np.array([2049, 4095, 5999, 39999])
+    got = graphs.evaluate(model, {"x": x, "n": n})
+    assert np.array_equal(got["k"], n // 8)
+    assert np.allclose(got["y"], x / 2, atol=1e-3)
+    assert np.allclose(graphs.run(model, {"x": x, "n": n})["same"], x, atol=1e-3)
+
+
+def test_initializers_that_are_also_inputs_are_inputs_no_longer():
+    broken = others.usual_recipe(graphs.build(graphs.BRANCHES))
+    broken.ir_version = 3
+    shape = next(list(t.dims) for t in broken.graph.initializer if t.name == "w")
+    broken.graph.input.append(helper.make_tensor_value_info("w", TensorProto.FLOAT16, shape))
+    model = fixed(broken)
+    assert [value.name for value in model.graph.input] == ["x", "yes"]
+    graphs.run(model, graphs.CASES["branches, yes"].inputs)
+
+
+MIXED = """
+<ir_version: 8, opset_import: ["" : 17]>
+mixed (float[N] x, int64[N] n) => (float[N] y, int64[N] k, float[N] told)
+<float16[1] w = {14336}, float16 shared = {13312}>
+{
+    half = Cast <to = 10> (x)
+    c = Cast <to = 1> (n)
+    told = Cast <to = 1> (n)
+    scaled = Mul(c, shared)
+    up = Ceil(scaled)
+    k = Cast <to = 7> (up)
+    m = Mul(half, w)
+    s = Mul(m, shared)
+    added = Add(s, c)
+    y = Cast <to = 1> (added)
+}
+"""
+
+
+def test_a_constant_and_a_cast_read_by_both_precisions_serve_both():
+    model = fixed(graphs.build(MIXED))
+    x, n = np.ones(3, np.float32), np.array([3, 2051, 39_998])
+    got = graphs.run(model, {"x": x, "n": n})
+    assert got["k"].tolist() == [1, 513, 10_000]
+    assert np.allclose(got["y"], n + 0.125, rtol=1e-3)
+    types = elem_types(model)
+    assert {types["shared"], types["shared_float"]} == {TensorProto.FLOAT16, TensorProto.FLOAT}
+    assert [a.i for node in nodes(model, "Cast") if "c" in node.output for a in node.attribute] == [
+        TensorProto.FLOAT
+    ]
+
+
+def test_a_cast_that_feeds_an_output_stays():
+    model = fixed(graphs.build(MIXED))
+    told = next(node for node in model.graph.node if "told" in node.output)
+    assert told.op_type == "Cast"
+    assert told.attribute[0].i == TensorProto.FLOAT
+    n = np.array([3, 2051, 39_998])
+    assert np.array_equal(graphs.run(model, {"x": np.ones(3, np.float32), "n": n})["told"], n)
+
+
+MASKED = """
+<ir_version: 8, opset_import: ["" : 17]>
+masked (float[B, T, 4] x, bool[B, T] real) => (float[B, T, 4] y)
+<float[4, 4] w, int64[1] last = {-1}>
+{
+    kept = Cast <to = 1> (real)
+    column = Unsqueeze(kept, last)
+    whole = Shape(x)
+    spread = Expand(column, whole)
+    h = MatMul(x, w)
+    y = Mul(h, spread)
+}
+"""
+
+
+def test_a_cast_before_an_expand_is_aimed_at_what_reads_the_expand():
+    broken = others.usual_recipe(graphs.build(MASKED))
+    model = fixed(broken)
+    producer = {name: node for node in model.graph.node for name in node.output}
+    spread = next(node for node in model.graph.node if node.op_type == "Expand")
+    kept = producer[producer[spread.input[0]].input[0]]
+    assert (kept.op_type, kept.attribute[0].i) == ("Cast", TensorProto.FLOAT16)
+    readers = [node.op_type for node in model.graph.node if spread.output[0] in node.input]
+    assert "Mul" in readers  # no Cast of the whole mask on the way to it
+
+
+def test_new_names_are_free_in_the_graphs_inside_nodes_too():
+    broken = others.usual_recipe(graphs.build(graphs.NESTED_BRANCHES))
+    model = fixed(broken)
+    names = [name for node in model.graph.node for name in node.output]
+    inside = [
+        name
+        for node in model.graph.node
+        for graph in subgraphs(node)
+        for inner in graph.node
+        for name in inner.output
+    ]
+    assert len({*names, *inside}) == len(names) + len(inside)
+
+
+def test_declared_types_that_are_out_of_date_are_corrected():
+    model = graphs.build(MIXED)
+    for name, elem_type in {"m": TensorProto.FLOAT, "s": TensorProto.FLOAT16}.items():
+        model.graph.value_info.append(helper.make_tensor_value_info(name, elem_type, ["N"]))
+    declared = {v.name: v.type.tensor_type.elem_type for v in fixed(model).graph.value_info}
+    assert declared == {"m": TensorProto.FLOAT16, "s": TensorProto.FLOAT16}
+
+
+def test_nodes_out_of_order_are_put_in_order():
+    broken = others.runtime_converter(graphs.build(graphs.ATTENTION))
+    shuffled = list(broken.graph.node)[::-1]
+    copies = [type(node).FromString(node.SerializeToString()) for node in shuffled]
+    del broken.graph.node[:]
+    broken.graph.node.extend(copies)
+    known = {value.name for value in broken.graph.input}
+    known |= {tensor.name for tensor in broken.graph.initializer}
+    for node in fixed(broken).graph.node:
+        assert known.issuperset(node.input)
+        known.update(node.output)
+
+
+def test_nodes_of_one_name_are_told_apart():
+    broken = others.blanket(graphs.build(graphs.LENGTHS))
+    for node in broken.graph.node:
+        node.name = "same"
+    settled = casts.fix(graphs.in_memory(broken))
+    names = [node.name for node in settles(settled).graph.node]
+    assert len(set(names)) == len(names)
+    assert any(change.what == "renamed" for change in settled.changes)
+
+
+def test_a_node_that_stands_twice_stays_once():
+    model = graphs.build(graphs.LENGTHS)
+    model.graph.node.append(model.graph.node[0])
+    settled = casts.fix(graphs.in_memory(model))
+    assert len(settles(settled).graph.node) == len(model.graph.node) - 1
+    assert [change.what for change in settled.changes] == ["left out"]
+
+
+# --- functions, operators nobody knows ------------------------------------------------------------
+
+
+def test_functions_of_the_models_own_are_kept_where_all_is_well_and_written_out_where_not():
+    case = graphs.CASES["function"]
+    model = graphs.build(case.text)
+    assert len(fixed(model).functions) == 2
+    repaired = fixed(others.blanket(model))
+    assert not repaired.functions
+    same(case, graphs.run(model, case.inputs), graphs.run(repaired, case.inputs))
+
+
+def test_an_operator_nobody_knows_gets_the_type_it_is_declared_to_have():
+    broken = graphs.build(graphs.CUSTOM)
+    tensor = broken.graph.initializer[0]
+    tensor.CopyFrom(numpy_helper.from_array(graphs.half(numpy_helper.to_array(tensor)), "w"))
+    broken.graph.value_info.append(helper.make_tensor_value_info("g", TensorProto.FLOAT, ["N"]))
+    model = fixed(broken)
+    producer = {name: node for node in model.graph.node for name in node.output}
+    reader = next(node for node in model.graph.node if "g" in node.input)
+    assert reader.op_type == "Cast"
+    assert producer["g"].op_type == "Warp"
+
+
+def test_an_operator_of_unknown_type_among_float16_is_refused_by_name():
+    broken = graphs.build(graphs.CUSTOM)
+    tensor = broken.graph.initializer[0]
+    tensor.CopyFrom(numpy_helper.from_array(graphs.half(numpy_helper.to_array(tensor)), "w"))
+    with pytest.raises(ModelError, match=r"n_g \(Warp\).*type of its output g"):
+        casts.fix(graphs.in_memory(broken))
+
+
+def test_an_operator_of_unknown_type_among_float32_is_let_be():
+    model = graphs.build(graphs.CUSTOM)
+    assert bytes_of(casts.fix(graphs.in_memory(model)).file.model) == bytes_of(model)
+
+
+# --- refusals -------------------------------------------------------------------------------------
+
+
+def parsed(body: str) -> onnx.ModelProto:
+    head = '<ir_version: 8, opset_import: ["" : 17]> g '
+    model = parser.parse_model(head + body)
+    for node in model.graph.node:
+        node.name = f"n_{node.output[0]}"
+    return model
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        (
+            "(float[N] x, double[N] z) => (float[N] y) { y = Add(x, z) }",
+            r"node n_y \(Add\).*float and double meet at input z",
+        ),
+        (
+            "(float[N] x, bfloat16[N] z) => (float[N] y) { h = Add(x, x)  y = Add(h, z) }",
+            r"node n_y \(Add\).*float and bfloat16 meet",
+        ),
+        (
+            "(float[N] x, bool[N] b) => (float[N] y) { y = Add(x, b) }",
+            r"node n_y \(Add\).*float and bool meet",
+        ),
+        (
+            '(int64[N] n) => (int64[N] y) { h = BitShift <direction = "LEFT"> (n, n) y = Neg(h) }',
+            r"node n_h \(BitShift\).*is int64",
+        ),
+        (
+            "(float[N] x) => (float[N] y) { h = Relu(lost)  y = Add(x, h) }",
+            r"node n_h \(Relu\) reads lost, which nothing gives",
+        ),
+        (
+            "(float[N] x) => (float[N] y) { h = Add(x, y)  y = Relu(h) }",
+            r"node n_h \(Add\) reads what needs its own output",
+        ),
+        (
+            "(float[N] x) => (float[N] y) { y = Relu(x)  y = Neg(x) }",
+            r"node n_y \(Neg\) gives what n_y gives too",
+        ),
+    ],
+)
+def test_what_cannot_be_made_consistent_is_refused_and_the_node_named(body: str, told: str):
+    with pytest.raises(ModelError, match=told):
+        casts.fix(graphs.in_memory(parsed(body)))
+
+
+def test_double_and_bfloat16_are_left_alone():
+    model = graphs.build(graphs.DOUBLES)
+    broken = others.usual_recipe(model)
+    repaired = fixed(broken)
+    assert elem_types(repaired)["third"] == TensorProto.DOUBLE
+    x = np.linspace(-1, 1, 5, dtype=np.float32)
+    want, got = graphs.run(model, {"x": x}), graphs.run(repaired, {"x": x})
+    assert got["z"].dtype == np.float64
+    assert np.allclose(want["z"], got["z"], atol=1e-3)
+
+
+# --- branches and loops ---------------------------------------------------------------------------
+
+
+def test_a_branch_that_counts_in_float16_becomes_float32_and_is_reported():
+    model = graphs.build(graphs.LENGTHS_IN_A_BRANCH)
+    settled = casts.fix(graphs.in_memory(others.blanket(model)))
+    assert ("n_chosen", "float inside") in [(c.node, c.what) for c in settled.changes]
+    case = graphs.CASES["lengths in a branch"]
+    got = graphs.evaluate(settles(settled), case.inputs)
+    assert np.array_equal(got["frames"], (case.inputs["length"] + 1) // 8)
+
+
+@pytest.mark.parametrize("damaged", ["l", "r"])
+def test_branches_of_different_types_are_made_float32(damaged: str):
+    model = graphs.build(graphs.BRANCHES)
+    branch = next(
+        graph
+        for node in nodes(model, "If")
+        for graph in subgraphs(node)
+        if graph.output[0].name == damaged
+    )
+    branch.output[0].type.tensor_type.elem_type = TensorProto.FLOAT16
+    last = branch.node[-1]
+    last.output[0] = "wide"
+    branch.node.append(helper.make_node("Cast", ["wide"], [damaged], "damage", to=10))
+    case = graphs.CASES["branches, yes"]
+    want = graphs.run(graphs.build(graphs.BRANCHES), case.inputs)
+    same(case, want, graphs.run(fixed(model), case.inputs))
+
+
+def test_a_loop_fed_float16_where_its_body_takes_float_gets_a_cast():
+    model = graphs.build(graphs.LOOP)
+    half = helper.make_node("Cast", ["x"], ["x_half"], "damage", to=10)
+    weight = helper.make_node("Cast", ["w"], ["w_half"], "damage too", to=10)
+    copies = [type(node).FromString(node.SerializeToString()) for node in model.graph.node]
+    copies[0].input[:] = ["x_half", "w_half"]
+    del model.graph.node[:]
+    model.graph.node.extend([half, weight, *copies])
+    case = graphs.CASES["loop"]
+    want = graphs.run(graphs.build(graphs.LOOP), case.inputs)
+    same(case, want, graphs.run(fixed(model), case.inputs))

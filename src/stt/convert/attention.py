@@ -1,14 +1,15 @@
 """FastConformer's relative-position attention in fewer passes over memory.
 
-With 8-bit weights the products stop being the slow part: shifting, masking and scaling the scores take
-as long. Here the shift of the position scores (Pad, Reshape, Slice, Reshape, Slice) becomes one strided
-Slice, the mask is made once for all layers and added, and products and softmax become ORT's
-`MultiHeadAttention` with the position scores as `attention_bias`. The values are the same up to rounding,
-except in frames of padding, whose attention NeMo sets to zero: nothing that is kept looks at them.
+With 8-bit weights the products stop being the slow part: shifting, masking and scaling the scores
+take as long. Here the shift of the position scores (Pad, Reshape, Slice, Reshape, Slice) becomes
+one strided Slice, the mask is made once for all layers and added, and products and softmax become
+ORT's `MultiHeadAttention` with the position scores as `attention_bias`. The values are the same up
+to rounding, except in frames of padding, whose attention NeMo sets to zero: nothing that is kept
+looks at them.
 
-The shift: of position scores M [T, 2T - 1] the attention needs S[i, j] = M[i, T - 1 - i + j]. With an
-unused column on either side, M' [T, 2T + 1], that is element 2iT + T + j of M' laid flat: every second
-row of M' seen as [2T + 1, T].
+The shift: of position scores M [T, 2T - 1] the attention needs S[i, j] = M[i, T - 1 - i + j]. With
+an unused column on either side, M' [T, 2T + 1], that is element 2iT + T + j of M' laid flat: every
+second row of M' seen as [2T + 1, T].
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stt.convert.model_file import GraphFile, value_of
+from stt.convert.pointwise import replace_nodes
 
 if TYPE_CHECKING:
     from onnx import NodeProto
@@ -57,7 +59,9 @@ class _Graph:
     def __init__(self, file: GraphFile) -> None:
         self.file = file
         graph = file.model.graph
-        self.producer = {name: node for node in graph.node for name in node.output}
+        self.producer: dict[str, NodeProto] = {
+            name: node for node in graph.node for name in node.output
+        }
         self.consumers: dict[str, list[NodeProto]] = {}
         for node in graph.node:
             for name in node.input:
@@ -76,11 +80,13 @@ class _Graph:
 
     def up(self, name: str, *types: str) -> NodeProto:
         """Follow first inputs upwards through nodes of these types; returns the last of them."""
+        node: NodeProto | None = None
         for kind in types:
             node = self.producer.get(name)
             if node is None or node.op_type != kind:
-                raise _NoMatch
+                raise _NoMatchError
             name = node.input[0]
+        assert node is not None
         return node
 
     def down(self, name: str, *types: str) -> NodeProto:
@@ -88,12 +94,12 @@ class _Graph:
         for kind in types:
             found = [node for node in self.consumers.get(name, []) if node.op_type == kind]
             if len(found) != 1:
-                raise _NoMatch
+                raise _NoMatchError
             name = found[0].output[0]
         return found[0]
 
 
-class _NoMatch(Exception):
+class _NoMatchError(Exception):
     """The graph is another than the one looked for."""
 
 
@@ -114,7 +120,7 @@ def fuse_relative_attention(file: GraphFile) -> int:
         if node.op_type == "Softmax":
             try:
                 blocks.append(_match(graph, node))
-            except _NoMatch:
+            except _NoMatchError:
                 continue
     if blocks:
         _rewrite(file, blocks)
@@ -132,7 +138,7 @@ def _match(graph: _Graph, softmax: NodeProto) -> _Block:
     with_v = graph.up(position.input[0], "Transpose", "Add")
     query = graph.up(with_u.input[0], "Reshape")
     if with_v.input[0] != with_u.input[0]:
-        raise _NoMatch
+        raise _NoMatchError
     key = graph.up(content.input[1], "Transpose", "Reshape")
     positions = graph.up(position.input[1], "Transpose", "Reshape", "MatMul")
     mixed = graph.down(softmax.output[0], "Where", "MatMul")
@@ -141,7 +147,7 @@ def _match(graph: _Graph, softmax: NodeProto) -> _Block:
     mask = graph.up(masked.input[0], "Cast").input[0]
     bias, divisor = graph.constant(with_u.input[1]), graph.constant(scaled.input[1])
     if bias is None or bias.ndim != 2 or divisor is None or divisor.size != 1:
-        raise _NoMatch
+        raise _NoMatchError
     names = (query.input[0], key.input[0], value.input[0])
     return _Block(
         *names, bias, with_v, positions, position.output[0], mask, float(divisor.item()), last
@@ -153,7 +159,7 @@ def _rewrite(file: GraphFile, blocks: list[_Block]) -> None:
     from onnx.helper import make_node
 
     graph = file.model.graph
-    constants = {
+    constants: dict[str, npt.NDArray[Any]] = {
         "pads": np.array([0, 1, 0, 0, 1, 0], np.int64),
         "rows": np.array([0, 0, -1], np.int64),
         "first": np.array([1], np.int64),
@@ -171,7 +177,8 @@ def _rewrite(file: GraphFile, blocks: list[_Block]) -> None:
     scaled_queries = {block.position_query.output[0]: block for block in blocks}
     for block in blocks:
         block.positions.input[0] = padded[block.positions.input[0]]
-    nodes, masks = [], {}
+    nodes: list[NodeProto] = []
+    masks: dict[str, str] = {}
     for node in graph.node:
         output = node.output[0]
         if output in replaced:
@@ -183,7 +190,9 @@ def _rewrite(file: GraphFile, blocks: list[_Block]) -> None:
         if output in sources:
             names = [output, f"{_PREFIX}/pads"]
             nodes.append(make_node("Pad", names, [padded[output]], padded[output]))
-    _replace_nodes(file, nodes)
+    replace_nodes(graph, nodes)
+    if not any(opset.domain == "com.microsoft" for opset in file.model.opset_import):
+        file.model.opset_import.add(domain="com.microsoft", version=1)
 
 
 def _scaled(file: GraphFile, node: NodeProto, divisor: float) -> list[NodeProto]:
@@ -241,30 +250,3 @@ def _attention(file: GraphFile, block: _Block, masks: dict[str, str]) -> list[No
             **attributes,
         ),
     ]
-
-
-def _replace_nodes(file: GraphFile, nodes: list[NodeProto]) -> None:
-    """Put in new nodes; those that nothing needs any more are left out."""
-    graph = file.model.graph
-    copies = [type(node).FromString(node.SerializeToString()) for node in nodes]
-    needed = {output.name for output in graph.output} | _captured(copies)
-    kept = []
-    for node in reversed(copies):  # sorted: consumers come after producers
-        if needed.intersection(node.output):
-            needed.update(node.input)
-            kept.append(node)
-    del graph.node[:]
-    graph.node.extend(reversed(kept))
-    if not any(opset.domain == "com.microsoft" for opset in file.model.opset_import):
-        file.model.opset_import.add(domain="com.microsoft", version=1)
-
-
-def _captured(nodes: list[NodeProto]) -> set[str]:
-    """Names that subgraphs (If, Loop) may take from outside."""
-    found: set[str] = set()
-    for node in nodes:
-        for attribute in node.attribute:
-            inner = list(attribute.g.node)
-            found.update(name for child in inner for name in child.input)
-            found |= _captured(inner)
-    return found

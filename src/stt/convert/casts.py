@@ -1,8 +1,8 @@
 """Makes the float types of a graph agree: one typed pass for conversions of our own and of others.
 
 `settle` takes, for each node, whether it runs in float or float16, and does the rest: constants
-get the type that what reads them runs in, Casts that only feed one type are aimed at it, and where a
-value of one type meets a node of the other a Cast is put between. Inputs and outputs of the model
+get the type that what reads them runs in, Casts that only feed one type are aimed at it, and where
+a value of one type meets a node of the other a Cast is put between. Inputs and outputs of the model
 stay float32, so callers need not know.
 
 `fix` repairs graphs that others converted. Two mistakes are common: `Cast(to=FLOAT)` left before
@@ -88,7 +88,7 @@ def fix(file: GraphFile) -> Settled:
     whole, repaired = _repair_inside(ready)
     left_out = [
         Change(called(n), n.op_type, "left out", "it stood there twice")
-        for n in _doubles(file.model.graph)
+        for n in _doubles(file.model.graph).values()
     ]
     types = infer(whole)
     counting = find_counting(whole, types)
@@ -102,17 +102,13 @@ def fix(file: GraphFile) -> Settled:
         return FLOAT16 if any(halves) else FLOAT
 
     settled = settle(whole, types, counting, runs_in, early=True)
-    if (
-        file.model.functions and settled.file == ready
-    ):  # functions need no writing out where there is nothing to repair
+    if file.model.functions and settled.file == ready:  # nothing to repair: keep them
         return Settled(file, (), settled.tally)
     return Settled(settled.file, (*left_out, *repaired, *settled.changes), settled.tally)
 
 
 def _repair_inside(file: GraphFile) -> tuple[GraphFile, list[Change]]:
     """Make the graphs inside a node float32 where they disagree, or count in float16."""
-    from onnx import helper
-
     types, schemas = infer(file), Schemas(file.model)
     counting = find_counting(file, types).nodes
     wrong = {}
@@ -127,20 +123,29 @@ def _repair_inside(file: GraphFile) -> tuple[GraphFile, list[Change]]:
     names, nodes, changes = _names(model.graph) | set(file.weights), [], []
     for index, node in enumerate(model.graph.node):
         if index in wrong:
-            for graph in subgraphs(node):
-                _to_float(graph)
-            for name in dict.fromkeys(read_by(node)):
-                if types.get(name) == FLOAT16:
-                    new = _free_name(f"{name}_{type_name(FLOAT)}", names)
-                    nodes.append(helper.make_node("Cast", [name], [new], new, to=FLOAT))
-                    _replace(node.input, name, new)
-                    for graph in subgraphs(node):
-                        _rename(graph, name, new)
+            nodes += _float_inside(node, types, names)
             changes.append(Change(called(node), node.op_type, "float inside", wrong[index]))
         nodes.append(type(node).FromString(node.SerializeToString()))
     del model.graph.node[:]
     model.graph.node.extend(nodes)
     return GraphFile(model, file.weights), changes
+
+
+def _float_inside(node: onnx.NodeProto, types: Types, names: set[str]) -> list[onnx.NodeProto]:
+    """Make the graphs inside a node float32; returns the Casts that belong before it."""
+    from onnx import helper
+
+    for graph in subgraphs(node):
+        _to_float(graph)
+    casts = []
+    for name in dict.fromkeys(read_by(node)):
+        if types.get(name) == FLOAT16:
+            new = _free_name(f"{name}_{type_name(FLOAT)}", names)
+            casts.append(helper.make_node("Cast", [name], [new], new, to=FLOAT))
+            _replace(node.input, name, new)
+            for graph in subgraphs(node):
+                _rename(graph, name, new)
+    return casts
 
 
 def _has_half(node: onnx.NodeProto, types: Types) -> bool:
@@ -185,8 +190,8 @@ def prepared(file: GraphFile) -> GraphFile:
     model = file.model
     if model.functions:
         model = inliner.inline_local_functions(model)
-    doubles = {id(node) for node in _doubles(model.graph)}
-    nodes = [node for node in model.graph.node if id(node) not in doubles]
+    doubles = _doubles(model.graph)
+    nodes = [node for index, node in enumerate(model.graph.node) if index not in doubles]
     in_order = _in_order(model.graph, nodes, set(file.weights))
     if doubles or in_order != nodes:
         nodes = [type(node).FromString(node.SerializeToString()) for node in in_order]
@@ -196,11 +201,11 @@ def prepared(file: GraphFile) -> GraphFile:
     return GraphFile(model, file.weights)
 
 
-def _doubles(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
-    """Nodes that repeat an earlier one, as ORT's converter writes them."""
+def _doubles(graph: onnx.GraphProto) -> dict[int, onnx.NodeProto]:
+    """Nodes that repeat an earlier one, as ORT's converter writes them, by position."""
     maker: dict[str, onnx.NodeProto] = {}
-    doubles = []
-    for node in graph.node:
+    doubles = {}
+    for index, node in enumerate(graph.node):
         first = next((maker[name] for name in node.output if name in maker), None)
         if first is not None:
             told = [(n.op_type, n.domain, n.input, n.output, n.attribute) for n in (first, node)]
@@ -209,7 +214,7 @@ def _doubles(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
                     f"node {called(node)} ({node.op_type}) gives what {called(first)} gives too; "
                     "fetch the model again"
                 )
-            doubles.append(node)
+            doubles[index] = node
         maker.update((name, node) for name in node.output if name)
     return doubles
 

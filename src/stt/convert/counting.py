@@ -7,7 +7,6 @@ stay in float32 or lengths come out wrong for recordings over 20.48 s (onnx-asr 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -40,6 +39,8 @@ _CARRIES = MOVES | frozenset(
     "Round ScatterElements ScatterND Sigmoid Sign Sin Sqrt Sub Sum Tanh Where".split()
 )
 """Operators through which a count stays a count, if all else they take is constant."""
+_MADE = frozenset({"Constant", "ConstantOfShape"})
+"""Operators that make constants."""
 _ROUNDS = frozenset({"Floor", "Ceil", "Round", "Mod"})
 """Operators that only make sense on exact numbers."""
 _FLOAT_LIKE = FLOATS | {DOUBLE}
@@ -64,9 +65,12 @@ def find_counting(file: GraphFile, types: Types) -> Counting:
     masks: set[str] = set()
     nodes: set[int] = set()
     masking: set[int] = set()
+    fixed: set[int] = set()
     for index, node in enumerate(graph.node):
         if _is_constant(node, constant):
             constant.update(node.output)
+            if node.op_type not in _MADE and _gives_floats(node, types):
+                fixed.add(index)
             if any(a.HasField("t") and _says_never(a.t) for a in node.attribute):
                 never.update(node.output)
         elif _counts(node, types, counts, constant):
@@ -78,13 +82,13 @@ def find_counting(file: GraphFile, types: Types) -> Counting:
             elif _is_mask(node, types, masks, constant):
                 masking.add(index)
                 masks.update(node.output)
-    exact = _exact(graph, types, nodes, counts)
+    exact = _exact(graph, types, nodes | fixed, counts, constant)
     return Counting(frozenset(nodes - masking | exact), frozenset(exact))
 
 
 def _is_constant(node: onnx.NodeProto, constant: set[str]) -> bool:
     """Whether a node gives the same values whatever the inputs, as far as is easily told."""
-    if node.op_type in {"Constant", "ConstantOfShape"}:
+    if node.op_type in _MADE:
         return True
     read = [name for name in node.input if name]
     return bool(read) and not subgraphs(node) and all(name in constant for name in read)
@@ -106,6 +110,10 @@ def _says_never(tensor: onnx.TensorProto) -> bool:
 _HALF_MAX = 65504.0
 
 
+def _gives_floats(node: onnx.NodeProto, types: Types) -> bool:
+    return any(types.get(name) in _FLOAT_LIKE for name in node.output)
+
+
 def _is_mask(node: onnx.NodeProto, types: Types, masks: set[str], constant: set[str]) -> bool:
     """Whether a counting node only chooses: zeros and ones, or one of two constants."""
     from onnx import TensorProto
@@ -120,7 +128,7 @@ def _is_mask(node: onnx.NodeProto, types: Types, masks: set[str], constant: set[
 
 def _counts(node: onnx.NodeProto, types: Types, counts: set[str], constant: set[str]) -> bool:
     """Whether a node gives floats that stem from integers alone."""
-    if not any(types.get(name) in _FLOAT_LIKE for name in node.output):
+    if not _gives_floats(node, types):
         return False
     if node.op_type == "Cast":
         return not _is_float(types.get(node.input[0])) or node.input[0] in counts
@@ -142,21 +150,23 @@ def _is_float(elem_type: int) -> bool:
 
 
 def _exact(
-    graph: onnx.GraphProto, types: Types, nodes: Iterable[int], counts: set[str]
+    graph: onnx.GraphProto, types: Types, nodes: set[int], counts: set[str], constant: set[str]
 ) -> set[int]:
     """Walk back from where counts become integers, or are rounded or compared."""
     exact: set[int] = set()
     wanted: set[str] = set()
-    counting = set(nodes)
+    known = counts | constant
     for index in range(len(graph.node) - 1, -1, -1):
         node = graph.node[index]
-        if index in counting:
+        if index in nodes:
             if node.op_type in _ROUNDS or any(name in wanted for name in node.output):
                 exact.add(index)
-                wanted.update(name for name in read_by(node) if name in counts)
-        elif _ends_in_integers(node, types) and (read := counts.intersection(node.input)):
-            exact.add(index)
-            wanted.update(read)
+                wanted.update(name for name in read_by(node) if name in known)
+        elif _ends_in_integers(node, types):
+            floats = {name for name in node.input if types.get(name) in _FLOAT_LIKE}
+            if floats and (floats <= known or floats & counts):
+                exact.add(index)
+                wanted.update(floats & known)
     return exact
 
 

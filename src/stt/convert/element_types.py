@@ -286,7 +286,8 @@ def _disagreements_inside(
                 told = f"{value.name} inside it is {type_name(real)}, not {type_name(declared)}"
                 yield Conflict(called(node), node.op_type, told)
     for values in zip(*(graph.output for graph in bodies), strict=False):
-        if FLOATS <= {t.get(v.name) for v, t in zip(values, inner, strict=True)}:
+        given_by = {types.get(value.name) for value, types in zip(values, inner, strict=True)}
+        if given_by >= FLOATS:
             told = "its branches give float and float16"
             yield Conflict(called(node), node.op_type, told)
 

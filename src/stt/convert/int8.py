@@ -3,15 +3,16 @@
 What is quantised, and how (docs/int8.md has the measurements behind each choice):
 
 - Products with a constant matrix: signed 8-bit weights with one scale per output column, unsigned
-  8-bit activations with a scale and zero point per call. MLAS has fast kernels (AVX-512 VNNI, AMX) for
-  just this pair of signs. A factor or bias that follows is taken into the product.
-- One-by-one convolutions, written as products first; other convolutions stay FP32 (`ConvInteger` is
-  slower than the FP32 convolution), as do products of two activations.
+  8-bit activations with a scale and zero point per call. MLAS has fast kernels (AVX-512 VNNI, AMX)
+  for just this pair of signs. A factor or bias that follows is taken into the product.
+- One-by-one convolutions, written as products first; other convolutions stay FP32 (`ConvInteger`
+  is slower than the FP32 convolution), as do products of two activations.
 - FastConformer's attention is written more tightly, see `attention`; its arithmetic stays FP32.
+- Channels are evened out behind each LayerNormalization, exactly, see `smoothing`.
 - LSTMs: `DynamicQuantizeLSTM`. Large embeddings: one scale per row.
 
-Nodes are written in the form that ORT's optimiser would make of them (`com.microsoft`), so what runs does
-not depend on which patterns a release fuses. Weights are read twice and one at a time.
+Nodes are written in the form that ORT's optimiser would make of them (`com.microsoft`), so what
+runs does not depend on which patterns a release fuses. Weights are read twice and one at a time.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ import numpy.typing as npt
 
 from stt.convert.attention import fuse_relative_attention
 from stt.convert.model_file import Array, GraphFile, Weight, read, value_of, write
-from stt.convert.pointwise import pointwise_as_matmul
+from stt.convert.pointwise import pointwise_as_matmul, replace_nodes
+from stt.convert.smoothing import even_out
 from stt.errors import ModelError
 
 if TYPE_CHECKING:
@@ -61,6 +63,8 @@ class Report:
     """One-by-one convolutions rewritten as products."""
     attentions: int
     """Layers whose relative-position attention was rewritten."""
+    smoothed: int
+    """Layer normalisations whose channels were evened out, see `smoothing`."""
     lstms: int
     embeddings: int
     kept: tuple[str, ...]
@@ -78,7 +82,8 @@ def quantize(
     Args:
         source: an FP32 model; its weights may lie inside or beside it.
         target: written under a temporary name and renamed when whole.
-        keep: nodes (MatMul, Conv, LSTM, Gather) to leave in FP32: a name, or the beginning of one.
+        keep: nodes (MatMul, Conv, LSTM, Gather) to leave in FP32: a name, or a path before a slash,
+            such as `/layers.0`.
         progress: called after every weight.
 
     Raises:
@@ -91,6 +96,7 @@ def quantize(
         raise ModelError(f"{source}: is quantised already ({min(done)}); give the FP32 file")
     before = file.model.ByteSize() + sum(weight.nbytes for weight in file.weights.values())
     convolutions, attentions = pointwise_as_matmul(file), fuse_relative_attention(file)
+    smoothed = even_out(file)
     work = _Work(file, tuple(keep), progress)
     for graph in _graphs(file.model.graph):
         work.quantise_graph(graph)
@@ -104,6 +110,7 @@ def quantize(
         counts["MatMul"],
         convolutions,
         attentions,
+        smoothed,
         counts["LSTM"],
         counts["Gather"],
         tuple(work.kept),
@@ -128,7 +135,10 @@ class _Work:
         self._file, self._keep, self._progress = file, keep, progress
         self.kept: list[str] = []
         self.counts: Counter[str] = Counter()
-        self._constants: dict[tuple[str, float], tuple[str, str]] = {}
+        self._stored_as: dict[tuple[str, int, float], tuple[str, str]] = {}
+        self._shapes = {t.name: tuple(t.dims) for t in file.model.graph.initializer}
+        self._shapes.update((name, weight.shape) for name, weight in file.weights.items())
+        self._scalars = _scalars(file)
         self._done = 0
         self._total = sum(weight.nbytes for weight in file.weights.values())
         self._uses = Counter(_all_inputs(file.model.graph))
@@ -149,10 +159,9 @@ class _Work:
             if node.op_type == "MatMul" and node.output[0] in chosen:
                 factor, bias, output = self._absorb(node, followers, absorbed)
                 if shared[node.input[0]] > 1 and node.input[0] not in ready:
-                    ready[node.input[0]] = _quantised(node.input[0], nodes)
-                weight, scale = self._matrix(node.input[1], factor)
-                names = (weight, scale, bias, output)
-                nodes.append(_product(node, ready.get(node.input[0]), *names))
+                    ready[node.input[0]] = _quantised(node, nodes)
+                stored = self._store(self._file.weights[node.input[1]], 0, factor)
+                nodes.append(_product(node, ready.get(node.input[0]), (*stored, bias), output))
                 self.counts["MatMul"] += 1
             elif self._is_lstm(node):
                 nodes.append(self._lstm(node))
@@ -160,12 +169,10 @@ class _Work:
                 nodes += self._embedding(node)
             else:
                 nodes.append(node)
-        copies = [type(node).FromString(node.SerializeToString()) for node in nodes]
-        del graph.node[:]
-        graph.node.extend(copies)
+        replace_nodes(graph, nodes)
 
     def _left(self, node: NodeProto) -> bool:
-        if any(node.name.startswith(name) for name in self._keep):
+        if any(f"{node.name}/".startswith(f"{name.rstrip('/')}/") for name in self._keep):
             self.kept.append(node.name)
             return True
         return False
@@ -213,65 +220,52 @@ class _Work:
         if follower is None or self._uses[output] != 1 or len(follower.input) != 2:
             return 1.0, "", output
         other = follower.input[1 if follower.input[0] == output else 0]
-        if follower.op_type == "Mul" and (factor := self._scalar(other)) is not None:
+        if follower.op_type == "Mul" and other in self._scalars:
             absorbed.add(follower.output[0])
-            return factor, "", follower.output[0]
-        if follower.op_type == "Add" and self._is_bias(other, node.input[1]):
+            return self._scalars[other], "", follower.output[0]
+        if follower.op_type == "Add" and self._shapes.get(other) == self._shapes[node.input[1]][1:]:
             absorbed.add(follower.output[0])
             return 1.0, other, follower.output[0]
         return 1.0, "", output
 
-    def _scalar(self, name: str) -> float | None:
-        """The value of a positive float32 constant of one element and no dimensions."""
-        value = _constants(self._file).get(name)
-        if value is None or value.shape != () or value.dtype != np.float32 or value <= 0:
-            return None
-        return float(value)
-
-    def _is_bias(self, name: str, matrix: str) -> bool:
-        columns = self._file.weights[matrix].shape[1]
-        if name in self._file.weights:
-            return self._file.weights[name].shape == (columns,)
-        small = {tensor.name: tuple(tensor.dims) for tensor in self._file.model.graph.initializer}
-        return small.get(name) == (columns,)
-
-    def _matrix(self, name: str, factor: float) -> tuple[str, str]:
-        """Quantise a matrix [in, out] by column; returns the names of weights and scales."""
-        return self._stored(self._file.weights[name], 0, factor, np.s_[:])
-
-    def _stored(
-        self, source: Weight, axis: int, factor: float, shape: object, *, swap: bool = False
+    def _store(
+        self, source: Weight, axis: int, factor: float = 1.0, shape: tuple[int, ...] = (-1,)
     ) -> tuple[str, str]:
-        """Add 8-bit weights, scales taken over an axis (after `swap` of the last two)."""
-        key = (source.name, factor)
-        if key in self._constants:
-            return self._constants[key]
+        """Add 8-bit weights with a scale for all that lies along an axis.
+
+        Args:
+            source: FP32 weights; of rank 3 (LSTM), they are stored with the last two axes swapped.
+            axis: over which magnitudes are taken, in `source`.
+            factor: taken into the scale.
+            shape: of the scale.
+
+        Returns:
+            Names of the weights and of their scale.
+        """
+        key = (source.name, axis, factor)
+        if key in self._stored_as:
+            return self._stored_as[key]
         from onnx import TensorProto, numpy_helper
 
-        number = sum(name == source.name for name, _ in self._constants)
-        values, scales = f"{source.name}/int8", f"{source.name}/scale{number or ''}"
-
-        def floats() -> Floats:
-            array = source.load().astype(np.float32, copy=False)
-            return array.swapaxes(-1, -2) if swap else array
-
-        scale = _scales(floats(), axis)
+        turned = len(source.shape) == 3
+        values = f"{source.name}/int8/{axis}"
+        name = f"{values}/scale/{len(self._stored_as)}"
+        scale = _scales(_floats(source), axis)
 
         def load() -> Array:
-            return _rounded(floats(), np.expand_dims(scale, axis))
+            rounded = _rounded(_floats(source), np.expand_dims(scale, axis))
+            return rounded.swapaxes(1, 2) if turned else rounded
 
-        stored = (*source.shape[:-2], *source.shape[:-3:-1]) if swap else source.shape
-        self._file.weights[values] = Weight(
-            values, TensorProto.INT8, stored, source.nbytes // 4, load
-        )
-        factored = (scale * np.float32(factor)).astype(np.float32)[shape]  # type: ignore[index]
-        tensor = numpy_helper.from_array(factored, scales)
+        stored = tuple(source.shape[i] for i in (0, 2, 1)) if turned else source.shape
+        size = source.nbytes // 4
+        self._file.weights[values] = Weight(values, TensorProto.INT8, stored, size, load)
+        tensor = numpy_helper.from_array((scale * np.float32(factor)).reshape(shape), name)
         self._file.model.graph.initializer.append(tensor)
         self._done += source.nbytes
         if self._progress:
             self._progress("measure", self._done, self._total)
-        self._constants[key] = values, scales
-        return values, scales
+        self._stored_as[key] = values, name
+        return values, name
 
     def _lstm(self, node: NodeProto) -> NodeProto:
         """LSTM's weights are [directions, 4 * hidden, in]; the 8-bit operator wants them turned."""
@@ -281,7 +275,7 @@ class _Work:
         names = []
         for index in (1, 2):
             weight = self._file.weights[node.input[index]]
-            values, scale = self._stored(weight, 1, 1.0, np.s_[:], swap=True)
+            values, scale = self._store(weight, 2, shape=weight.shape[:2])
             zero = f"{weight.name}/zero"
             zeros = np.zeros(weight.shape[:2], np.int8)
             self._file.model.graph.initializer.append(numpy_helper.from_array(zeros, zero))
@@ -299,7 +293,7 @@ class _Work:
         from onnx.helper import make_node
 
         weight, output = self._file.weights[node.input[0]], node.output[0]
-        values, scale = self._stored(weight, 1, 1.0, np.s_[:, None])
+        values, scale = self._store(weight, 1, shape=(-1, 1))
         rows, floats, scales = (f"{output}/{part}" for part in ("rows", "floats", "scales"))
         self.counts["Gather"] += 1
         return [
@@ -310,32 +304,41 @@ class _Work:
         ]
 
 
+def _floats(weight: Weight) -> Floats:
+    return weight.load().astype(np.float32, copy=False)
+
+
 def _scales(array: Floats, axis: int) -> Floats:
-    """Scales that bring the largest magnitude along an axis to 127; of zeros, the smallest normal."""
+    """Scales that bring the largest magnitude along an axis to 127; never 0."""
     largest = np.maximum(array.max(axis), -array.min(axis))
     scales: Floats = np.maximum(largest / np.float32(127), np.finfo(np.float32).tiny)
     return scales
 
 
 def _rounded(array: Floats, scale: Floats) -> npt.NDArray[np.int8]:
-    return np.rint(array / scale).astype(np.int8)
+    scaled: Floats = array / scale
+    np.rint(scaled, out=scaled)
+    return scaled.astype(np.int8)
 
 
-def _quantised(name: str, nodes: list[NodeProto]) -> _Quantised:
-    """Quantise an activation that several products share."""
+def _quantised(node: NodeProto, nodes: list[NodeProto]) -> _Quantised:
+    """Quantise the activation of a product, and of others that share it."""
     from onnx.helper import make_node
 
-    names = _Quantised(f"{name}/uint8", f"{name}/scale", f"{name}/zero")
+    begin = f"{node.output[0]}/input"
+    names = _Quantised(f"{begin}/uint8", f"{begin}/scale", f"{begin}/zero")
     outputs = [names.values, names.scale, names.zero]
-    nodes.append(make_node("DynamicQuantizeLinear", [name], outputs, names.values))
+    nodes.append(make_node("DynamicQuantizeLinear", [node.input[0]], outputs, begin))
     return names
 
 
 def _product(
-    node: NodeProto, ready: _Quantised | None, weight: str, scale: str, bias: str, output: str
+    node: NodeProto, ready: _Quantised | None, constants: tuple[str, str, str], output: str
 ) -> NodeProto:
+    """The integer product; `constants` names its weight, their scale and the bias or ""."""
     from onnx.helper import make_node
 
+    weight, scale, bias = constants
     if ready is None:
         kind, inputs = "DynamicQuantizeMatMul", [node.input[0], weight, scale, "", bias]
     else:
@@ -369,14 +372,18 @@ def _all_inputs(graph: GraphProto) -> Iterator[str]:
             yield from (output.name for output in inner.output)
 
 
-def _constants(file: GraphFile) -> dict[str, Array]:
-    """Small constants by name, from initializers and Constant nodes of all graphs."""
+def _scalars(file: GraphFile) -> dict[str, float]:
+    """Positive float32 constants without dimensions, from initializers and Constant nodes."""
+    from onnx import TensorProto
+
     found = {tensor.name: tensor for tensor in file.model.graph.initializer}
     for graph in _graphs(file.model.graph):
         for node in graph.node:
             if node.op_type == "Constant" and node.attribute[0].name == "value":
                 found[node.output[0]] = node.attribute[0].t
-    return {name: value_of(tensor) for name, tensor in found.items() if not tensor.dims}
+    kept = {n: t for n, t in found.items() if not t.dims and t.data_type == TensorProto.FLOAT}
+    values = {name: float(value_of(tensor)) for name, tensor in kept.items()}
+    return {name: value for name, value in values.items() if value > 0}
 
 
 def _finish(file: GraphFile) -> list[Weight]:

@@ -9,12 +9,13 @@ can be walked (protobuf.dev, "Encoding"), and messages of one type written in a 
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import accumulate
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PureWindowsPath
 from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
@@ -37,6 +38,13 @@ _MODEL_GRAPH, _GRAPH_INITIALIZER = 7, 5
 _FLOAT_DATA, _RAW_DATA = 4, 9
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
+# By onnx.TensorProto.DataType: what numpy has itself, and the bits of a number of the other types
+_DTYPES = {
+    **{1: "<f4", 2: "u1", 3: "i1", 4: "<u2", 5: "<i2", 6: "<i4", 7: "<i8", 9: "?", 10: "<f2"},
+    **{11: "<f8", 12: "<u4", 13: "<u8", 14: "<c8", 15: "<c16"},
+}
+_BITS = {16: 16, 17: 8, 18: 8, 19: 8, 20: 8, 21: 4, 22: 4, 23: 4, 24: 8, 25: 2, 26: 2}
+
 
 @dataclass(frozen=True, slots=True)
 class Weight:
@@ -48,7 +56,10 @@ class Weight:
     shape: tuple[int, ...]
     nbytes: int
     load: Callable[[], Array]
-    """Read or compute it: an array of `nbytes` bytes, new on every call."""
+    """Read or compute it: an array of `nbytes` bytes, new on every call.
+
+    Of types that numpy does not have (bfloat16, 4 bits) it is the bytes as they are stored.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +80,8 @@ def read(path: Path) -> GraphFile:
     from google.protobuf.message import DecodeError
     from onnx import ModelProto
 
-    rest, graph, tensors = bytearray(), bytearray(), []
+    rest, graph = bytearray(), bytearray()
+    weights: dict[str, Weight] = {}
     try:
         with path.open("rb") as file:
             size = path.stat().st_size
@@ -78,19 +90,21 @@ def read(path: Path) -> GraphFile:
                     rest += _span(file, start, end)
                     continue
                 for inner, inner_start, inner_body, inner_end in _fields(file, body, end):
+                    weight = None
                     if inner == _GRAPH_INITIALIZER and inner_end - inner_body >= LARGE:
-                        tensors.append(_tensor(file, inner_body, inner_end, path))
-                    else:
+                        weight = _tensor(file, inner_body, inner_end, path)
+                    if weight is None:
                         graph += _span(file, inner_start, inner_end)
+                    else:
+                        weights[weight.name] = weight
         model = ModelProto.FromString(bytes(rest))
         model.graph.MergeFromString(bytes(graph))
+        _take_out_external(model, path, weights)
     except OSError as error:
         raise ModelError(f"{path}: cannot be read ({error.strerror}); check the path") from error
     except (DecodeError, ValueError) as error:
         told = f"{path}: not an ONNX file, or damaged ({error}); fetch it again"
         raise ModelError(told) from error
-    weights = dict(tensors)
-    _take_out_external(model, path, weights)
     if not model.graph.node:
         raise ModelError(f"{path}: holds no ONNX graph; fetch it again")
     return GraphFile(model, weights)
@@ -201,60 +215,96 @@ def _span(file: BinaryIO, start: int, end: int) -> bytes:
     return file.read(end - start)
 
 
-def _tensor(file: BinaryIO, start: int, end: int, path: Path) -> tuple[str, Weight]:
-    """Take one initializer inside the file as a Weight, its data passed over."""
+def _tensor(file: BinaryIO, start: int, end: int, path: Path) -> Weight | None:
+    """Take one initializer inside the file as a Weight, its data passed over; None: leave it."""
     from onnx import TensorProto
 
-    head, data, packed = bytearray(), None, None
+    head, raw, packed = bytearray(), None, None
     for field, key, body, stop in _fields(file, start, end):
         if field == _RAW_DATA:
-            data = (body, stop - body)
-        elif field == _FLOAT_DATA and stop - body >= LARGE:
+            raw = (body, stop - body)
+        elif field == _FLOAT_DATA and stop - body >= LARGE and packed is None:
             packed = (body, stop - body)  # packed floats are laid out as raw data is
         else:
             head += _span(file, key, stop)
     tensor = TensorProto.FromString(bytes(head))
-    place = data or (packed if tensor.data_type == TensorProto.FLOAT else None)
     if tensor.data_location == TensorProto.EXTERNAL:
-        return tensor.name, _external(tensor, path)
-    if place is None:  # int64_data and the like: numbers of varying length, few in practice
-        whole = TensorProto.FromString(_span(file, start, end))
-        array = value_of(whole)
-        shape = tuple(whole.dims)
-        return whole.name, Weight(whole.name, whole.data_type, shape, array.nbytes, array.copy)
-    return tensor.name, _stored(tensor, path, *place)
+        return _external(tensor, path)
+    if raw:
+        return _stored(tensor, path, *raw)
+    if tensor.data_type not in _DTYPES:  # strings, and small types in int32_data
+        return None
+    if packed and tensor.data_type == TensorProto.FLOAT and not tensor.float_data:
+        return _stored(tensor, path, *packed)
+    # int64_data and the like: numbers of varying length; floats in several parts
+    shape, nbytes = tuple(tensor.dims), _nbytes(tensor)
+    load = partial(_parsed, path, start, end)
+    return Weight(tensor.name, tensor.data_type, shape, nbytes, load)
+
+
+def _parsed(path: Path, start: int, end: int) -> Array:
+    from onnx import TensorProto
+
+    with path.open("rb") as file:
+        return value_of(TensorProto.FromString(_span(file, start, end))).copy()
 
 
 def _take_out_external(model: onnx.ModelProto, path: Path, weights: dict[str, Weight]) -> None:
-    """Turn references to external data into Weights; small ones are read into the graph."""
-    from onnx import TensorProto, numpy_helper
+    """Turn references to external data into Weights.
+
+    Small ones are read into the graph, and so are those of Constants and of graphs inside nodes.
+    """
+    from onnx import TensorProto
 
     inside = []
     for tensor in model.graph.initializer:
-        if tensor.data_location != TensorProto.EXTERNAL:
-            inside.append(tensor)
-            continue
-        weight = _external(tensor, path)
-        if weight.nbytes >= LARGE:
-            weights[weight.name] = weight
-        else:
-            inside.append(numpy_helper.from_array(weight.load(), weight.name))
-    kept = [TensorProto.FromString(tensor.SerializeToString()) for tensor in inside]
+        if tensor.data_location == TensorProto.EXTERNAL:
+            weight = _external(tensor, path)
+            if weight.nbytes >= LARGE:
+                weights[weight.name] = weight
+                continue
+            _fill(tensor, weight)
+        inside.append(TensorProto.FromString(tensor.SerializeToString()))
     del model.graph.initializer[:]
-    model.graph.initializer.extend(kept)
+    model.graph.initializer.extend(inside)
+    for tensor in _tensors_of_nodes(model.graph):
+        if tensor.data_location == TensorProto.EXTERNAL:
+            _fill(tensor, _external(tensor, path))
+
+
+def _tensors_of_nodes(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    for node in graph.node:
+        for attribute in node.attribute:
+            yield attribute.t
+            yield from attribute.tensors
+            for inner in (attribute.g, *attribute.graphs):
+                yield from inner.initializer
+                yield from _tensors_of_nodes(inner)
+
+
+def _fill(tensor: onnx.TensorProto, weight: Weight) -> None:
+    """Put the data into a tensor that told where it lies."""
+    tensor.ClearField("external_data")
+    tensor.ClearField("data_location")
+    tensor.raw_data = weight.load().tobytes()
 
 
 def _external(tensor: onnx.TensorProto, path: Path) -> Weight:
     entries = {entry.key: entry.value for entry in tensor.external_data}
-    location = PurePosixPath(entries.get("location", ""))
-    if location.is_absolute() or ".." in location.parts or not location.parts:
+    location = entries.get("location", "")
+    parts = PureWindowsPath(location)  # knows both slashes: a model is refused on every system
+    if parts.drive or parts.root or ".." in parts.parts or not parts.parts:
         raise ModelError(
-            f"{path}: weight {tensor.name} lies at {str(location)!r}, outside the model's folder; "
+            f"{path}: weight {tensor.name} lies at {location!r}, outside the model's folder; "
             "do not use this model"
         )
-    file = path.parent / location
-    size = _itemsize(tensor.data_type) * int(np.prod(tensor.dims, dtype=np.int64))
-    offset, length = int(entries.get("offset", 0)), int(entries.get("length", size))
+    file, size = path.parent / location, _nbytes(tensor)
+    try:
+        offset, length = int(entries.get("offset", 0)), int(entries.get("length", size))
+    except ValueError:
+        offset = length = -1
+    if offset < 0 or length < 0:
+        raise ModelError(f"{path}: weight {tensor.name} lies at no place; fetch the model again")
     have = file.stat().st_size if file.is_file() else None
     if have is None or have < offset + length:
         told = "is missing" if have is None else f"has {have:,} bytes, {offset + length:,} needed"
@@ -263,26 +313,30 @@ def _external(tensor: onnx.TensorProto, path: Path) -> Weight:
 
 
 def _stored(tensor: onnx.TensorProto, file: Path, offset: int, length: int) -> Weight:
-    from onnx.helper import tensor_dtype_to_np_dtype
-
-    dtype, shape = tensor_dtype_to_np_dtype(tensor.data_type), tuple(tensor.dims)
-    if length != _itemsize(tensor.data_type) * int(np.prod(shape, dtype=np.int64)):
+    shape = tuple(tensor.dims)
+    if length != _nbytes(tensor):
         raise ModelError(
             f"{file}: weight {tensor.name} of shape {shape} has {length:,} bytes; fetch it again"
         )
+    known = _DTYPES.get(tensor.data_type)
+    dtype = np.dtype(known or "u1")
 
     def load() -> Array:
         # not memory-mapped: pages of a map count as memory of this process
         array: Array = np.fromfile(file, dtype, length // dtype.itemsize, offset=offset)
-        return array.reshape(shape)
+        return array.reshape(shape) if known else array
 
     return Weight(tensor.name, tensor.data_type, shape, length, load)
 
 
-def _itemsize(elem_type: int) -> int:
-    from onnx.helper import tensor_dtype_to_np_dtype
-
-    return int(tensor_dtype_to_np_dtype(elem_type).itemsize)
+def _nbytes(tensor: onnx.TensorProto) -> int:
+    """Bytes of a tensor's data when stored raw."""
+    count: int = math.prod(tensor.dims)
+    if tensor.data_type in _DTYPES:
+        return count * np.dtype(_DTYPES[tensor.data_type]).itemsize
+    if tensor.data_type in _BITS:
+        return -(-count * _BITS[tensor.data_type] // 8)
+    raise ValueError(f"{tensor.name} has the unknown type {tensor.data_type}")
 
 
 def _store(file: BinaryIO, weight: Weight) -> tuple[int, int]:

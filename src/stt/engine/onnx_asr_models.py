@@ -27,8 +27,12 @@ LstmState = tuple[Floats, Floats]
 """Both states of the prediction network, float32 [layers, 1, width] each."""
 
 
-def load_asr(folder: ModelFolder, precision: str, provider: str, threads: int) -> Any:
+def load_asr(
+    folder: ModelFolder, precision: str, provider: str, threads: int, *, arena: bool = True
+) -> Any:
     """Load one precision of a model folder through onnx-asr and return its inner model object.
+
+    `arena`: keep memory for the next run; without, runs are slower and long audio needs less.
 
     Raises:
         ModelError: onnx-asr or ONNX Runtime refuses the files; the text says which and why.
@@ -40,6 +44,7 @@ def load_asr(folder: ModelFolder, precision: str, provider: str, threads: int) -
     refusals: tuple[type[Exception], ...] = (ModelLoadingError, OSError, *_runtime_errors())
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
+    options.enable_cpu_mem_arena = options.enable_mem_pattern = arena
     options.log_severity_level = 3  # errors are raised; warnings would land on the user's screen
     try:
         adapter = onnx_asr.load_model(
@@ -105,6 +110,23 @@ def encoder_feed(model: TdtModel | CtcModel, samples: Samples) -> dict[str, npt.
     return {"audio_signal": features, "length": lengths}
 
 
+def encoded_lengths(model: TdtModel | CtcModel, lengths: npt.NDArray[np.int64]) -> list[int]:
+    """Return the encoder's lengths for feature frames `lengths`, on 0.16 s of silence each.
+
+    The graph computes them from `length` alone, so the audio need not be that long. A CTC model
+    gives none.
+    """
+    if isinstance(model, CtcModel):
+        return []
+    silence = _features(model.asr, np.zeros(2560, np.float32))[0][:, :, :16]
+    told: list[int] = []
+    for begin in range(0, len(lengths), 100):
+        batch = lengths[begin : begin + 100].astype(np.int64)
+        features = np.repeat(silence, len(batch), axis=0)
+        told += model.asr._encode(features, batch)[1].tolist()
+    return told
+
+
 def joint_feed(last: int, state: LstmState, frame: Floats) -> dict[str, npt.NDArray[Any]]:
     """Return the inputs of the decoder_joint's graph for one step."""
     return {
@@ -167,13 +189,15 @@ class TdtModel:
         return logits.reshape(-1), (hidden, cell)
 
 
-def load_tdt(folder: ModelFolder, precision: str, provider: str, threads: int) -> TdtModel:
+def load_tdt(
+    folder: ModelFolder, precision: str, provider: str, threads: int, *, arena: bool = True
+) -> TdtModel:
     """Load a transducer: nemo-conformer-tdt or nemo-conformer-rnnt.
 
     Raises:
         ModelError: the files do not load, or their vocabulary and joint do not fit together.
     """
-    asr = load_asr(folder, precision, provider, threads)
+    asr = load_asr(folder, precision, provider, threads, arena=arena)
     check_graph(asr._encoder, ["audio_signal", "length"], ["outputs", "encoded_lengths"])
     check_graph(
         asr._decoder_joint,
@@ -233,13 +257,15 @@ class CtcModel:
         return _encode(self.asr, samples)
 
 
-def load_ctc(folder: ModelFolder, precision: str, provider: str, threads: int) -> CtcModel:
+def load_ctc(
+    folder: ModelFolder, precision: str, provider: str, threads: int, *, arena: bool = True
+) -> CtcModel:
     """Load a CTC model: nemo-conformer-ctc.
 
     Raises:
         ModelError: the files do not load, or their vocabulary and output do not fit together.
     """
-    asr = load_asr(folder, precision, provider, threads)
+    asr = load_asr(folder, precision, provider, threads, arena=arena)
     check_graph(asr._model, ["audio_signal", "length"], ["logprobs"])
     outputs = next(o for o in asr._model.get_outputs() if o.name == "logprobs").shape[-1]
     _, blank = _vocabulary(asr, outputs, durations=0)

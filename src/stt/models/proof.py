@@ -7,7 +7,7 @@ and the tokens of real speech the same.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from difflib import SequenceMatcher
 from pathlib import Path
@@ -15,12 +15,15 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import psutil
 
+from stt.convert.model_file import GraphFile
 from stt.engine.collapse import CollapseError
 from stt.engine.ctc import greedy_ctc
 from stt.engine.onnx_asr_models import (
     CtcModel,
     TdtModel,
+    encoded_lengths,
     encoder_feed,
     joint_feed,
     load_ctc,
@@ -35,6 +38,8 @@ Floats = npt.NDArray[np.float32]
 
 DURATIONS_S = (0.3, 1.0, 5.0, 20.4, 20.5, 30.0, 45.0, 47.0, 58.6, 100.0, 300.0, 399.0)
 """Those over 20.48 s are where lengths in float16 go wrong; 400 s is the position table's end."""
+LENGTHS = np.arange(1, 40_000, 101)
+"""Feature frames (10 ms) whose encoded lengths are compared too, whatever the memory."""
 SAME_TOKENS = 0.995
 """Share of FP32's tokens on real speech that must come out the same."""
 RECOGNISES = 0.5
@@ -73,6 +78,8 @@ class Observation:
 
     encoded: Mapping[float, tuple[Floats, int]]
     """Seconds of audio -> (all frames [T, D], the length it told)."""
+    lengths: tuple[int, ...]
+    """Encoded lengths of `LENGTHS` feature frames, computed without audio of that length."""
     tokens: tuple[tuple[int, ...], ...]
     """Of each clip; empty also where the model returned NaN."""
     texts: tuple[str, ...]
@@ -135,8 +142,13 @@ def observe(
     Raises:
         ModelError: it does not load.
     """
+    free = psutil.virtual_memory().available
+    durations = [
+        seconds
+        for seconds in (like.encoded if like else DURATIONS_S)
+        if seconds < folder.max_audio_s and memory_needed(folder, precision, seconds) < free
+    ]
     model = _load(folder, precision, provider)
-    durations = [seconds for seconds in DURATIONS_S if seconds < folder.max_audio_s]
     total = sum(durations) + sum(len(clip.samples) for clip in clips) / 16_000
     done, encoded = 0.0, {}
     for seconds in durations:
@@ -150,7 +162,8 @@ def observe(
         done += len(clip.samples) / 16_000
     report(f"proving {precision}", round(total), round(total))
     texts = ["".join(model.pieces.get(token, "") for token in ids) for ids in tokens]
-    return Observation(encoded, tuple(tokens), tuple(texts), _steps(model, clips, like))
+    lengths = tuple(encoded_lengths(model, LENGTHS[folder.max_audio_s * 100 >= LENGTHS]))
+    return Observation(encoded, lengths, tuple(tokens), tuple(texts), _steps(model, clips, like))
 
 
 def feeds(
@@ -164,9 +177,23 @@ def feeds(
 
 
 def _load(folder: ModelFolder, precision: str, provider: str) -> TdtModel | CtcModel:
+    load: Callable[..., TdtModel | CtcModel] = load_tdt
     if folder.kind == "nemo-conformer-ctc":
-        return load_ctc(folder, precision, provider, 0)
-    return load_tdt(folder, precision, provider, 0)
+        load = load_ctc
+    return load(folder, precision, provider, 0, arena=False)
+
+
+def memory_needed(folder: ModelFolder, precision: str, seconds: float) -> int:
+    """Bytes that running the encoder on so much audio may take, with some room.
+
+    The graph: three and a half times its file, as float16 becomes float32 on a CPU. Attention:
+    eight matrices of eight heads over all encoder frames in float32.
+    """
+    graph = folder.path / graph_names(folder.kind, precision)[0]
+    data = graph.with_name(f"{graph.name}.data")
+    size = graph.stat().st_size + (data.stat().st_size if data.exists() else 0)
+    factor = 3.5 if precision != "fp32" else 1.5
+    return int(factor * size + 8 * 8 * 4 * (seconds * 12.5) ** 2)
 
 
 def _tokens(model: TdtModel | CtcModel, samples: Floats) -> tuple[int, ...]:
@@ -213,18 +240,41 @@ def compare(
     return Verdict((*checks, _never_empty(fp32, other), _same_tokens(fp32, other, clips)))
 
 
-def same_edges(folder: Path, kind: str, precision: str) -> Check:
-    """Check names, ranks and types of all inputs and outputs against FP32's, graph by graph."""
+def static_checks(folder: Path, kind: str, precision: str) -> tuple[Check, ...]:
+    """Check without running: names, ranks and types of all inputs and outputs against FP32's, and
+    that arithmetic on lengths is float32 also where the CPU's optimiser would hide that it is not.
+
+    Raises:
+        ModelError: a graph cannot be read.
+    """
     from stt.convert.model_file import read
 
-    pairs = zip(graph_names(kind, "fp32"), graph_names(kind, precision), strict=True)
-    changed = [
-        other
-        for fp32, other in pairs
-        if _edges(read(folder / fp32).model.graph) != _edges(read(folder / other).model.graph)
-    ]
+    changed, narrow = [], []
+    for fp32, other in zip(graph_names(kind, "fp32"), graph_names(kind, precision), strict=True):
+        file = read(folder / other)
+        if _edges(read(folder / fp32).model.graph) != _edges(file.model.graph):
+            changed.append(other)
+        narrow += _half_lengths(file)
     told = f"inputs and outputs of {', '.join(changed)} changed" if changed else "edges unchanged"
-    return Check("inputs and outputs", not changed, told)
+    exact = f"lengths computed in float16 at {', '.join(narrow[:3])}" if narrow else "in float32"
+    return (
+        Check("inputs and outputs", not changed, told),
+        Check("length arithmetic", not narrow, exact, len(narrow), 0),
+    )
+
+
+def _half_lengths(file: GraphFile) -> list[str]:
+    """Nodes of the length arithmetic that give or take float16."""
+    from stt.convert.counting import find_counting
+    from stt.convert.element_types import FLOAT16, called, infer
+
+    types = infer(file)
+    nodes = file.model.graph.node
+    return [
+        called(nodes[index])
+        for index in sorted(find_counting(file, types).exact)
+        if FLOAT16 in {types.get(name) for name in (*nodes[index].input, *nodes[index].output)}
+    ]
 
 
 def _edges(graph: Any) -> list[tuple[str, int, int]]:
@@ -240,10 +290,14 @@ def _lengths(fp32: Observation, other: Observation) -> Check:
         for seconds, (_, length) in other.encoded.items()
         if length != fp32.encoded[seconds][1]
     ]
-    told = f"{len(other.encoded) - len(wrong)} of {len(other.encoded)} lengths right"
-    return Check(
-        "lengths", not wrong, "wrong lengths: " + ", ".join(wrong) if wrong else told, len(wrong), 0
-    )
+    pairs = zip(LENGTHS, fp32.lengths, other.lengths, strict=False)
+    wrong += [f"{two} for {one} at {frames / 100:g} s" for frames, one, two in pairs if one != two]
+    told = f"{len(other.encoded) + len(other.lengths)} of as many lengths right"
+    if wrong:
+        told = f"{len(wrong)} wrong lengths: {', '.join(wrong[:4])}"
+    elif left := [f"{seconds:g}" for seconds in DURATIONS_S if seconds not in other.encoded]:
+        told += f"; whole audio of {', '.join(left)} s not run: the model or the memory ends before"
+    return Check("lengths", not wrong, told, len(wrong), 0)
 
 
 def _finite(other: Observation) -> Check:

@@ -217,7 +217,7 @@ class _Job:
                 source.pinned, source.files, self.work, report, offline=self.order.offline
             )
         elif source.folder and source.folder.resolve() != self.work.resolve():
-            hashes = import_folder(source.pinned, source.files, source.folder, self.work, report)
+            hashes = self._import(source.folder)
         else:
             hashes = {file.name: self._hash(file.name) for file in source.files}
         for file in source.files:
@@ -227,6 +227,21 @@ class _Job:
         self.manifest.revision = source.pinned.revision if source.pinned else None
         self.manifest.licence = source.pinned.licence if source.pinned else ""
         self.manifest.save(self.work)
+
+    def _import(self, folder: Path) -> dict[str, str]:
+        """Copy what is not there as the manifest has it; pinned files are held against the pins."""
+        source, known = self.source, self.manifest.files
+        kept = {
+            file.name: known[file.name]["sha256"]
+            for file in source.files
+            if source.pinned is None
+            and file.name in known
+            and known[file.name]["size"] == file.size
+            and self._is_right(file.name)
+        }
+        missing = [file for file in source.files if file.name not in kept]
+        copied = import_folder(source.pinned, missing, folder, self.work, self.events.progress)
+        return kept | copied
 
     def _hash(self, name: str) -> str:
         path = self.work / name
@@ -278,7 +293,7 @@ class _Job:
             if origin and part == name and entry.get("made_from") != origin:
                 return False
             if self._hash(part) != entry["sha256"]:
-                self.events.note(f"{part} is damaged and is made again")
+                self.events.note(f"{part} is damaged and is replaced")
                 return False
         return True
 
@@ -375,7 +390,10 @@ def _made(
     if precision == "int8":
         from stt.convert.int8 import quantize
 
-        return {"quantised": _plain(asdict(quantize(source, target, report=events.progress)))}
+        def told(stage: str, done: int, total: int) -> None:
+            events.progress(f"quantising {source.name}: {stage}", done, total)
+
+        return {"quantised": _plain(asdict(quantize(source, target, progress=told)))}
     if precision == "mixed":
         holds = mixed.within(source, feeds, order.rtol, order.atol)
         events.note(f"{target.name}: searching what must stay in FP32 (#)")
@@ -417,15 +435,15 @@ def _verdict(
     events: Events,
 ) -> proof.Verdict:
     """Prove one precision; one that does not load has failed."""
-    edges = proof.same_edges(model.path, model.kind, precision)
-    if not edges.passed:
-        return proof.Verdict((edges,))
+    static = proof.static_checks(model.path, model.kind, precision)
+    if not all(check.passed for check in static):
+        return proof.Verdict(static)
     try:
         seen = proof.observe(model, precision, clips, events.progress, like=fp32)
     except ModelError as error:
-        return proof.Verdict((edges, proof.Check("loads", passed=False, told=str(error))))
+        return proof.Verdict((*static, proof.Check("loads", passed=False, told=str(error))))
     judged = proof.compare(fp32, seen, proof.BOUNDS[precision], clips)
-    return proof.Verdict((edges, *judged.checks))
+    return proof.Verdict((*static, *judged.checks))
 
 
 def _reading(events: Events, stage: str, size: int) -> Callable[[int], None]:

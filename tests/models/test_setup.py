@@ -1,0 +1,317 @@
+"""Set-up on the digits model: whatever is interrupted, damaged or wrong, it ends right."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import random
+import shutil
+import signal
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stt.convert import fp16
+from stt.errors import ModelError, UsageError
+from stt.models import measure, proof
+from stt.models.clips import Clip, bundled_clips
+from stt.models.folder import inspect
+from stt.models.manifest import Manifest
+from stt.models.setup import Events, Order, check, set_up
+from stt.models.source import Source, find_source
+
+DIGITS = Path(__file__).parents[1] / "data" / "parakeet-digits"
+
+
+class Told:
+    """Events that are remembered."""
+
+    def __init__(self) -> None:
+        self.stages: list[str] = []
+        self.notes: list[str] = []
+        self.events = Events(self._progress, self.notes.append)
+
+    def _progress(self, stage: str, done: int, total: int) -> None:
+        assert 0 <= done <= total
+        if stage not in self.stages[-1:]:
+            self.stages.append(stage)
+
+    def made(self) -> list[str]:
+        return [stage for stage in self.stages if stage.startswith("converting")]
+
+
+@pytest.fixture(scope="module")
+def clips() -> tuple[Clip, ...]:
+    return bundled_clips(DIGITS / "clips")
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Source:
+    """A copy of the digits model, to be imported."""
+    folder = tmp_path / "stick" / "digits"
+    shutil.copytree(DIGITS, folder, ignore=shutil.ignore_patterns("clips", "README.md"))
+    return find_source(str(folder), None)
+
+
+@pytest.fixture(autouse=True)
+def quick(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Measure nothing and prove on short audio, but where a test is about that."""
+    if "whole" not in request.keywords:
+        monkeypatch.setattr(proof, "DURATIONS_S", (0.3, 5.0))
+        monkeypatch.setattr(
+            measure,
+            "measure",
+            lambda folder, precision, provider: measure.Speed(precision, provider, 10.0, 0.1, 1.0),
+        )
+
+
+def install(
+    source: Source, models: Path, clips: tuple[Clip, ...], order: Order | None = None
+) -> tuple[Path, Told]:
+    told = Told()
+    return set_up(source, models, order or Order(), told.events, clips), told
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+@pytest.mark.whole
+def test_the_whole_of_it(source: Source, tmp_path: Path, clips: tuple[Clip, ...]) -> None:
+    folder, told = install(source, tmp_path / "models", clips)
+    assert folder == tmp_path / "models" / "digits"
+    manifest = Manifest.read(folder)
+    entry = manifest.precisions["fp16"]
+    assert entry["proven"]
+    figures = {check["name"]: check["figure"] for check in entry["checks"]}
+    assert figures["lengths"] == 0
+    assert figures["encoder error"] < 0.01
+    assert figures["tokens"] == 1
+    assert {row["precision"] for row in manifest.measurements} == {"fp32", "fp16"}
+    assert all(row["rtfx"] > 1 and row["load_s"] > 0 for row in manifest.measurements)
+    assert manifest.files["encoder-model.fp16.onnx"]["made_from"]
+    assert manifest.tools["onnx"]
+    assert inspect(folder).proofs["fp16"].proven
+    assert check(folder, told.events, clips) == []
+    assert {path for path in names(tmp_path / "models")} == {"digits", ".digits.lock"}
+
+
+def test_what_is_there_is_not_made_again(
+    source: Source, tmp_path: Path, clips: tuple[Clip, ...]
+) -> None:
+    folder, _ = install(source, tmp_path / "models", clips)
+    before = {path: path.stat().st_mtime_ns for path in folder.glob("*.onnx")}
+    _, told = install(source, tmp_path / "models", clips)
+    assert told.made() == []
+    assert {path: path.stat().st_mtime_ns for path in folder.glob("*.onnx")} == before
+    _, told = install(source, tmp_path / "models", clips, Order(force=True))
+    assert len(told.made()) == 2
+
+
+@pytest.mark.parametrize(
+    "name", ["encoder-model.onnx.data", "decoder_joint-model.onnx", "encoder-model.fp16.onnx"]
+)
+def test_a_damaged_file_is_named_and_repaired_alone(
+    source: Source, tmp_path: Path, clips: tuple[Clip, ...], name: str
+) -> None:
+    folder, told = install(source, tmp_path / "models", clips)
+    whole = {path.name: path.read_bytes() for path in folder.glob("*.onnx*")}
+    content = bytearray(whole[name])
+    content[len(content) // 2] ^= 1
+    (folder / name).write_bytes(content)
+    assert check(folder, told.events, clips) == [f"{name} is damaged"]
+    _, told = install(source, tmp_path / "models", clips)
+    assert {path.name: path.read_bytes() for path in folder.glob("*.onnx*")} == whole
+    assert check(folder, told.events, clips) == []
+    assert len(told.made()) == (2 if "fp16" in name else 0)
+
+
+def test_a_missing_file_is_named(source: Source, tmp_path: Path, clips: tuple[Clip, ...]) -> None:
+    folder, told = install(source, tmp_path / "models", clips)
+    (folder / "vocab.txt").unlink()
+    assert check(folder, told.events, clips) == ["vocab.txt is missing"]
+
+
+def test_a_conversion_that_fails_its_proof_is_not_installed(
+    source: Source,
+    tmp_path: Path,
+    clips: tuple[Clip, ...],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(proof.BOUNDS, "fp16", proof.Bounds(1e-9, 1e-9))
+    folder, told = install(source, tmp_path / "models", clips)
+    assert "encoder-model.fp16.onnx" not in names(folder)
+    assert any("failed its proof" in note and "encoder error" in note for note in told.notes)
+    model = inspect(folder)
+    assert not model.proofs["fp16"].proven
+    assert model.problems["fp32"] is None
+    _, told = install(source, tmp_path / "models", clips, Order(force=True, keep_failed=True))
+    assert "encoder-model.fp16.failed.onnx" in names(folder)
+    assert inspect(folder).problems["fp16"] is not None
+
+
+def test_a_wrong_length_path_fails_its_proof(
+    source: Source,
+    tmp_path: Path,
+    clips: tuple[Clip, ...],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A converter that turns the length arithmetic into float16, as most do, is caught."""
+    from stt.convert.counting import Counting
+
+    none = Counting(frozenset(), frozenset())
+    monkeypatch.setattr(fp16, "find_counting", lambda file, types: none)
+    monkeypatch.setattr(proof, "DURATIONS_S", (0.3, 20.5, 30.0, 45.0, 47.0, 58.6))
+    folder, told = install(source, tmp_path / "models", clips)
+    assert any(
+        "failed its proof" in note and "lengths computed in float16" in note for note in told.notes
+    )
+    assert "encoder-model.fp16.onnx" not in names(folder)
+
+
+def test_fp32_can_be_dropped_and_comes_back_when_needed(
+    source: Source, tmp_path: Path, clips: tuple[Clip, ...]
+) -> None:
+    folder, _ = install(source, tmp_path / "models", clips, Order(keep_fp32=False))
+    assert "encoder-model.onnx" not in names(folder)
+    assert "encoder-model.onnx.data" not in names(folder)
+    assert inspect(folder).problems["fp16"] is None
+    _, told = install(source, tmp_path / "models", clips, Order(keep_fp32=False))
+    assert any("everything ordered is there" in note for note in told.notes)
+    install(source, tmp_path / "models", clips)
+    assert "encoder-model.onnx" in names(folder)
+
+
+def test_no_space_is_told_before_anything_is_written(
+    source: Source,
+    tmp_path: Path,
+    clips: tuple[Clip, ...],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=10_000))
+    with pytest.raises(ModelError, match=r"0\.0 GB free where 0\.3 GB are needed"):
+        install(source, tmp_path / "models", clips)
+    assert not list((tmp_path / "models").glob("**/*.onnx"))
+
+
+def test_mixed_precision_is_made_and_proven(
+    source: Source, tmp_path: Path, clips: tuple[Clip, ...]
+) -> None:
+    order = Order(precisions=("mixed",), rtol=0.5)
+    folder, told = install(source, tmp_path / "models", clips, order)
+    assert Manifest.read(folder).precisions["mixed"]["proven"]
+    assert any("holds" in note for note in told.notes)
+    assert inspect(folder).problems["mixed"] is None
+
+
+def test_precisions_nobody_makes_are_refused(
+    source: Source, tmp_path: Path, clips: tuple[Clip, ...]
+) -> None:
+    with pytest.raises(UsageError, match="fp8"):
+        install(source, tmp_path / "models", clips, Order(precisions=("fp8",)))
+    assert not (tmp_path / "models").exists()
+
+
+def test_a_precision_that_does_not_run_is_not_measured(
+    source: Source,
+    tmp_path: Path,
+    clips: tuple[Clip, ...],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(folder: Path, precision: str, provider: str) -> measure.Speed:
+        raise ModelError(f"{precision} on {provider} did not run: no such device")
+
+    monkeypatch.setattr(measure, "measure", refuse)
+    folder, told = install(source, tmp_path / "models", clips)
+    assert any("not measured: fp16 on cpu did not run: no such device" in n for n in told.notes)
+    assert Manifest.read(folder).measurements == []
+
+
+@pytest.mark.whole
+def test_measuring_something_broken_names_the_cause(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="no such model folder"):
+        measure.measure(tmp_path / "none", "fp32", "cpu")
+
+
+def run_set_up(stick: str, models: str) -> None:
+    proof.DURATIONS_S = (0.3, 5.0)
+    measure.measure = lambda f, precision, provider: measure.Speed(precision, provider, 9.0, 1, 1)
+    clips = bundled_clips(DIGITS / "clips")
+    set_up(find_source(stick, None), Path(models), Order(), Told().events, clips)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="kills by signal")
+def test_killed_anywhere_it_goes_on_and_ends_right(
+    source: Source, tmp_path: Path, clips: tuple[Clip, ...]
+) -> None:
+    whole, _ = install(source, tmp_path / "undisturbed", clips)
+    context = multiprocessing.get_context("fork")
+    chance = random.Random(4)
+    for _ in range(8):
+        process = context.Process(
+            target=run_set_up, args=(str(source.folder), str(tmp_path / "models"))
+        )
+        process.start()
+        time.sleep(chance.uniform(0.0, 0.9))
+        assert process.pid is not None
+        process.kill()
+        process.join()
+        assert process.exitcode in (0, -signal.SIGKILL)
+        folder = tmp_path / "models" / "digits"
+        if folder.exists():
+            assert inspect(folder).problems["fp32"] is None
+    folder, told = install(source, tmp_path / "models", clips)
+    assert check(folder, told.events, clips) == []
+    for path in whole.glob("*.onnx*"):
+        assert (folder / path.name).read_bytes() == path.read_bytes()
+    assert not [name for name in names(folder) if name.startswith(".")]
+
+
+def test_manifest_says_everything_in_json(
+    source: Source, tmp_path: Path, clips: tuple[Clip, ...]
+) -> None:
+    folder, _ = install(source, tmp_path / "models", clips)
+    content = json.loads((folder / "manifest.json").read_text())
+    assert content["source"] == str(source.folder)
+    assert content["timings"].keys() == {"fetch", "convert", "prove", "measure"}
+    tally = content["files"]["encoder-model.fp16.onnx"]["tally"]
+    assert tally["values"] > 1_000_000
+    assert np.isfinite(content["precisions"]["fp16"]["checks"][4]["figure"])
+
+
+@pytest.mark.parametrize(
+    ("model", "origin", "error", "told"),
+    [
+        ("nothing", None, UsageError, "no model named nothing"),
+        ("parakeet", "nowhere", UsageError, "--from nowhere"),
+    ],
+)
+def test_sources_that_are_none(
+    model: str, origin: str | None, error: type[Exception], told: str
+) -> None:
+    with pytest.raises(error, match=told):
+        find_source(model, origin)
+
+
+def test_a_folder_that_holds_no_model_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="not a model in onnx-asr's layout"):
+        find_source(str(tmp_path), None)
+    (tmp_path / "config.json").write_text('{"model_type": "whisper"}')
+    with pytest.raises(ModelError, match="cannot be set up"):
+        find_source(str(tmp_path), None)
+    (tmp_path / "config.json").write_text('{"model_type": "nemo-conformer-tdt"}')
+    with pytest.raises(ModelError, match=r"vocab\.txt, encoder-model\.onnx"):
+        find_source(str(tmp_path), None)
+
+
+def test_a_catalogued_name_holds_a_folder_against_its_pins(
+    source: Source, tmp_path: Path, clips: tuple[Clip, ...]
+) -> None:
+    parakeet = find_source("parakeet", str(source.folder))
+    with pytest.raises(ModelError, match="pinned"):
+        install(parakeet, tmp_path / "models", clips)
+    assert not (tmp_path / "models" / "parakeet").exists()

@@ -1,0 +1,205 @@
+"""`stt setup` as a user runs it: from a hub on loopback to a transcript."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from models.hub import Hub
+from stt.models.clips import bundled_clips
+
+DIGITS = Path(__file__).parent / "data" / "parakeet-digits"
+REPO = "someone/digits"
+PROXIES = ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
+
+
+@pytest.fixture
+def hub(tmp_path: Path) -> Iterator[Hub]:
+    shutil.copytree(DIGITS, tmp_path / "hub", ignore=shutil.ignore_patterns("clips", "README.md"))
+    with Hub(tmp_path / "hub", REPO) as server:
+        yield server
+
+
+def environment(hub: Hub | None) -> dict[str, str]:
+    kept = {
+        key: value
+        for key, value in os.environ.items()
+        if not key.startswith(("STT_", "HF_")) and key not in PROXIES
+    }
+    return kept | {"PYTHONUTF8": "1", **({"HF_ENDPOINT": hub.url} if hub else {})}
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "stt", *arguments]
+
+
+def stt(here: Path, hub: Hub | None, *arguments: str) -> subprocess.CompletedProcess[str]:
+    here.mkdir(exist_ok=True)
+    (here / "stt_config.json").write_text('{"models_dir": "models"}')
+    return subprocess.run(
+        command(*arguments),
+        cwd=here,
+        env=environment(hub),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=250,
+    )
+
+
+def test_from_a_hub_to_a_transcript(tmp_path: Path, hub: Hub) -> None:
+    here = tmp_path / "here"
+    done = stt(here, hub, "setup", REPO)
+    assert done.returncode == 0, done.stderr
+    assert "auto takes fp16 on cpu" in done.stdout or "fp32 measured faster" in done.stdout
+    assert "fp16" in done.stdout
+    for word in ("fetch: done", "convert: done", "prove: done", "measure: done", "clipped"):
+        assert word in done.stderr
+    clip = DIGITS / "clips" / "four-digits.flac"
+    expected = next(c.text for c in bundled_clips(clip.parent) if c.name == clip.name)
+    said = stt(here, None, "transcribe", "-m", "digits", str(clip))
+    assert said.stdout.strip() == expected
+    checked = stt(here, None, "setup", "digits", "--check")
+    assert (checked.returncode, checked.stderr.count("Traceback")) == (0, 0)
+
+    content = bytearray((here / "models/digits/vocab.txt").read_bytes())
+    content[0] ^= 1
+    (here / "models/digits/vocab.txt").write_bytes(content)
+    checked = stt(here, None, "setup", "digits", "--check")
+    assert checked.returncode == 1
+    assert "vocab.txt is damaged" in checked.stderr
+    sent = hub.bytes_sent("encoder-model.onnx.data")
+    repaired = stt(here, hub, "setup", REPO)
+    assert repaired.returncode == 0, repaired.stderr
+    assert hub.bytes_sent("encoder-model.onnx.data") == sent
+    assert stt(here, None, "setup", "digits", "--check").returncode == 0
+
+
+def test_an_unreachable_hub_is_one_line_and_quick(tmp_path: Path) -> None:
+    began = time.monotonic()
+    with Hub(tmp_path, REPO) as gone:
+        pass
+    done = stt(tmp_path / "here", gone, "setup")
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert "cannot be reached" in last
+    assert "the starter meanwhile" in last
+    assert time.monotonic() - began < 20
+
+
+def test_a_page_instead_of_a_model(tmp_path: Path, hub: Hub) -> None:
+    hub.misbehave("encoder-model.onnx.data", "html")
+    done = stt(tmp_path / "here", hub, "setup", REPO)
+    assert done.returncode == 1
+    assert "a web page arrived instead of the file" in done.stderr
+    assert not (tmp_path / "here/models/digits").exists()
+
+
+def test_offline_names_what_is_missing(tmp_path: Path) -> None:
+    done = stt(tmp_path / "here", None, "setup", "--offline")
+    assert done.returncode == 1
+    assert "offline, and" in done.stderr
+    assert "--from DIR" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["setup", "nothing"], "no model named nothing"),
+        (["setup", "--precision", "fp8", str(DIGITS)], "precision fp8 is not made"),
+        (["setup", "--check"], "no installed model"),
+    ],
+)
+def test_wrong_usage_is_one_line(tmp_path: Path, arguments: list[str], told: str) -> None:
+    done = stt(tmp_path / "here", None, *arguments)
+    assert done.returncode in (1, 2)
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+def test_killed_while_downloading_it_goes_on(tmp_path: Path, hub: Hub) -> None:
+    """Killed at random moments, with a slow hub: nothing is fetched twice, the end is right."""
+    here = tmp_path / "here"
+    here.mkdir()
+    (here / "stt_config.json").write_text('{"models_dir": "models"}')
+    chance = random.Random(1)
+    hub.misbehave("encoder-model.onnx.data", "throttle", 1_500_000)
+    for _ in range(4):
+        process = subprocess.Popen(
+            command("setup", REPO, "-q"), cwd=here, env=environment(hub), stderr=subprocess.PIPE
+        )
+        time.sleep(chance.uniform(0.9, 1.8))
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    hub.behave()
+    done = stt(here, hub, "setup", REPO)
+    assert done.returncode == 0, done.stderr
+    size = (DIGITS / "encoder-model.onnx.data").stat().st_size
+    # what was on its way when the process died may be sent again: at most the sockets' buffers
+    assert hub.bytes_sent("encoder-model.onnx.data") < size * 2
+    assert stt(here, None, "setup", "digits", "--check").returncode == 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+def test_ctrl_c_says_how_to_go_on(tmp_path: Path, hub: Hub) -> None:
+    here = tmp_path / "here"
+    here.mkdir()
+    (here / "stt_config.json").write_text('{"models_dir": "models"}')
+    hub.misbehave("encoder-model.onnx.data", "throttle", 200_000)
+    process = subprocess.Popen(
+        command("setup", REPO),
+        cwd=here,
+        env=environment(hub),
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    time.sleep(3)
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert "run the same command again" in told
+    assert "Traceback" not in told
+
+
+@pytest.mark.parametrize("script", ["setup_models", "convert_to_fp16", "fix_fp16_casts"])
+def test_scripts_have_help(script: str) -> None:
+    path = Path(__file__).parents[1] / "scripts" / f"{script}.py"
+    done = subprocess.run(
+        [sys.executable, str(path), "--help"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0
+    assert "--precision" in done.stdout or "--input-dir" in done.stdout
+
+
+def test_converting_and_fixing_as_two_steps_twice_in_a_row(tmp_path: Path) -> None:
+    folder = tmp_path / "digits"
+    shutil.copytree(DIGITS, folder, ignore=shutil.ignore_patterns("clips", "README.md"))
+    scripts = Path(__file__).parents[1] / "scripts"
+    seen = []
+    for script in ("convert_to_fp16", "fix_fp16_casts") * 2:
+        done = subprocess.run(
+            [sys.executable, str(scripts / f"{script}.py"), "-v", "--input-dir", str(folder)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        seen.append((folder / "encoder-model.fp16.onnx").read_bytes())
+        if script == "fix_fp16_casts":
+            assert "0 nodes with two types, 0 changes" in done.stdout
+    assert len(set(seen)) == 1
+    clip = DIGITS / "clips" / "four-digits.flac"
+    said = stt(tmp_path / "here", None, "transcribe", "-p", "fp16", "-m", str(folder), str(clip))
+    assert said.returncode == 0
+    assert "not proven here" in said.stderr
