@@ -42,7 +42,9 @@ def command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "stt", *arguments]
 
 
-def stt(here: Path, hub: Hub | None, *arguments: str) -> subprocess.CompletedProcess[str]:
+def stt(
+    here: Path, hub: Hub | None, *arguments: str, timeout: float = 250
+) -> subprocess.CompletedProcess[str]:
     here.mkdir(exist_ok=True)
     (here / "stt_config.json").write_text('{"models_dir": "models"}')
     return subprocess.run(
@@ -52,7 +54,7 @@ def stt(here: Path, hub: Hub | None, *arguments: str) -> subprocess.CompletedPro
         capture_output=True,
         text=True,
         check=False,
-        timeout=250,
+        timeout=timeout,
     )
 
 

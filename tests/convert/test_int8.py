@@ -18,6 +18,7 @@ from stt.convert.attention import fuse_relative_attention
 from stt.convert.int8 import quantize
 from stt.convert.model_file import GraphFile, Weight, read, write
 from stt.convert.pointwise import pointwise_as_matmul
+from stt.convert.smoothing import even_out
 from stt.errors import ModelError
 
 DIGITS = Path(__file__).parents[1] / "data" / "parakeet-digits"
@@ -166,6 +167,43 @@ def test_other_convolutions_stay(tmp_path: Path, attributes: dict[str, Any]) -> 
     report = quantize(save(tmp_path / "m.onnx", nodes, constants, *shapes), tmp_path / "q.onnx")
     assert (report.convolutions, report.products) == (0, 1)
     assert "Conv" in kinds(tmp_path / "q.onnx")
+
+
+def test_uneven_channels_are_evened_out_exactly(tmp_path: Path) -> None:
+    gain = np.ones(64, np.float32)
+    gain[3] = 100
+    first, second = tensor("w", 64, 64), tensor("v", 64, 64)
+    shrunk = numpy_helper.to_array(first).copy()
+    shrunk[3] /= 100  # the channel is large, what it does is not
+    first = numpy_helper.from_array(shrunk, "w")
+    nodes = [
+        helper.make_node("LayerNormalization", ["x", "g", "o"], ["n"], "norm"),
+        helper.make_node("MatMul", ["n", "w"], ["y"], "one"),
+        helper.make_node("MatMul", ["n", "v"], ["z"], "two"),
+    ]
+    constants = [numpy_helper.from_array(gain, "g"), tensor("o", 64), first, second]
+    outputs = {"y": ["t", 64], "z": ["t", 64]}
+    model = save(tmp_path / "m.onnx", nodes, constants, {"x": ["t", 64]}, outputs)
+    x = RNG.standard_normal((40, 64)).astype(np.float32)
+    expected = run(model, {"x": x})
+    file = read(model)
+    assert even_out(file) == 1
+    write(tmp_path / "f.onnx", file.model, file.weights.values())
+    for ours, theirs in zip(run(tmp_path / "f.onnx", {"x": x}), expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
+    assert quantize(model, tmp_path / "q.onnx").smoothed == 1
+    assert relative(run(tmp_path / "q.onnx", {"x": x})[0], expected[0]) < 0.03
+
+
+def test_a_normalisation_with_another_use_is_left(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("LayerNormalization", ["x", "g", "o"], ["n"], "norm"),
+        helper.make_node("MatMul", ["n", "w"], ["p"], "one"),
+        helper.make_node("Add", ["p", "n"], ["y"]),
+    ]
+    constants = [tensor("g", 64), tensor("o", 64), tensor("w", 64, 64)]
+    model = save(tmp_path / "m.onnx", nodes, constants, {"x": [4, 64]}, {"y": [4, 64]})
+    assert quantize(model, tmp_path / "q.onnx").smoothed == 0
 
 
 def test_weights_used_inside_branches_are_quantised(tmp_path: Path) -> None:
