@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import click
 
 from stt.cli.config import config
+from stt.cli.devices import devices
 from stt.cli.report import report
 from stt.cli.setup import setup
 from stt.cli.transcribe import transcribe
@@ -35,7 +36,7 @@ def stt() -> None:
     """
 
 
-for command in (transcribe, setup, config):
+for command in (transcribe, devices, setup, config):
     stt.add_command(command)
 
 

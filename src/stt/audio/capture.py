@@ -1,0 +1,177 @@
+"""One stream of PortAudio's: the formats to try, the callback, and its bytes as mono sound."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from stt.audio.devices import RATES, Device, stream_open
+from stt.audio.ring import Ring
+
+Samples = npt.NDArray[np.float32]
+
+RING_S = 30.0
+"""Seconds the callback may run ahead of the pump."""
+LATENCY_S = 0.2
+"""Seconds the sound system may buffer: long enough for a busy interpreter, short beside a word."""
+_DTYPES = {"float32": 4, "int16": 2, "int32": 4, "int24": 3}
+"""Sample formats in the order they are tried, with their bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """How a device is opened."""
+
+    rate: int
+    """Hz."""
+    channels: int
+    dtype: str
+    """float32, int16, int32 or int24."""
+
+    @property
+    def frame_bytes(self) -> int:
+        """Bytes of one sample of all channels."""
+        return self.channels * _DTYPES[self.dtype]
+
+
+def formats(device: Device, rate: int | None = None) -> Iterator[Format]:
+    """Yield formats to try, best first: `rate` or the native one, float, mono.
+
+    PortAudio or the sound system converts where it can, so nearly always the first will do. Mono
+    comes first because virtual devices claim 32 channels and mix them well themselves.
+    """
+    first = [device.default_rate] if rate is None else [rate, device.default_rate]
+    others = sorted(RATES, key=lambda other: (other < 16_000, abs(other - device.default_rate)))
+    channels = [count for count in (1, 2) if count <= device.max_channels]
+    if device.max_channels > 2:
+        channels.append(device.max_channels)
+    for each in dict.fromkeys([*first, *others]):
+        for dtype in _DTYPES:
+            for count in channels:
+                yield Format(each, count, dtype)
+
+
+def to_mono(data: npt.NDArray[np.uint8], dtype: str, channels: int) -> Samples:
+    """Return captured bytes as float32 [n] mono, full scale ±1.
+
+    The mean of the channels: a voice on one of two comes out 6 dB lower, which the models do not
+    mind, while a choice of channel by level would jump about.
+    """
+    if dtype == "float32":
+        values: Samples = data.view(np.float32)
+    elif dtype == "int16":
+        values = data.view(np.int16).astype(np.float32) / np.float32(2**15)
+    elif dtype == "int32":
+        values = (data.view(np.int32) / 2.0**31).astype(np.float32)
+    else:
+        wide = np.zeros((len(data) // 3, 4), np.uint8)
+        wide[:, 1:] = data.reshape(-1, 3)  # the upper bytes of 32 bits, low byte first
+        values = (wide.view("<i4")[:, 0] / 2.0**31).astype(np.float32)
+    if channels > 1:
+        values = values.reshape(-1, channels).mean(axis=1, dtype=np.float32)
+    return np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
+
+
+class _Mark(NamedTuple):
+    """What one callback brought."""
+
+    frames: int
+    at: float
+    """Seconds of the wall clock."""
+    dropped: int
+    """Frames before these for which the ring had no room."""
+    overflowed: bool
+    """Whether PortAudio says that it lost some."""
+
+
+class Chunk(NamedTuple):
+    """A callback's frames as sound at the microphone's rate."""
+
+    samples: Samples
+    at: float
+    dropped: int
+    overflowed: bool
+
+
+class Capture:
+    """One open stream, from the callback to mono sound."""
+
+    def __init__(
+        self,
+        sd: Any,
+        device: Device,
+        wanted: Format,
+        rate: int | None,
+        clock: Callable[[], float],
+    ) -> None:
+        """Open and start; `rate`: Hz to resample to, None for the stream's own.
+
+        Raises:
+            sd.PortAudioError, ValueError: the device does not take this format.
+        """
+        self.format = wanted
+        self._clock = clock
+        self._ring = Ring(round(RING_S * wanted.rate) * wanted.frame_bytes)
+        self._marks: deque[_Mark] = deque()
+        self._dropped = 0
+        self._ended = threading.Event()
+        self._scale = 1.0 if rate is None else rate / wanted.rate
+        self._resampler = None
+        if rate not in (None, wanted.rate):
+            import soxr
+
+            self._resampler = soxr.ResampleStream(wanted.rate, rate, 1, dtype="float32")
+        with ExitStack() as stack:
+            self._stream = sd.RawInputStream(
+                device=device.index,
+                samplerate=wanted.rate,
+                channels=wanted.channels,
+                dtype=wanted.dtype,
+                latency=LATENCY_S,
+                callback=self._callback,
+                finished_callback=self._ended.set,
+            )
+            # a device may go while it is closed: there is nothing left to lose then
+            stack.callback(self._stream.close, ignore_errors=True)
+            stack.enter_context(stream_open())
+            self._stream.start()
+            self._open = stack.pop_all()
+
+    def _callback(self, data: Any, frames: int, _time: Any, status: Any) -> None:
+        """Copy; called by PortAudio in its own thread, which must not wait."""
+        at = self._clock()
+        if self._ring.write(np.frombuffer(data, np.uint8)):
+            overflowed = bool(status.input_overflow)
+            self._marks.append(_Mark(frames, at, self._dropped, overflowed))
+            self._dropped = 0
+        else:
+            self._dropped += frames
+
+    @property
+    def ended(self) -> bool:
+        """Whether the stream has ended by itself."""
+        return self._ended.is_set()
+
+    def take(self) -> list[Chunk]:
+        """Return what came since the last call."""
+        chunks = []
+        for _ in range(len(self._marks)):
+            mark = self._marks.popleft()
+            data = self._ring.read(mark.frames * self.format.frame_bytes)
+            samples = to_mono(data, self.format.dtype, self.format.channels)
+            if self._resampler is not None:
+                samples = self._resampler.resample_chunk(samples)
+            dropped = round(mark.dropped * self._scale)
+            chunks.append(Chunk(samples, mark.at, dropped, mark.overflowed))
+        return chunks
+
+    def close(self) -> None:
+        """Stop and close the stream; may be called twice."""
+        self._open.close()

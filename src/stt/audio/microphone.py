@@ -1,0 +1,391 @@
+"""The microphone: from PortAudio's callback to mono blocks, and first of all onto the disk.
+
+    callback (PortAudio's thread)   copies bytes into a ring of 30 s, nothing else
+    pump (a thread here)            ring -> mono float32 -> recording -> backlog
+    blocks() (the caller's)         backlog -> Block | Problem
+
+Times are counted in samples from the first one captured. Where sound is missing (an overrun, a
+device unplugged) the count goes on with the wall clock, and the next Block says how much.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from stt.audio.capture import Capture, Chunk, Format, formats
+from stt.audio.devices import (
+    Device,
+    find,
+    hidden_stderr,
+    inputs,
+    load_sounddevice,
+    portaudio_text,
+    rescan,
+)
+from stt.audio.files import printable
+from stt.audio.recording import Recording, check_target
+from stt.audio.ring import Backlog
+from stt.audio.sound_check import Episodes, Level, SampleClock, SoundCheck, Trouble
+from stt.errors import AudioError, OutputError
+from stt.events import Problem
+
+Samples = npt.NDArray[np.float32]
+
+BACKLOG_S = 60.0
+"""Seconds of sound held in memory for a slow consumer; more goes to a temporary file."""
+POLL_S = 0.05
+"""Seconds between two looks into the ring."""
+RETRY_S = 1.0
+"""Seconds between two looks for a device that is gone."""
+_SILENT_S, _FIRST_S = 1.0, 5.0
+"""Seconds without a callback that mean the device is gone; Bluetooth takes long to begin."""
+_GONE = (-9985, -9996)
+"""PortAudio's codes for a device that is busy or gone: no other format will help."""
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Sound as it was captured, about 50 ms of it."""
+
+    samples: Samples
+    """float32 [n] mono at the microphone's rate, full scale ±1."""
+    start_sample: int
+    """Place of samples[0], counted from the first sample captured, lost ones included."""
+    lost: int = 0
+    """Samples missing right before."""
+
+
+class Microphone:
+    """An open microphone; a context manager.
+
+    The recording is deleted when the block ends without an exception, unless `keep` names a file
+    for it or `keep_recording` was called. After any exception, Ctrl-C among them, it stays.
+    """
+
+    def __init__(
+        self,
+        device: str | int | None = None,
+        *,
+        keep: Path | None = None,
+        record: bool = True,
+        folder: Path | None = None,
+        sd: Any = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Choose the device; nothing is opened yet.
+
+        Args:
+            device: number, name or part of a name; None is the default.
+            keep: FLAC file that the recording becomes in the end.
+            record: whether to record at all; False is for a level meter.
+            folder: where the recording lies meanwhile, by default the user's state folder.
+            sd: the module `sounddevice`; None loads it.
+            clock: seconds of the wall clock.
+
+        Raises:
+            AudioError: PortAudio is missing, or no such device.
+            OutputError: `keep` cannot be written.
+        """
+        if keep is not None:
+            check_target(keep)
+        self._sd = sd or load_sounddevice()
+        self._any_device = device is None
+        self._keep, self._record, self._folder = keep, record, folder
+        self._clock = clock
+        self.device = find(device, self._sd)
+        """The device in use; another after it was unplugged, if the default was asked for."""
+        self.format = Format(self.device.default_rate, 1, "float32")
+        """How it was opened."""
+        self.rate = self.format.rate
+        """Hz of the blocks and the recording; stays, whatever is plugged in later."""
+        self.recording: Recording | None = None
+        self.overruns = 0
+        """Times that sound was lost because the machine was busy."""
+        self.lost = 0
+        """Samples lost, to overruns and while no device was there."""
+        self._keep_anyway = False
+        self._pending = 0  # samples lost since the last block
+        self._stopping = threading.Event()
+        self._finished = False  # whether the pump came to its end
+        self._gone = False  # whether no sound came since the device was lost
+        self._recording_failed = False
+        self._thread: threading.Thread | None = None
+        self._stack = ExitStack()
+
+    # --- what the caller sees ----------------------------------------------------------------
+
+    def __enter__(self) -> Microphone:
+        """Open the device and start to listen.
+
+        Raises:
+            AudioError: it cannot be opened.
+            OutputError: the recording cannot be made.
+        """
+        with self._stack as stack:
+            stack.enter_context(hidden_stderr())  # ALSA also prints when a device goes
+            self._capture = self._open(None)
+            stack.callback(self._close_capture)
+            self.format = self._capture.format
+            self.rate = self.format.rate
+            self._samples = SampleClock(self.rate)
+            self._check = SoundCheck(self.rate)
+            self._losses = Episodes()
+            if self._record:
+                self.recording = Recording(self.rate, self._folder)
+                stack.callback(self.recording.close)
+            folder = self.recording.path.parent if self.recording else self._folder
+            self._backlog = Backlog(round(BACKLOG_S * self.rate), folder)
+            stack.callback(self._backlog.close)
+            self._stack = stack.pop_all()
+        if self.device.plays_back:
+            self._tell(Trouble.NOT_A_MICROPHONE)
+        self._thread = threading.Thread(target=self._run, name="microphone", daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        self._keep_anyway |= error is not None
+        self.close()
+
+    def blocks(self) -> Iterator[Block | Problem]:
+        """Yield what was captured, in order and without end; after `stop`, what is left.
+
+        A consumer may be slow: sound waits, at last on the disk, and none is dropped.
+        """
+        while True:
+            item = self._backlog.get(timeout=0.2)  # Windows hears Ctrl-C between two waits only
+            if item is None:
+                continue
+            what, samples = item
+            if samples is not None:
+                yield Block(samples, *what)
+            elif what is None:
+                break
+            else:
+                yield what
+        if not self._finished:
+            raise AudioError("the microphone stopped by a fault in stt; run with STT_DEBUG=1")
+
+    def stop(self) -> None:
+        """Stop listening; `blocks` ends when all has been delivered. For any thread."""
+        self._stopping.set()
+
+    def close(self) -> None:
+        """Stop, close the device, and keep or delete the recording; may be called twice.
+
+        Raises:
+            OutputError: the recording cannot be moved to `keep`; the text says where it is.
+        """
+        self.stop()
+        if self._thread is not None:
+            self._thread.join()
+        self._stack.close()
+        recording, self._record = self.recording if self._record else None, False
+        if recording is None:
+            return
+        if self._keep is not None:
+            recording.keep(self._keep)
+        elif self._keep_anyway:
+            recording.keep()
+        else:
+            recording.discard()
+
+    def keep_recording(self) -> None:
+        """Do not delete the recording in the end."""
+        self._keep_anyway = True
+
+    @property
+    def level(self) -> Level:
+        """How loud it is now."""
+        return self._check.level
+
+    @property
+    def seconds(self) -> float:
+        """Seconds captured so far, lost ones included."""
+        return self._samples.count / self.rate
+
+    @property
+    def waiting_s(self) -> float:
+        """Seconds captured that the consumer has not taken yet."""
+        return self._backlog.samples / self.rate
+
+    @property
+    def drift_s(self) -> float:
+        """Seconds by which the count of samples ran ahead of the wall clock."""
+        return self._samples.drift_s
+
+    @property
+    def drift_ppm(self) -> float:
+        """The same in millionths of the time; 0 for the first 20 s."""
+        return self._samples.drift_ppm
+
+    # --- the pump's thread -------------------------------------------------------------------
+
+    def _run(self) -> None:
+        try:
+            self._pump()
+            self._finished = True
+        finally:
+            self._backlog.put(None)
+
+    def _pump(self) -> None:
+        quiet, before, limit = 0.0, self._clock(), _FIRST_S
+        while not self._stopping.wait(POLL_S):
+            now = self._clock()
+            # a program that was suspended must not take its own sleep for the device's
+            quiet, before = quiet + min(now - before, 4 * POLL_S), now
+            if self._take():
+                quiet, limit = 0.0, _SILENT_S
+            if self._capture.ended or quiet > limit:
+                self._wait_for_device()
+                quiet, before, limit = 0.0, self._clock(), _FIRST_S
+        self._capture.close()
+        self._take()
+
+    def _take(self) -> bool:
+        """Move what is in the ring on; whether there was anything."""
+        chunks = self._capture.take()
+        for chunk in chunks:
+            self._pass_on(chunk)
+        return bool(chunks)
+
+    def _pass_on(self, chunk: Chunk) -> None:
+        if self._gone:
+            self._gone = False
+            self._lose(self._samples.missing(len(chunk.samples), chunk.at))
+            self._check.restart()
+            self._tell(Trouble.BACK)
+        self._samples.lose(chunk.dropped)
+        lost = chunk.dropped + self._samples.took(len(chunk.samples), chunk.at)
+        if lost or chunk.overflowed:
+            self.overruns += 1
+            if self._losses.begins(chunk.at):
+                self._tell(Trouble.OVERRUN, lost)
+        self._note_lost(lost)
+        self._write(chunk.samples)
+        if not len(chunk.samples):  # a resampler that has only begun
+            return
+        start = self._samples.count - len(chunk.samples)
+        self._backlog.put((start, self._pending), chunk.samples)
+        self._pending = 0
+        for trouble in self._check.push(chunk.samples):
+            self._tell(trouble)
+
+    def _lose(self, count: int) -> None:
+        """Go on by samples that the wall clock has and the device has not."""
+        self._samples.lose(count)
+        self._note_lost(count)
+
+    def _note_lost(self, count: int) -> None:
+        self.lost += count
+        self._pending += count
+        self._write(count)
+
+    def _write(self, what: Samples | int) -> None:
+        """Put samples, or a number of zeros, into the recording, while that works."""
+        if self.recording is None or self._recording_failed:
+            return
+        try:
+            if isinstance(what, int):
+                self.recording.write_silence(what)
+            else:
+                self.recording.write(what)
+        except OutputError as error:
+            self._recording_failed = self._keep_anyway = True
+            self._tell(Trouble.RECORDING, error)
+
+    def _tell(self, kind: Trouble, about: object = None) -> None:
+        message = _told(kind, printable(self.device.name), about, self.rate)
+        self._backlog.put(Problem(self.seconds, kind.value, message))
+
+    def _close_capture(self) -> None:
+        self._capture.close()
+
+    # --- the device --------------------------------------------------------------------------
+
+    def _wait_for_device(self) -> None:
+        """Say that the device is gone, and open it again when it is back, or the new default."""
+        self._capture.close()
+        self._take()
+        if not self._gone:
+            self._tell(Trouble.LOST)
+        self._gone = True
+        while not self._stopping.wait(RETRY_S):
+            self._lose(self._samples.missing(0, self._clock()))
+            try:
+                self.device = self._again()
+                self._capture = self._open(self.rate)
+            except AudioError:
+                continue
+            self.format = self._capture.format
+            return
+
+    def _again(self) -> Device:
+        """Return the same device as it is listed now, or the default where that was asked for.
+
+        Raises:
+            AudioError: it is not there.
+        """
+        rescan(self._sd)
+        there = inputs(self._sd, probe=False)
+        for entry in there:
+            if (entry.name, entry.host_api) == (self.device.name, self.device.host_api):
+                return entry
+        if self._any_device:
+            return find(None, self._sd)
+        return find(self.device.name, self._sd)
+
+    def _open(self, rate: int | None) -> Capture:
+        """Open the device in the first format it takes; blocks come at `rate`, None: its own.
+
+        Raises:
+            AudioError: it takes none.
+        """
+        reason = "it accepts no format"
+        for wanted in formats(self.device, rate):
+            try:
+                return Capture(self._sd, self.device, wanted, rate, self._clock)
+            except (self._sd.PortAudioError, ValueError) as error:
+                reason = portaudio_text(error)
+                if len(error.args) > 1 and error.args[1] in _GONE:
+                    break
+        raise AudioError(
+            f"the microphone '{printable(self.device.name)}' cannot be opened ({reason}); close "
+            "other programs that use it, allow access to it, or choose another: `stt devices`"
+        )
+
+
+def _told(kind: Trouble, name: str, about: object, rate: int) -> str:
+    """One line for a problem of the device called `name`."""
+    lost = f"{about / rate:.1f} s of sound" if isinstance(about, int) and about else "some sound"
+    other = "or choose another microphone (`stt devices` lists them)"
+    return {
+        Trouble.SILENCE: f"'{name}' gives nothing but digital silence: it is muted or the wrong "
+        f"device; unmute it and allow access to it, {other}",
+        Trouble.LOW: f"'{name}' is hardly to be heard (peaks under -60 dB); raise its level in the "
+        f"sound settings, come closer, {other}",
+        Trouble.CLIPPING: f"'{name}' is too loud and distorts; lower its level in the sound "
+        "settings or move away from it",
+        Trouble.OVERRUN: f"{lost} was lost because the computer is too busy; close other programs",
+        Trouble.NOT_A_MICROPHONE: f"'{name}' carries what the computer plays, not what you say; "
+        "choose a microphone with --device (`stt devices` lists them)",
+        Trouble.LOST: f"'{name}' is gone or silent; what was said is saved; plug it in again "
+        "and go on",
+        Trouble.BACK: f"listening again, to '{name}'",
+        Trouble.RECORDING: str(about),
+    }[kind]

@@ -1,0 +1,175 @@
+"""When an utterance begins and ends: from speech probabilities and levels, a frame at a time.
+
+Numbers in, spans out, as in `stt.audio.segmenter`, whose rule for seams is used here; but an end is
+called after 0.4 to 0.8 s of silence, where a file's may wait for two.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+import numpy as np
+
+from stt.audio.resample import SAMPLE_RATE
+from stt.audio.segmenter import CLEAR, MIN_SPEECH, quietest
+from stt.audio.vad import FRAME
+
+FRAMES_PER_SECOND = SAMPLE_RATE / FRAME
+PRE_ROLL = round(0.6 * FRAMES_PER_SECOND)
+"""Frames kept before speech: the first sound is often below the threshold."""
+TAIL = round(0.32 * FRAMES_PER_SECOND)
+"""Frames kept after speech: word endings fade below the threshold. Less than the shortest patience,
+so that the utterance can be recognised as it will be before its end is certain."""
+SHORTEST, LONGEST = round(0.4 * FRAMES_PER_SECOND) + 1, round(0.8 * FRAMES_PER_SECOND)
+"""Frames of silence after which an utterance may, and must, end (13 and 25)."""
+_HYSTERESIS = 0.15
+"""Speech goes on while the probability stays above threshold - this (Silero's own rule)."""
+_PAUSE = round(0.16 * FRAMES_PER_SECOND)
+"""Silence from which on it is a pause; less is a closed consonant."""
+_LONGEST_PAUSE = round(1.0 * FRAMES_PER_SECOND)
+"""Silence after which speech is no continuation."""
+_REMEMBERED = 20
+"""Pauses of this speaker that are remembered."""
+_SPARE = 1.25
+"""How many times a long pause of this speaker (the 90th percentile) is waited for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """Frames [start, end) of 512 samples that are one utterance."""
+
+    start: int
+    end: int
+    last_speech: int
+    """The last frame of speech."""
+    endpoint: int
+    """The frame after the one that settled it."""
+    clear: int
+    """Frames of clear speech."""
+    seam: bool
+    """Cut because it was long: the next utterance begins at `end`."""
+
+
+class Endpointer:
+    """Streaming decisions on (probability of speech, level) of each 32 ms frame.
+
+    Every frame of speech is in exactly one utterance, but for fewer than `MIN_SPEECH` together:
+    a click. How long it waits for an utterance to go on follows the speaker: somebody who makes
+    long pauses inside sentences should not be cut at each, and somebody fluent not be kept waiting.
+    """
+
+    def __init__(self, max_frames: int, threshold: float = 0.5) -> None:
+        """Cut utterances of `max_frames`; speech is a probability >= `threshold`."""
+        self._max = max_frames
+        self._threshold = threshold
+        self._free = 0  # first frame not given to any utterance
+        self._recent: deque[tuple[float, float]] = deque(maxlen=PRE_ROLL)
+        self._frames: list[tuple[float, float]] = []  # (probability, dB) since start
+        self._mid_speech = False  # whether the last seam went through speech
+        start_with = round(0.6 * FRAMES_PER_SECOND / _SPARE)
+        self._pauses: deque[int] = deque([start_with] * 4, _REMEMBERED)
+        self._heard_speech = False
+        self.patience = round(_SPARE * start_with)
+        """Frames of silence that end an utterance now."""
+        self.now = 0
+        """Frames pushed."""
+        self.start: int | None = None
+        """First frame of the utterance being spoken; None: nobody speaks."""
+        self.first_speech = 0
+        """First frame of speech of the utterance being spoken."""
+        self.last_speech = 0
+        """Last frame of speech of it."""
+
+    @property
+    def oldest(self) -> int:
+        """First frame that may still become part of an utterance."""
+        return max(self._free, self.now - PRE_ROLL) if self.start is None else self.start
+
+    @property
+    def silence(self) -> int:
+        """Frames since the last one of speech."""
+        return self.now - 1 - self.last_speech
+
+    @property
+    def clear(self) -> int:
+        """Frames of clear speech in the utterance being spoken."""
+        return _clear(self._frames)
+
+    def push(self, probability: float, level: float) -> Ended | None:
+        """Take the next frame's speech probability and level (dB full scale)."""
+        now, self.now = self.now, self.now + 1
+        frame = (probability, level)
+        if self.start is None:
+            if probability >= self._threshold:
+                self._open(now, frame)
+            self._recent.append(frame)
+            return None
+        self._frames.append(frame)
+        self._recent.append(frame)
+        if probability >= self._threshold - _HYSTERESIS:
+            self._hear(now)
+        if self.silence >= self.patience:
+            return self._close(self.last_speech + 1 + TAIL)
+        if len(self._frames) >= self._max:
+            return self._cut()
+        return None
+
+    def finish(self) -> Ended | None:
+        """End of the stream: return what is still open."""
+        return None if self.start is None else self._close(self.now)
+
+    def _open(self, now: int, frame: tuple[float, float]) -> None:
+        self.start = max(self._free, now - PRE_ROLL)
+        before = now - self.start
+        self._frames = [*list(self._recent)[len(self._recent) - before :], frame]
+        self.first_speech = now
+        self._hear(now)
+
+    def _hear(self, now: int) -> None:
+        pause = now - self.last_speech - 1
+        if self._heard_speech and _PAUSE <= pause <= _LONGEST_PAUSE:
+            self._pauses.append(pause)
+            wanted = _SPARE * float(np.quantile(self._pauses, 0.9))
+            self.patience = min(max(round(wanted), SHORTEST), LONGEST)
+        self._heard_speech = True
+        self.last_speech = now
+
+    def _close(self, end: int) -> Ended | None:
+        assert self.start is not None
+        ended = Ended(self.start, end, self.last_speech, self.now, self.clear, seam=False)
+        enough = self._enough_speech(self._frames)
+        if enough:  # else its frames may serve the next utterance as pre-roll
+            self._free = end
+        self.start, self._frames, self._mid_speech = None, [], False
+        return ended if enough else None
+
+    def _cut(self) -> Ended | None:
+        assert self.start is not None
+        cut = quietest(self._frames, len(self._frames) // 2)
+        head, rest = self._frames[:cut], self._frames[cut:]
+        end = self.start + cut
+        last = self.start + self._last_speech_in(head)
+        mid_speech = self._speech_frames(self._frames[cut - 1 : cut + 1]) == 2
+        enough = mid_speech or self._enough_speech(head)
+        ended = Ended(self.start, end, last, self.now, _clear(head), seam=True)
+        self._frames, self._mid_speech = rest, mid_speech
+        self.start = self._free = self.first_speech = end
+        if not self._speech_frames(rest):
+            self.start, self._frames = None, []
+        return ended if enough else None
+
+    def _enough_speech(self, frames: list[tuple[float, float]]) -> bool:
+        """Tell speech from a click; the rest of a word that was cut is speech however short."""
+        return self._speech_frames(frames) >= (1 if self._mid_speech else MIN_SPEECH)
+
+    def _speech_frames(self, frames: list[tuple[float, float]]) -> int:
+        return sum(probability >= self._threshold for probability, _ in frames)
+
+    def _last_speech_in(self, frames: list[tuple[float, float]]) -> int:
+        spoken = [i for i, frame in enumerate(frames) if frame[0] >= self._threshold]
+        return spoken[-1] if spoken else len(frames) - 1
+
+
+def _clear(frames: list[tuple[float, float]]) -> int:
+    return sum(probability >= CLEAR for probability, _ in frames)

@@ -1,0 +1,75 @@
+"""A live session in simulated time: for tests, and for measuring an hour in minutes.
+
+The clock is the audio's; recognising takes it as long as it really took, or as long as told. Given
+the costs of the jobs, everything is determined.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from stt.audio.resample import SAMPLE_RATE
+from stt.events import Event
+from stt.streaming.session import Job, LiveSession
+from stt.streaming.stream import RecognizerLike
+from stt.transcript import Segment
+
+Samples = npt.NDArray[np.float32]
+Cost = Callable[[Job, float], float]
+"""(job, seconds it really took) -> seconds it is to take."""
+
+
+def as_measured(_: Job, took: float) -> float:
+    """Let a job take as long as it really took."""
+    return took
+
+
+class Replay:
+    """Drives a session with blocks at 16 kHz."""
+
+    def __init__(
+        self, session: LiveSession, recognizer: RecognizerLike, cost: Cost = as_measured
+    ) -> None:
+        self._session = session
+        self._recognizer = recognizer
+        self._cost = cost
+        self._running: tuple[Job, Sequence[Sequence[Segment]], float] | None = None
+        self.now = 0.0
+        """The simulated clock: seconds since the stream began."""
+        self.busy = 0.0
+        """Seconds that the recogniser has worked."""
+
+    def events(self, blocks: Iterable[Samples]) -> Iterator[Event]:
+        """Yield the events of float32 [n] mono blocks at 16 kHz."""
+        samples = 0
+        for block in blocks:
+            samples += len(block)
+            arrives = samples / SAMPLE_RATE
+            yield from self._work_until(arrives)
+            self.now = arrives
+            yield from self._session.feed(block, arrives)
+            self._start()
+        yield from self._session.finish(self.now)
+        yield from self._work_until(float("inf"))
+
+    def _work_until(self, then: float) -> Iterator[Event]:
+        self._start()
+        while self._running and self._running[2] <= then:
+            job, results, ends = self._running
+            self._running, self.now = None, ends
+            yield from self._session.done(job, results, ends)
+            self._start()
+
+    def _start(self) -> None:
+        job = self._session.next_job(self.now) if self._running is None else None
+        if job is None:
+            return
+        began = time.perf_counter()
+        results = self._recognizer.recognize(job.utterances)
+        cost = self._cost(job, time.perf_counter() - began)
+        self.busy += cost
+        self._running = job, results, self.now + cost

@@ -1,0 +1,391 @@
+"""One live session: blocks and results in, events out. It has no thread and no clock of its own.
+
+Whoever drives it (`stt.streaming.stream` in real time, `replay` in simulated time) calls `feed` with
+audio, asks `next_job` whenever the recogniser is free, and hands the result to `done`. Finals
+come first and none is dropped; what else the recogniser has time for goes into drafts.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from stt.audio.resample import SAMPLE_RATE
+from stt.audio.segmenter import MIN_SPEECH, SpeechProbabilities, Utterance, levels
+from stt.audio.vad import FRAME
+from stt.events import Committed, Draft, Event, Final, Level, State
+from stt.streaming.agreement import Agreement, heard
+from stt.streaming.endpoint import TAIL, Ended, Endpointer
+from stt.streaming.guard import Evidence, doubt
+from stt.transcript import Segment
+
+Samples = npt.NDArray[np.float32]
+
+FRAME_S = FRAME / SAMPLE_RATE
+_StateName: TypeAlias = Literal["listening", "speech", "thinking"]
+_LEVEL_FRAMES = 3
+"""Frames (96 ms) a Level tells of."""
+_HOLD = 3
+"""Frames of silence from which no partial begins: if this is the end, the recogniser is free."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How a session cuts, drafts and commits."""
+
+    window_s: float = 15.0
+    """Longest utterance: speech that goes on is cut there, in its quietest place."""
+    threshold: float = 0.5
+    """Probability from which a frame counts as speech."""
+    batch_size: int = 4
+    """Finals recognised together when several wait."""
+    first_s: float = 0.3
+    """Seconds into speech of the first partial."""
+    every_s: float = 0.3
+    """Seconds between the beginnings of two partials, at least."""
+    share: float = 0.5
+    """Most of the time that partials may take."""
+    needed: int = 2
+    """Successive hypotheses that must agree on a word to commit it."""
+    margin_s: float = 1.0
+    """Seconds before the edge of the audio in which no word is committed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Something to recognise; `utterances` go to the recogniser together."""
+
+    kind: Literal["final", "trial", "partial"]
+    """A trial hears an utterance as it will be if the present silence turns out to be its end."""
+    number: int
+    """Of the first utterance."""
+    utterances: tuple[Utterance, ...]
+    began: float
+    """When it was asked for, on the driver's clock."""
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """An utterance that has ended and has no final text yet."""
+
+    number: int
+    ended: Ended
+    utterance: Utterance
+    agreement: Agreement
+    wall: float
+    """The driver's clock at the endpoint."""
+    skipped: float
+    """Seconds of the stream that were lost before it."""
+
+
+@dataclass(slots=True)
+class _Spoken:
+    """The utterance being spoken."""
+
+    number: int
+    agreement: Agreement
+    due: float
+    """When, on the driver's clock, the next partial may begin."""
+    tried: tuple[int, int] | None = None
+    """Frames [start, end) of the last trial asked for."""
+    shown: bool = False
+    """Whether there was a draft of it."""
+
+
+@dataclass(slots=True)
+class _Meter:
+    """Sums up the level of a few frames."""
+
+    rms_db: list[float] = field(default_factory=list)
+    peak: float = 0.0
+    speech: float = 0.0
+
+    def add(self, frame: Samples, rms_db: float, speech: float) -> bool:
+        """Take a frame; tell whether there are enough."""
+        self.rms_db.append(rms_db)
+        self.peak = max(self.peak, float(np.abs(frame).max()))
+        self.speech = max(self.speech, speech)
+        return len(self.rms_db) == _LEVEL_FRAMES
+
+    def read(self, at: float, lag_s: float) -> Level:
+        """Return the level and begin anew."""
+        power = sum(10 ** (value / 10) for value in self.rms_db) / len(self.rms_db)
+        level = Level(
+            at,
+            10 * float(np.log10(power)),
+            20 * float(np.log10(max(self.peak, 1e-5))),
+            self.speech,
+            lag_s,
+        )
+        self.rms_db, self.peak, self.speech = [], 0.0, 0.0
+        return level
+
+
+class LiveSession:
+    """See the module. Not thread-safe: the driver holds a lock around each call.
+
+    The driver's clock is in seconds and its own; the session uses differences only.
+    """
+
+    def __init__(self, speech: SpeechProbabilities, pace: Pace | None = None) -> None:
+        """`speech` gives the probability of speech of consecutive float32 frames [n, 512]."""
+        self.pace = pace or Pace()
+        self._speech = speech
+        max_frames = int(self.pace.window_s * SAMPLE_RATE) // FRAME
+        self._endpointer = Endpointer(max_frames, self.pace.threshold)
+        self._audio = np.zeros(0, np.float32)
+        self._base = 0  # sample of _audio[0]
+        self._heard = 0  # samples taken in
+        self._skipped = 0.0  # seconds of the stream that never came in
+        self._meter = _Meter()
+        self._state: _StateName = "listening"
+        self._utterances = 0  # ended so far
+        self._spoken: _Spoken | None = None
+        self._waiting: deque[_Waiting] = deque()
+        self._running: Job | None = None
+        self._trial: tuple[tuple[int, int], list[Segment]] | None = None
+        self._now = 0.0  # the driver's clock when _heard samples were there
+
+    @property
+    def heard_s(self) -> float:
+        """Seconds of the stream so far."""
+        return self._heard / SAMPLE_RATE + self._skipped
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing waits for its final text."""
+        return not self._waiting
+
+    def lag_s(self, now: float) -> float:
+        """How long the oldest utterance that has ended waits for its final text; 0: none waits."""
+        return max(0.0, now - self._waiting[0].wall) if self._waiting else 0.0
+
+    # --- audio in ---------------------------------------------------------------------------
+
+    def feed(self, block: Samples, now: float) -> list[Event]:
+        """Take the next samples, float32 [n] mono at 16 kHz, the last of which was heard `now`."""
+        self._audio = np.concatenate([self._audio, block])
+        self._heard += len(block)
+        self._now = now
+        fed = self._endpointer.now * FRAME
+        whole = (self._heard - fed) // FRAME
+        begin = fed - self._base
+        frames = self._audio[begin : begin + whole * FRAME].reshape(whole, FRAME)
+        events = self._push(frames)
+        keep = self._endpointer.oldest * FRAME
+        self._audio, self._base = self._audio[keep - self._base :], keep
+        return events
+
+    def skip(self, seconds: float) -> None:
+        """Account for a stretch of the stream that was lost; nobody may be speaking."""
+        self._skipped += seconds
+
+    def finish(self, now: float) -> list[Event]:
+        """End the stream: what is being said now is an utterance."""
+        rest = -self._heard % FRAME
+        events = self.feed(np.zeros(rest, np.float32), now) if rest else []
+        self._heard -= rest
+        if ended := self._endpointer.finish():
+            self._end(ended)
+        elif self._spoken:
+            self._drop()
+        return events + self._answer_trial(now) + self._tell_state()
+
+    def _push(self, frames: Samples) -> list[Event]:
+        events: list[Event] = []
+        endpointer = self._endpointer
+        rms = levels(frames)
+        for frame, probability, level in zip(frames, self._speech(frames), rms, strict=True):
+            before = endpointer.start
+            ended = endpointer.push(float(probability), float(level))
+            if ended:
+                self._end(ended)
+            elif before is not None and endpointer.start is None:
+                self._drop()
+            if endpointer.start is not None and self._spoken is None:
+                self._begin()
+            if self._meter.add(frame, float(level), float(probability)):
+                at = endpointer.now * FRAME_S + self._skipped
+                events.append(self._meter.read(at, self.lag_s(self._now)))
+        return events + self._answer_trial(self._now) + self._tell_state()
+
+    def _begin(self) -> None:
+        agreement = Agreement(self.pace.needed, self.pace.margin_s)
+        due = self._wall(self._endpointer.first_speech) + self.pace.first_s
+        self._spoken = _Spoken(self._utterances + 1, agreement, due)
+
+    def _drop(self) -> None:
+        """Forget an utterance that was a click, unless something of it was shown."""
+        spoken = self._spoken
+        assert spoken is not None
+        if spoken.shown or spoken.agreement.committed:
+            last = self._endpointer.last_speech
+            start = self._endpointer.first_speech
+            self._end(Ended(start, last + 1, last, self._endpointer.now, 0, seam=False))
+        self._spoken = None
+
+    def _end(self, ended: Ended) -> None:
+        spoken, self._spoken = self._spoken, None
+        assert spoken is not None
+        self._utterances += 1
+        utterance = self._utterance(ended.start, ended.end, ended.clear)
+        wall = self._wall(ended.endpoint)
+        self._waiting.append(
+            _Waiting(spoken.number, ended, utterance, spoken.agreement, wall, self._skipped)
+        )
+
+    def _wall(self, frame: int) -> float:
+        """Return the driver's clock when a frame began."""
+        return self._now - (self._heard - frame * FRAME) / SAMPLE_RATE
+
+    def _utterance(self, start: int, end: int, clear: int) -> Utterance:
+        begin, behind = start * FRAME - self._base, end * FRAME - self._base
+        samples = self._audio[begin : min(behind, self._heard - self._base)].copy()
+        return Utterance(start * FRAME, samples, clear * FRAME_S)
+
+    def _tell_state(self) -> list[Event]:
+        now: _StateName = "thinking" if self._waiting else "listening"
+        if self._spoken:
+            now = "speech"
+        if now == self._state:
+            return []
+        self._state = now
+        return [State(self.heard_s, self._state)]
+
+    # --- work for the recogniser ------------------------------------------------------------
+
+    def next_job(self, now: float) -> Job | None:
+        """Return what to recognise next, or None where there is nothing to do yet."""
+        if self._running:
+            return None
+        self._running = self._final(now) or self._try_end(now) or self._partial(now)
+        return self._running
+
+    def _final(self, now: float) -> Job | None:
+        if not self._waiting:
+            return None
+        batch = [one.utterance for one in self._waiting][: self.pace.batch_size]
+        return Job("final", self._waiting[0].number, tuple(batch), now)
+
+    def _try_end(self, now: float) -> Job | None:
+        """Recognise, in a pause, what will be the utterance if the pause is its end."""
+        endpointer, spoken = self._endpointer, self._spoken
+        if not spoken or endpointer.start is None or endpointer.silence < TAIL:
+            return None
+        place = (endpointer.start, endpointer.last_speech + 1 + TAIL)
+        if spoken.tried == place or endpointer.clear < MIN_SPEECH:
+            return None
+        spoken.tried = place
+        utterance = self._utterance(*place, endpointer.clear)
+        return Job("trial", spoken.number, (utterance,), now)
+
+    def _partial(self, now: float) -> Job | None:
+        endpointer, spoken = self._endpointer, self._spoken
+        if not spoken or endpointer.start is None or now < spoken.due:
+            return None
+        if endpointer.silence >= _HOLD or endpointer.clear < MIN_SPEECH:
+            return None
+        # no clear speech told: a partial without words is no reason to doubt the precision
+        utterance = self._utterance(endpointer.start, endpointer.now, 0)
+        return Job("partial", spoken.number, (utterance,), now)
+
+    def done(self, job: Job, results: Sequence[Sequence[Segment]], now: float) -> list[Event]:
+        """Take the segments of each of a job's utterances, in seconds from its own start."""
+        self._running = None
+        found = [
+            _shifted(segments, utterance.start / SAMPLE_RATE)
+            for utterance, segments in zip(job.utterances, results, strict=True)
+        ]
+        if job.kind == "final":
+            events = [self._settle(segments, now) for segments in found]
+            return [*events, *self._answer_trial(now), *self._tell_state()]
+        (utterance,), (segments,) = job.utterances, found
+        if job.kind == "trial":
+            end = utterance.start + len(utterance.samples)
+            self._trial = ((utterance.start, end), segments)
+        made = self._answer_trial(now)
+        if self._spoken and utterance.start == (self._endpointer.start or 0) * FRAME:
+            took = now - job.began
+            self._spoken.due = job.began + max(self.pace.every_s, took / self.pace.share)
+            made += self._redraft(self._spoken, segments, utterance, now)
+        return made + self._tell_state()
+
+    def _answer_trial(self, now: float) -> list[Event]:
+        """Settle the oldest utterance where a trial has heard exactly it."""
+        if not self._waiting or self._trial is None:
+            return []
+        if self._running and self._running.kind == "final":
+            return []
+        utterance = self._waiting[0].utterance
+        if self._trial[0] != (utterance.start, utterance.start + len(utterance.samples)):
+            return []
+        return [self._settle(self._trial[1], now)]
+
+    def _redraft(
+        self, spoken: _Spoken, segments: list[Segment], utterance: Utterance, now: float
+    ) -> list[Event]:
+        edge = (utterance.start + len(utterance.samples)) / SAMPLE_RATE
+        agreement, at = spoken.agreement, edge + self._skipped
+        new = agreement.update(heard(segments), edge)
+        spoken.shown = True
+        latency = now - self._wall(self._endpointer.first_speech)
+        events: list[Event] = [Committed(at, spoken.number, new)] if new else []
+        draft = Draft(at, spoken.number, agreement.committed, agreement.draft, latency)
+        return [*events, draft]
+
+    def _settle(self, segments: list[Segment], now: float) -> Final:
+        """Make the oldest utterance that waits final."""
+        one = self._waiting.popleft()
+        ended, begin, skipped = one.ended, one.utterance.start, one.skipped
+        suppressed = ""
+        if not one.agreement.committed and doubt(segments, _evidence(ended)):
+            suppressed, segments = " ".join(segment.text for segment in segments), []
+        behind = self._behind(ended) if ended.seam else None
+        settled = one.agreement.settle(segments, seam=behind is not None)
+        if behind and settled.carried:
+            behind.agreement = Agreement(self.pace.needed, self.pace.margin_s, settled.carried)
+        return Final(
+            number=one.number,
+            start=begin / SAMPLE_RATE + skipped,
+            end=(begin + len(one.utterance.samples)) / SAMPLE_RATE + skipped,
+            speech_end=(ended.last_speech + 1) * FRAME_S + skipped,
+            endpoint=ended.endpoint * FRAME_S + skipped,
+            segments=tuple(_shifted(settled.segments, skipped)),
+            text=settled.text,
+            latency_s=max(0.0, now - one.wall),
+            disagreements=settled.disagreements,
+            carried=" ".join(word.text for word in settled.carried),
+            seam=ended.seam,
+            suppressed=suppressed,
+        )
+
+    def _behind(self, ended: Ended) -> _Waiting | _Spoken | None:
+        """Return what goes on behind a seam, if anything does."""
+        if self._waiting:
+            one = self._waiting[0]
+            return one if one.ended.start == ended.end else None
+        return self._spoken if self._endpointer.start == ended.end else None
+
+
+def _evidence(ended: Ended) -> Evidence:
+    return Evidence(ended.clear * FRAME_S, (ended.last_speech + 1 - ended.start) * FRAME_S)
+
+
+def _shifted(segments: Sequence[Segment], offset: float) -> list[Segment]:
+    return [
+        replace(
+            segment,
+            start=segment.start + offset,
+            end=segment.end + offset,
+            words=tuple(
+                replace(word, start=word.start + offset, end=word.end + offset)
+                for word in segment.words
+            ),
+        )
+        for segment in segments
+    ]

@@ -1,0 +1,208 @@
+"""Live recognition in real time: one thread hears, one recognises, the caller gets the events.
+
+    with Microphone() as microphone, Live(microphone.blocks(), transcriber, rate) as live:
+        for event in live: ...
+
+Hearing never waits for recognising: while a final text is worked out, audio piles up in the session
+and partials are left out.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from queue import SimpleQueue
+from threading import Condition
+from types import TracebackType
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from stt.audio.microphone import Block
+from stt.audio.resample import resampled
+from stt.audio.segmenter import Utterance
+from stt.audio.vad import SpeechProbability
+from stt.engine.fallback import GuardedRecognizer
+from stt.events import Event, Level, Problem
+from stt.streaming.session import LiveSession, Pace
+from stt.transcriber import Transcriber
+from stt.transcript import Segment
+
+Samples = npt.NDArray[np.float32]
+
+_LONGEST_GAP_S = 2.0
+"""Of a longer stretch of lost audio only this much is heard, as silence: it ends any utterance."""
+_MOST_WAITING = 200
+"""Events waiting for the caller from which on levels are left out; nothing else ever is."""
+
+
+Source = Iterable["Block | Problem | Samples"]
+
+
+class RecognizerLike(Protocol):
+    """What recognises: `stt.engine.fallback.GuardedRecognizer`, or a test's."""
+
+    def recognize(self, batch: Sequence[Utterance]) -> Sequence[Sequence[Segment]]:
+        """Return for each utterance its segments, in seconds from its own start."""
+        ...
+
+
+class Live:
+    """Events of a source of audio, in order; an iterator to be used once, and a context manager.
+
+    It ends when the source does: what is being said then is finished first. Leaving the `with`
+    block, or the loop, without that drops it.
+    """
+
+    def __init__(
+        self, source: Source, recognizer: RecognizerLike, sample_rate: int, session: LiveSession
+    ) -> None:
+        """`source` gives mono audio at `sample_rate` Hz as it is captured; see also `live`."""
+        self._source = source
+        self._recognizer = recognizer
+        self._rate = sample_rate
+        self._session = session
+        self._changed = Condition()  # guards the session
+        self._ended = False  # no more is to be heard
+        self._finished = False  # all that was heard is in the session
+        self._abandoned = False
+        self._events: SimpleQueue[Event | None] = SimpleQueue()  # None: a thread has ended
+        self._fallback_told = False
+
+    def __enter__(self) -> Live:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.abandon()
+
+    def stop(self) -> None:
+        """Hear no more: finish what is being said, then end. From any thread or signal handler."""
+        self._ended = True
+
+    def abandon(self) -> None:
+        """End as soon as possible, whatever is unfinished."""
+        self._abandoned = self._ended = True
+
+    def __iter__(self) -> Iterator[Event]:
+        """Yield the events.
+
+        Raises:
+            AudioError: from the source.
+            ModelError: the model gives nothing usable, and no FP32 takes over.
+        """
+        with ThreadPoolExecutor(2, "stt-live") as pool:
+            hears, recognizes = pool.submit(self._hear), pool.submit(self._recognize)
+            for thread in (hears, recognizes):
+                thread.add_done_callback(self._thread_ended)
+            try:
+                yield from self._until_ended(hears, recognizes)
+            finally:
+                self.abandon()
+
+    def _until_ended(self, hears: Future[None], recognizes: Future[None]) -> Iterator[Event]:
+        while not (hears.done() and recognizes.done() and self._events.empty()):
+            event = self._events.get()
+            if event is not None:
+                yield event
+            elif recognizes.done():  # in order, or with an error: then nobody is to hear more
+                self.abandon()
+                recognizes.result()
+        hears.result()  # last: what was heard before an error of the source is finished first
+
+    def _thread_ended(self, _: Future[None]) -> None:
+        self._events.put(None)
+
+    def _tell(self, events: Iterable[Event]) -> None:
+        for event in events:
+            if not isinstance(event, Level) or self._events.qsize() < _MOST_WAITING:
+                self._events.put(event)
+
+    # --- the hearing thread -----------------------------------------------------------------
+
+    def _hear(self) -> None:
+        try:
+            for block in resampled(self._blocks(), self._rate):
+                with self._changed:
+                    self._tell(self._session.feed(block, time.monotonic()))
+                    self._changed.notify()
+        finally:
+            with self._changed:
+                self._tell(self._session.finish(time.monotonic()))
+                self._finished = True
+                self._changed.notify()
+
+    def _blocks(self) -> Iterator[Samples]:
+        for item in self._source:
+            if self._ended:
+                return
+            if isinstance(item, np.ndarray):
+                yield item
+            elif isinstance(item, Block):
+                yield from self._gap(item.lost)
+                yield item.samples
+            else:
+                self._tell([item])
+
+    def _gap(self, lost: int) -> Iterator[Samples]:
+        """Make up for lost samples, so that no time drifts."""
+        silent = min(lost, int(_LONGEST_GAP_S * self._rate))
+        if silent:
+            yield np.zeros(silent, np.float32)
+        if lost > silent:
+            with self._changed:
+                self._session.skip((lost - silent) / self._rate)
+
+    # --- the recognising thread -------------------------------------------------------------
+
+    def _recognize(self) -> None:
+        while True:
+            with self._changed:
+                job = self._session.next_job(time.monotonic())
+                while job is None:
+                    if self._abandoned or (self._finished and self._session.idle):
+                        return
+                    self._changed.wait(timeout=0.5)
+                    job = self._session.next_job(time.monotonic())
+            results = self._recognizer.recognize(job.utterances)
+            with self._changed:
+                self._tell(self._session.done(job, results, time.monotonic()))
+                self._tell_fallback()
+
+    def _tell_fallback(self) -> None:
+        fallback = getattr(self._recognizer, "fallback", None)
+        if fallback and not self._fallback_told:
+            self._fallback_told = True
+            self._tell([Problem(fallback.at, "fallback", str(fallback))])
+
+
+def live(
+    source: Source, transcriber: Transcriber, sample_rate: int, *, pace: Pace | None = None
+) -> Live:
+    """Recognise speech as it is spoken; iterate over the result for typed events.
+
+    Args:
+        source: blocks of mono audio as they are captured, e.g. `Microphone.blocks()`, or float32
+            [n] arrays; problems among them become events.
+        transcriber: the loaded model, from `stt.load`.
+        sample_rate: Hz of the source.
+        pace: other than what suits the transcriber's settings.
+    """
+    guarded = GuardedRecognizer(
+        transcriber.recognizer, transcriber.choice.precision, transcriber.reserve
+    )
+    session = LiveSession(SpeechProbability(), pace or pace_for(transcriber))
+    return Live(source, guarded, sample_rate, session)
+
+
+def pace_for(transcriber: Transcriber) -> Pace:
+    """Return the pace that suits a model and its settings."""
+    cutting = transcriber.cutting
+    window_s = min(Pace().window_s, cutting.max_utterance_s)
+    return Pace(window_s, cutting.vad_threshold, cutting.batch_size)
