@@ -129,6 +129,7 @@ class Capture:
 
             self._resampler = soxr.ResampleStream(wanted.rate, rate, 1, dtype="float32")
         with ExitStack() as stack:
+            stack.enter_context(stream_open())  # from before it opens until after it is closed
             self._stream = sd.RawInputStream(
                 device=device.index,
                 samplerate=wanted.rate,
@@ -140,7 +141,6 @@ class Capture:
             )
             # a device may go while it is closed: there is nothing left to lose then
             stack.callback(self._stream.close, ignore_errors=True)
-            stack.enter_context(stream_open())
             self._stream.start()
             self._open = stack.pop_all()
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, TextIO
 
@@ -22,6 +23,8 @@ RATES = (8_000, 16_000, 22_050, 32_000, 44_100, 48_000, 96_000)
 """Hz that devices are asked about."""
 _NOT_MICROPHONES = ("monitor", "loopback", "stereo mix", "what u hear")
 """Parts of the names of inputs that carry what the computer plays."""
+
+_PLUGGED = re.compile(r"\(hw:\d+,\d+\)|(?<=\()\d+- ?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +42,14 @@ class Device:
     accepted_rates: tuple[int, ...]
     """Those of RATES it opens at; empty where it was not asked."""
     is_default: bool
+
+    @property
+    def lasting_name(self) -> str:
+        """The name without the numbers that change when it is unplugged and plugged in again.
+
+        ALSA ends names with "(hw:1,0)"; Windows writes "Microphone (2- USB Audio)".
+        """
+        return _PLUGGED.sub("", self.name).strip()
 
     @property
     def plays_back(self) -> bool:
@@ -67,6 +78,8 @@ def load_sounddevice() -> Any:
                 "`sudo pacman -S portaudio`; macOS and Windows: it comes with "
                 "`pip install --force-reinstall sounddevice`"
             ) from error
+        except Exception as error:  # its PortAudioError has no name where it does not load
+            raise _no_sound_system(error) from error
 
 
 def inputs(sd: Any = None, *, probe: bool = True) -> list[Device]:
@@ -85,11 +98,8 @@ def inputs(sd: Any = None, *, probe: bool = True) -> list[Device]:
             apis = sd.query_hostapis()
             listed = [entry for entry in sd.query_devices() if entry["max_input_channels"] > 0]
             default = _default_index(sd)
-        except sd.PortAudioError as error:
-            raise AudioError(
-                f"the sound devices cannot be listed ({portaudio_text(error)}); check that the "
-                "sound system runs"
-            ) from error
+        except (sd.PortAudioError, ValueError) as error:
+            raise _no_sound_system(error) from error
         return [
             Device(
                 index=entry["index"],
@@ -121,13 +131,18 @@ def find(device: str | int | None = None, sd: Any = None) -> Device:
         if chosen is None:
             raise AudioError(f"no input is the default; choose with --device: {_listed(there)}")
         return chosen
-    if isinstance(device, int) or device.strip().isdecimal():
+    if is_number(device):
         number = int(device)
         chosen = next((entry for entry in there if entry.index == number), None)
         if chosen is None:
             raise AudioError(f"no input has the number {number}; there are: {_listed(there)}")
         return chosen
-    return _named(device, there)
+    return _named(str(device), there)
+
+
+def is_number(device: str | int | None) -> bool:
+    """Whether an input is named by PortAudio's number."""
+    return isinstance(device, int) or (device is not None and device.strip().isdecimal())
 
 
 def _named(name: str, there: list[Device]) -> Device:
@@ -170,6 +185,13 @@ def _accepts(sd: Any, index: int, rate: int) -> bool:
     return True
 
 
+def _no_sound_system(error: Exception) -> AudioError:
+    return AudioError(
+        f"the sound devices cannot be listed ({portaudio_text(error)}); check that the sound "
+        "system runs"
+    )
+
+
 def portaudio_text(error: Exception) -> str:
     """Return what PortAudio, or the host below it, says: one line."""
     said, *more = error.args or (str(error),)
@@ -201,12 +223,21 @@ def rescan(sd: Any) -> None:
     """Let PortAudio look for devices anew, which it does only when it starts.
 
     Nothing is done while the process has a stream open: starting anew would close it.
+    `sounddevice` has no public call for this, but its documentation names these two.
+
+    Raises:
+        AudioError: the sound system is not there; may be tried again.
     """
     with _lock:
-        if _in_use == 0:
-            with hidden_stderr():
+        if _in_use > 0:
+            return
+        with hidden_stderr():
+            with suppress(sd.PortAudioError):  # it has ended already where the last start failed
                 sd._terminate()
+            try:
                 sd._initialize()
+            except sd.PortAudioError as error:
+                raise _no_sound_system(error) from error
 
 
 class _HiddenStderr:

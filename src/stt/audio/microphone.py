@@ -10,10 +10,11 @@ device unplugged) the count goes on with the wall clock, and the next Block says
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -28,6 +29,7 @@ from stt.audio.devices import (
     find,
     hidden_stderr,
     inputs,
+    is_number,
     load_sounddevice,
     portaudio_text,
     rescan,
@@ -35,7 +37,7 @@ from stt.audio.devices import (
 from stt.audio.files import printable
 from stt.audio.recording import Recording, check_target
 from stt.audio.ring import Backlog
-from stt.audio.sound_check import Episodes, Level, SampleClock, SoundCheck, Trouble
+from stt.audio.sound_check import SETTLED_S, Episodes, Level, SampleClock, SoundCheck, Trouble
 from stt.errors import AudioError, OutputError
 from stt.events import Problem
 
@@ -47,8 +49,12 @@ POLL_S = 0.05
 """Seconds between two looks into the ring."""
 RETRY_S = 1.0
 """Seconds between two looks for a device that is gone."""
-_SILENT_S, _FIRST_S = 1.0, 5.0
-"""Seconds without a callback that mean the device is gone; Bluetooth takes long to begin."""
+_SILENT_S, _FIRST_S = 2.0, 5.0
+"""Seconds without a callback that mean the device is gone; Bluetooth takes long to begin.
+
+Most devices that go end their stream at once. Two seconds, because to open a device anew loses
+sound, and a machine that is far too busy must not cause that.
+"""
 _GONE = (-9985, -9996)
 """PortAudio's codes for a device that is busy or gone: no other format will help."""
 
@@ -99,7 +105,7 @@ class Microphone:
         if keep is not None:
             check_target(keep)
         self._sd = sd or load_sounddevice()
-        self._any_device = device is None
+        self._asked = device
         self._keep, self._record, self._folder = keep, record, folder
         self._clock = clock
         self.device = find(device, self._sd)
@@ -116,7 +122,8 @@ class Microphone:
         self._keep_anyway = False
         self._pending = 0  # samples lost since the last block
         self._stopping = threading.Event()
-        self._finished = False  # whether the pump came to its end
+        self._fault: BaseException | None = None  # what ended the pump too early
+        self._flagged_at = -math.inf  # when an overrun was last told of by PortAudio or the ring
         self._gone = False  # whether no sound came since the device was lost
         self._recording_failed = False
         self._thread: threading.Thread | None = None
@@ -133,7 +140,7 @@ class Microphone:
         """
         with self._stack as stack:
             stack.enter_context(hidden_stderr())  # ALSA also prints when a device goes
-            self._capture = self._open(None)
+            self._capture = self._open(self.device, None)
             stack.callback(self._close_capture)
             self.format = self._capture.format
             self.rate = self.format.rate
@@ -165,7 +172,11 @@ class Microphone:
     def blocks(self) -> Iterator[Block | Problem]:
         """Yield what was captured, in order and without end; after `stop`, what is left.
 
-        A consumer may be slow: sound waits, at last on the disk, and none is dropped.
+        A consumer may be slow: sound waits, at last on the disk, and none is dropped. What is
+        still waiting when the microphone is closed is in the recording alone.
+
+        Raises:
+            AudioError: a fault in the microphone's own thread; the recording is kept.
         """
         while True:
             item = self._backlog.get(timeout=0.2)  # Windows hears Ctrl-C between two waits only
@@ -175,11 +186,15 @@ class Microphone:
             if samples is not None:
                 yield Block(samples, *what)
             elif what is None:
+                self._backlog.put(None)  # a later call ends too
                 break
             else:
                 yield what
-        if not self._finished:
-            raise AudioError("the microphone stopped by a fault in stt; run with STT_DEBUG=1")
+        if self._fault is not None:
+            raise AudioError(
+                f"the microphone stopped by a fault in stt ({self._fault!r}); the recording is "
+                "kept; run with STT_DEBUG=1 and report it"
+            ) from self._fault
 
     def stop(self) -> None:
         """Stop listening; `blocks` ends when all has been delivered. For any thread."""
@@ -239,7 +254,8 @@ class Microphone:
     def _run(self) -> None:
         try:
             self._pump()
-            self._finished = True
+        except BaseException as error:  # noqa: BLE001 - raised to the caller, by `blocks`
+            self._fault, self._keep_anyway = error, True
         finally:
             self._backlog.put(None)
 
@@ -270,9 +286,11 @@ class Microphone:
             self._lose(self._samples.missing(len(chunk.samples), chunk.at))
             self._check.restart()
             self._tell(Trouble.BACK)
+            if self.device.plays_back:
+                self._tell(Trouble.NOT_A_MICROPHONE)
         self._samples.lose(chunk.dropped)
         lost = chunk.dropped + self._samples.took(len(chunk.samples), chunk.at)
-        if lost or chunk.overflowed:
+        if self._is_overrun(chunk, lost):
             self.overruns += 1
             if self._losses.begins(chunk.at):
                 self._tell(Trouble.OVERRUN, lost)
@@ -285,6 +303,14 @@ class Microphone:
         self._pending = 0
         for trouble in self._check.push(chunk.samples):
             self._tell(trouble)
+
+    def _is_overrun(self, chunk: Chunk, lost: int) -> bool:
+        """Whether sound was lost that is not the same as was told of by a flag just before."""
+        flagged = chunk.overflowed or chunk.dropped > 0
+        known = chunk.at - self._flagged_at <= SETTLED_S
+        if flagged:
+            self._flagged_at = chunk.at
+        return flagged or (lost > 0 and not known)
 
     def _lose(self, count: int) -> None:
         """Go on by samples that the wall clock has and the device has not."""
@@ -327,45 +353,61 @@ class Microphone:
         self._gone = True
         while not self._stopping.wait(RETRY_S):
             self._lose(self._samples.missing(0, self._clock()))
-            try:
-                self.device = self._again()
-                self._capture = self._open(self.rate)
-            except AudioError:
-                continue
-            self.format = self._capture.format
-            return
+            with suppress(AudioError):  # not there yet, or the sound system itself is gone
+                self._open_again()
+                return
 
-    def _again(self) -> Device:
-        """Return the same device as it is listed now, or the default where that was asked for.
+    def _open_again(self) -> None:
+        """Open the first device that may stand for the one that went.
 
         Raises:
-            AudioError: it is not there.
+            AudioError: none is there, or none can be opened.
         """
         rescan(self._sd)
-        there = inputs(self._sd, probe=False)
-        for entry in there:
-            if (entry.name, entry.host_api) == (self.device.name, self.device.host_api):
-                return entry
-        if self._any_device:
-            return find(None, self._sd)
-        return find(self.device.name, self._sd)
+        refused: AudioError | None = None
+        for device in self._candidates():
+            try:
+                self._capture = self._open(device, self.rate)
+            except AudioError as error:
+                refused = error
+                continue
+            self.device, self.format = device, self._capture.format
+            return
+        raise refused or AudioError("no such device")
 
-    def _open(self, rate: int | None) -> Capture:
-        """Open the device in the first format it takes; blocks come at `rate`, None: its own.
+    def _candidates(self) -> Iterator[Device]:
+        """Yield the same device as it is listed now, then what fits what was asked for.
+
+        Raises:
+            AudioError: there is no other.
+        """
+        was = self.device
+        there = [e for e in inputs(self._sd, probe=False) if e.host_api == was.host_api]
+        yield from (entry for entry in there if entry.name == was.name)
+        yield from (
+            entry
+            for entry in there
+            if entry.name != was.name and entry.lasting_name == was.lasting_name
+        )
+        if not is_number(self._asked):  # a number may mean another device by now
+            yield find(self._asked, self._sd)
+
+    def _open(self, device: Device, rate: int | None) -> Capture:
+        """Open a device in the first format it takes; blocks come at `rate`, None: its own.
 
         Raises:
             AudioError: it takes none.
         """
         reason = "it accepts no format"
-        for wanted in formats(self.device, rate):
+        for wanted in formats(device, rate):
             try:
-                return Capture(self._sd, self.device, wanted, rate, self._clock)
+                return Capture(self._sd, device, wanted, rate, self._clock)
             except (self._sd.PortAudioError, ValueError) as error:
                 reason = portaudio_text(error)
                 if len(error.args) > 1 and error.args[1] in _GONE:
                     break
         raise AudioError(
-            f"the microphone '{printable(self.device.name)}' cannot be opened ({reason}); close "
+            f"the microphone '{printable(device.name)}' cannot be opened ({reason}); close "
             "other programs that use it, allow access to it, or choose another: `stt devices`"
         )
 

@@ -6,11 +6,13 @@ it is full, so after a kill all but the last frame can be read; its header then 
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -102,7 +104,8 @@ class Recording:
 
         try:
             self._file.write(samples)
-        except (soundfile.SoundFileError, OSError) as error:
+        except (soundfile.SoundFileError, OSError, AssertionError) as error:
+            # soundfile itself asserts that all was written
             raise OutputError(
                 f"{self.path}: the recording cannot go on, the disk may be full; make room"
             ) from error
@@ -114,8 +117,15 @@ class Recording:
             self.write(np.zeros(min(_CHUNK, count - start), np.float32))
 
     def close(self) -> None:
-        """Write the header and close; may be called twice."""
-        self._file.close()
+        """Write the header and close; may be called twice.
+
+        Where the disk refuses the header the file reads like one left by a kill, and nothing is
+        said: what was lost is told when it could not be written.
+        """
+        import soundfile
+
+        with suppress(soundfile.SoundFileError):
+            self._file.close()
 
     def keep(self, to: Path | None = None) -> Path:
         """Close the file and keep it, under the name `to` if one is given; return where it is.
@@ -131,7 +141,7 @@ class Recording:
         try:
             stem, suffix = to.stem, to.suffix
             to = _free(to, lambda n: f"{stem}-{n}{suffix}")
-            shutil.move(self.path, to)
+            _move(self.path, to)
         except OSError as error:
             raise OutputError(
                 f"{to}: {error.strerror or error}; the recording is kept as {self.path}"
@@ -143,6 +153,22 @@ class Recording:
         """Close the file and delete it."""
         self.close()
         self.path.unlink(missing_ok=True)
+
+
+def _move(path: Path, to: Path) -> None:
+    """Move a file, also to another disk; `to` appears when it is whole."""
+    try:
+        path.rename(to)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        part = to.with_name(f".{to.name}.part")
+        try:
+            shutil.copyfile(path, part)
+            part.rename(to)
+        finally:
+            part.unlink(missing_ok=True)
+        path.unlink()
 
 
 def _free(path: Path, name: Callable[[int], str]) -> Path:

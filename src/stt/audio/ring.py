@@ -98,8 +98,11 @@ class Backlog:
             return what, samples
 
     def close(self) -> None:
-        """Delete the file; what waits in it is lost."""
+        """Delete the file and forget what waits; `get` finds the end (None, None) from now on."""
         with self._there:
+            self._items.clear()
+            self._items.append((None, None))
+            self.samples = self._in_memory = 0
             if self._file is not None:
                 self._file.close()
                 self._file = None

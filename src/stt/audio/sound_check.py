@@ -30,6 +30,8 @@ _QUIET_AGAIN = 10.0
 """Seconds without clipping or overrun that end an episode of it."""
 _MAX_SILENCES = 3
 """Silences told of: a device with a noise gate gives zeros in every pause."""
+SETTLED_S = 2.0
+"""Seconds after which sound that is late is taken for lost."""
 
 
 class Trouble(Enum):
@@ -176,8 +178,6 @@ class SampleClock:
     count truly lies behind. That grows slowly where two clocks differ; a jump is missing sound.
     """
 
-    _WINDOW = 2.0
-    """Seconds after which what is late is taken for lost."""
     _JUMP = 0.25
     """Seconds behind that are called missing."""
     _SLOPE = 500e-6
@@ -242,7 +242,7 @@ class SampleClock:
         if self._late_since is None:
             self._late_since, self._least_late = at, behind
         self._least_late = min(self._least_late, behind)
-        if at - self._late_since < self._WINDOW:
+        if at - self._late_since < SETTLED_S:
             return 0
         self._late_since = None
         return round((self._least_late - self._usual) * self._rate)

@@ -15,6 +15,7 @@ import click
 
 from stt.cli.config import config
 from stt.cli.devices import devices
+from stt.cli.live import live
 from stt.cli.report import report
 from stt.cli.setup import setup
 from stt.cli.transcribe import transcribe
@@ -31,12 +32,13 @@ def stt() -> None:
     \b
     stt transcribe talk.mp3              print what was said
     stt transcribe -o out -f srt *.mp4   write subtitles beside each other in out/
+    stt live                             print what is said into the microphone
     stt setup                            install Parakeet (2.5 GB); until then a small
                                          English starter model does the work
     """
 
 
-for command in (transcribe, devices, setup, config):
+for command in (transcribe, live, devices, setup, config):
     stt.add_command(command)
 
 

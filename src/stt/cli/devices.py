@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import click
@@ -99,7 +102,8 @@ def _meter(device: str | None, seconds: float | None) -> None:
     with Microphone(device, record=False) as microphone:
         click.echo(f"stt: {_source(microphone)}; Ctrl-C ends", err=True)
         try:
-            _show(microphone, seconds, live)
+            with _stopped_after(microphone, seconds):
+                _show(microphone, live)
         except KeyboardInterrupt:  # the ordinary end
             pass
         finally:
@@ -116,7 +120,20 @@ def _source(microphone: Microphone) -> str:
     return f"listening to '{name}' at {_khz(used.rate)} kHz, {channels}, {used.dtype}"
 
 
-def _show(microphone: Microphone, seconds: float | None, live: bool) -> None:
+@contextmanager
+def _stopped_after(microphone: Microphone, seconds: float | None) -> Iterator[None]:
+    """End the microphone's blocks after a time, even when it gives none; None: never."""
+    timer = threading.Timer(seconds or 0.0, microphone.stop)
+    timer.daemon = True
+    if seconds is not None:
+        timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _show(microphone: Microphone, live: bool) -> None:
     from stt.events import Problem
 
     began = spoke = time.monotonic()
@@ -133,8 +150,6 @@ def _show(microphone: Microphone, seconds: float | None, live: bool) -> None:
             spoke = now
             line = meter_line(level, held_db)
             click.echo(f"\r{line}" if live else line, nl=not live)
-        if seconds is not None and now - began >= seconds:
-            return
 
 
 def meter_line(level: Level, held_db: float) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from stt.cli.model import CONFIG_OPTION, QUIET_OPTION
 from stt.cli.progress import SetupProgress
 from stt.cli.report import report
 from stt.errors import ModelError
@@ -38,8 +39,8 @@ NO_PRECISION = "fp32"
 @click.option("--rtol", type=float, default=0.02, help="For mixed: tolerance, relative.")
 @click.option("--atol", type=float, help="For mixed: tolerance, absolute.")
 @click.option("--check", is_flag=True, help="Only verify what is installed; change nothing.")
-@click.option("--config", metavar="FILE", type=click.Path(path_type=Path), help="Settings file.")
-@click.option("-q", "--quiet", is_flag=True, help="Only errors on stderr.")
+@CONFIG_OPTION
+@QUIET_OPTION
 def setup(
     *,
     model: str,

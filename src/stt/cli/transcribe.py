@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from stt.cli.inputs import Input, collect
-from stt.cli.progress import RecordingProgress, StageProgress, clock
+from stt.cli.model import CONFIG_OPTION, QUIET_OPTION, load_model, model_options
+from stt.cli.progress import RecordingProgress, clock
 from stt.cli.report import report
 from stt.errors import OutputError, SttError, UsageError
 
 if TYPE_CHECKING:
     from stt.pipeline import Step
-    from stt.settings import LoadedSettings, Settings
+    from stt.settings import Settings
     from stt.transcriber import Transcriber
     from stt.transcript import Transcript
 
@@ -34,22 +35,10 @@ FORMAT_NAMES = ("txt", "srt", "vtt", "json", "tsv")
     type=click.Choice(FORMAT_NAMES),
     help="What to write; may be given several times.  [default: txt]",
 )
-@click.option("-m", "--model", metavar="NAME|DIR", help="auto, an installed model, or a folder.")
-@click.option(
-    "-p",
-    "--precision",
-    type=click.Choice(("auto", "fp16", "mixed", "fp32", "int8")),
-    help="Weights to run.",
-)
-@click.option(
-    "--provider",
-    type=click.Choice(("auto", "cpu", "cuda", "tensorrt", "directml", "coreml")),
-    help="Where to run.",
-)
-@click.option("--strict/--no-strict", default=None, help="Make a fallback of -p an error.")
+@model_options
 @click.option("--recursive", is_flag=True, help="Search folders in folders.")
-@click.option("--config", metavar="FILE", type=click.Path(path_type=Path), help="Settings file.")
-@click.option("-q", "--quiet", is_flag=True, help="Only errors on stderr.")
+@CONFIG_OPTION
+@QUIET_OPTION
 def transcribe(
     paths: tuple[str, ...], config: Path | None, recursive: bool, quiet: bool, **flags: Any
 ) -> int:
@@ -70,7 +59,7 @@ def transcribe(
         return failures[0].exit_code
     target = Path(settings.output_dir) if settings.output_dir else None
     _check_output(target, settings, inputs)
-    transcriber = _load(loaded, quiet=quiet)
+    transcriber = load_model(loaded, quiet=quiet)
     failed = len(failures)
     done: list[Transcript] = []
     for item in inputs:
@@ -94,44 +83,23 @@ def _check_output(target: Path | None, settings: Settings, inputs: list[Input]) 
         if len(inputs) > 1 and settings.formats[0] == "json":
             raise UsageError("json of several recordings needs a folder to write to: add -o DIR")
         return
+    check_folder(target, "-o")
+
+
+def check_folder(folder: Path, option: str) -> None:
+    """Make a folder where it is missing, and see that something can be written there.
+
+    Raises:
+        OutputError: it cannot, with the `option` that names another.
+    """
     try:
-        target.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=target):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
         raise OutputError(
-            f"{target}: cannot write there ({error.strerror}); choose another folder with -o"
+            f"{folder}: cannot write there ({error.strerror}); choose another folder with {option}"
         ) from error
-
-
-def _load(loaded: LoadedSettings, *, quiet: bool) -> Transcriber:
-    from stt.models.catalog import PARAKEET_V3, STARTER
-    from stt.transcriber import load_with
-
-    progress = StageProgress(quiet=quiet)
-    try:
-        transcriber = load_with(loaded, progress)
-    finally:
-        progress.close()
-    settings = loaded.settings
-    if quiet:
-        return transcriber
-    if transcriber.model == STARTER:
-        click.echo(
-            "stt: using the built-in starter model (Whisper tiny.en): English only, small, and "
-            "less accurate than Parakeet.\n"
-            f"stt: for Parakeet ({PARAKEET_V3.size / 1e9:.1f} GB, 25 languages, word times) run: "
-            "stt setup",
-            err=True,
-        )
-    choice = transcriber.choice
-    if settings.precision not in ("auto", choice.precision):
-        report(f"warning: precision {settings.precision} was asked for, {choice.precision} runs")
-    report(
-        f"model {transcriber.model}, precision {choice.precision}, provider {choice.provider} "
-        f"({choice.reason})"
-    )
-    return transcriber
 
 
 def _one(

@@ -13,6 +13,7 @@ import re
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import takewhile
 
 from stt.transcript import Segment, Word
 
@@ -85,7 +86,8 @@ class Agreement:
         new: list[Heard] = []
         if len(rests) == self._recent.maxlen:
             agreed = _agreed(rests)
-            new = [word for word in rests[-1][:agreed] if word.end <= edge - self._margin_s]
+            sure = edge - self._margin_s
+            new = list(takewhile(lambda word: word.end <= sure, rests[-1][:agreed]))
         self._committed += new
         self._draft = rests[-1][len(new) :]
         return _joined(new)

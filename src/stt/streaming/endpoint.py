@@ -25,6 +25,8 @@ SHORTEST, LONGEST = round(0.4 * FRAMES_PER_SECOND) + 1, round(0.8 * FRAMES_PER_S
 """Frames of silence after which an utterance may, and must, end (13 and 25)."""
 _HYSTERESIS = 0.15
 """Speech goes on while the probability stays above threshold - this (Silero's own rule)."""
+_LEAST_THRESHOLD = 0.01
+"""Speech ends below this at the latest (Silero's rule too): else a low threshold never lets it."""
 _PAUSE = round(0.16 * FRAMES_PER_SECOND)
 """Silence from which on it is a pause; less is a closed consonant."""
 _LONGEST_PAUSE = round(1.0 * FRAMES_PER_SECOND)
@@ -49,20 +51,24 @@ class Ended:
     """Frames of clear speech."""
     seam: bool
     """Cut because it was long: the next utterance begins at `end`."""
+    click: bool = False
+    """Too little speech to be an utterance, unless somebody `claim`s it."""
 
 
 class Endpointer:
     """Streaming decisions on (probability of speech, level) of each 32 ms frame.
 
-    Every frame of speech is in exactly one utterance, but for fewer than `MIN_SPEECH` together:
-    a click. How long it waits for an utterance to go on follows the speaker: somebody who makes
-    long pauses inside sentences should not be cut at each, and somebody fluent not be kept waiting.
+    Every frame of speech is in exactly one utterance, but for fewer than `MIN_SPEECH` together, a
+    click: its frames may serve the next utterance as pre-roll. How long it waits for an utterance
+    to go on follows the speaker: somebody who makes long pauses inside sentences should not be cut
+    at each, and somebody fluent not be kept waiting.
     """
 
     def __init__(self, max_frames: int, threshold: float = 0.5) -> None:
         """Cut utterances of `max_frames`; speech is a probability >= `threshold`."""
         self._max = max_frames
         self._threshold = threshold
+        self._release = max(threshold - _HYSTERESIS, _LEAST_THRESHOLD)
         self._free = 0  # first frame not given to any utterance
         self._recent: deque[tuple[float, float]] = deque(maxlen=PRE_ROLL)
         self._frames: list[tuple[float, float]] = []  # (probability, dB) since start
@@ -107,7 +113,7 @@ class Endpointer:
             return None
         self._frames.append(frame)
         self._recent.append(frame)
-        if probability >= self._threshold - _HYSTERESIS:
+        if probability >= self._release:
             self._hear(now)
         if self.silence >= self.patience:
             return self._close(self.last_speech + 1 + TAIL)
@@ -117,7 +123,13 @@ class Endpointer:
 
     def finish(self) -> Ended | None:
         """End of the stream: return what is still open."""
-        return None if self.start is None else self._close(self.now)
+        if self.start is None:
+            return None
+        return self._close(min(self.now, self.last_speech + 1 + TAIL))
+
+    def claim(self, click: Ended) -> None:
+        """Give its frames to a click after all, and to nobody else."""
+        self._free = max(self._free, click.end)
 
     def _open(self, now: int, frame: tuple[float, float]) -> None:
         self.start = max(self._free, now - PRE_ROLL)
@@ -135,14 +147,14 @@ class Endpointer:
         self._heard_speech = True
         self.last_speech = now
 
-    def _close(self, end: int) -> Ended | None:
+    def _close(self, end: int) -> Ended:
         assert self.start is not None
-        ended = Ended(self.start, end, self.last_speech, self.now, self.clear, seam=False)
-        enough = self._enough_speech(self._frames)
-        if enough:  # else its frames may serve the next utterance as pre-roll
+        click = not self._enough_speech(self._frames)
+        ended = Ended(self.start, end, self.last_speech, self.now, self.clear, False, click)
+        if not click:
             self._free = end
         self.start, self._frames, self._mid_speech = None, [], False
-        return ended if enough else None
+        return ended
 
     def _cut(self) -> Ended | None:
         assert self.start is not None
@@ -152,11 +164,13 @@ class Endpointer:
         last = self.start + self._last_speech_in(head)
         mid_speech = self._speech_frames(self._frames[cut - 1 : cut + 1]) == 2
         enough = mid_speech or self._enough_speech(head)
-        ended = Ended(self.start, end, last, self.now, _clear(head), seam=True)
+        ended = Ended(self.start, end, last, self.now, _clear(head), seam=True, click=not enough)
         self._frames, self._mid_speech = rest, mid_speech
-        self.start = self._free = self.first_speech = end
+        self.start = self._free = end
         if not self._speech_frames(rest):
             self.start, self._frames = None, []
+            return ended
+        self.first_speech = end + self._first_speech_in(rest)
         return ended if enough else None
 
     def _enough_speech(self, frames: list[tuple[float, float]]) -> bool:
@@ -165,6 +179,9 @@ class Endpointer:
 
     def _speech_frames(self, frames: list[tuple[float, float]]) -> int:
         return sum(probability >= self._threshold for probability, _ in frames)
+
+    def _first_speech_in(self, frames: list[tuple[float, float]]) -> int:
+        return next(i for i, frame in enumerate(frames) if frame[0] >= self._threshold)
 
     def _last_speech_in(self, frames: list[tuple[float, float]]) -> int:
         spoken = [i for i, frame in enumerate(frames) if frame[0] >= self._threshold]

@@ -1,6 +1,6 @@
 """One live session: blocks and results in, events out. It has no thread and no clock of its own.
 
-Whoever drives it (`stt.streaming.stream` in real time, `replay` in simulated time) calls `feed` with
+Whoever drives it (`stt.streaming.stream` in real time, `replay` in simulated) calls `feed` with
 audio, asks `next_job` whenever the recogniser is free, and hands the result to `done`. Finals
 come first and none is dropped; what else the recogniser has time for goes into drafts.
 """
@@ -192,8 +192,6 @@ class LiveSession:
         self._heard -= rest
         if ended := self._endpointer.finish():
             self._end(ended)
-        elif self._spoken:
-            self._drop()
         return events + self._answer_trial(now) + self._tell_state()
 
     def _push(self, frames: Samples) -> list[Event]:
@@ -201,12 +199,8 @@ class LiveSession:
         endpointer = self._endpointer
         rms = levels(frames)
         for frame, probability, level in zip(frames, self._speech(frames), rms, strict=True):
-            before = endpointer.start
-            ended = endpointer.push(float(probability), float(level))
-            if ended:
+            if ended := endpointer.push(float(probability), float(level)):
                 self._end(ended)
-            elif before is not None and endpointer.start is None:
-                self._drop()
             if endpointer.start is not None and self._spoken is None:
                 self._begin()
             if self._meter.add(frame, float(level), float(probability)):
@@ -219,19 +213,14 @@ class LiveSession:
         due = self._wall(self._endpointer.first_speech) + self.pace.first_s
         self._spoken = _Spoken(self._utterances + 1, agreement, due)
 
-    def _drop(self) -> None:
-        """Forget an utterance that was a click, unless something of it was shown."""
-        spoken = self._spoken
-        assert spoken is not None
-        if spoken.shown or spoken.agreement.committed:
-            last = self._endpointer.last_speech
-            start = self._endpointer.first_speech
-            self._end(Ended(start, last + 1, last, self._endpointer.now, 0, seam=False))
-        self._spoken = None
-
     def _end(self, ended: Ended) -> None:
+        """Queue an utterance, but for a click of which nothing was shown."""
         spoken, self._spoken = self._spoken, None
         assert spoken is not None
+        if ended.click:
+            if not (spoken.shown or spoken.agreement.committed):
+                return
+            self._endpointer.claim(ended)
         self._utterances += 1
         utterance = self._utterance(ended.start, ended.end, ended.clear)
         wall = self._wall(ended.endpoint)

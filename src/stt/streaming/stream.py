@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from queue import SimpleQueue
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from queue import Empty, SimpleQueue
 from threading import Condition
 from types import TracebackType
 from typing import Protocol
@@ -26,7 +26,7 @@ from stt.audio.segmenter import Utterance
 from stt.audio.vad import SpeechProbability
 from stt.engine.fallback import GuardedRecognizer
 from stt.events import Event, Level, Problem
-from stt.streaming.session import LiveSession, Pace
+from stt.streaming.session import Job, LiveSession, Pace
 from stt.transcriber import Transcriber
 from stt.transcript import Segment
 
@@ -36,6 +36,8 @@ _LONGEST_GAP_S = 2.0
 """Of a longer stretch of lost audio only this much is heard, as silence: it ends any utterance."""
 _MOST_WAITING = 200
 """Events waiting for the caller from which on levels are left out; nothing else ever is."""
+_LONGEST_GOODBYE_S = 1.0
+"""How long an abandoned session waits for a source to give its next block."""
 
 
 Source = Iterable["Block | Problem | Samples"]
@@ -53,7 +55,8 @@ class Live:
     """Events of a source of audio, in order; an iterator to be used once, and a context manager.
 
     It ends when the source does: what is being said then is finished first. Leaving the `with`
-    block, or the loop, without that drops it.
+    block, or the loop, without that drops it. A source that is stuck keeps one thread until it
+    gives or ends, so close a microphone behind this.
     """
 
     def __init__(
@@ -83,7 +86,11 @@ class Live:
         self.abandon()
 
     def stop(self) -> None:
-        """Hear no more: finish what is being said, then end. From any thread or signal handler."""
+        """Take no more from the source: finish what is being said, then end.
+
+        From any thread or signal handler. `Microphone.stop` is better where the source is one:
+        what it has captured by then is still heard.
+        """
         self._ended = True
 
     def abandon(self) -> None:
@@ -97,18 +104,24 @@ class Live:
             AudioError: from the source.
             ModelError: the model gives nothing usable, and no FP32 takes over.
         """
-        with ThreadPoolExecutor(2, "stt-live") as pool:
-            hears, recognizes = pool.submit(self._hear), pool.submit(self._recognize)
-            for thread in (hears, recognizes):
-                thread.add_done_callback(self._thread_ended)
-            try:
-                yield from self._until_ended(hears, recognizes)
-            finally:
-                self.abandon()
+        pool = ThreadPoolExecutor(2, "stt-live")
+        hears, recognizes = pool.submit(self._hear), pool.submit(self._recognize)
+        for thread in (hears, recognizes):
+            thread.add_done_callback(self._thread_ended)
+        pool.shutdown(wait=False)  # takes no more work; the two go on
+        try:
+            yield from self._until_ended(hears, recognizes)
+        finally:
+            self.abandon()
+            wait([recognizes])
+            wait([hears], timeout=_LONGEST_GOODBYE_S)
 
     def _until_ended(self, hears: Future[None], recognizes: Future[None]) -> Iterator[Event]:
         while not (hears.done() and recognizes.done() and self._events.empty()):
-            event = self._events.get()
+            try:
+                event = self._events.get(timeout=0.2)  # Windows hears Ctrl-C between two waits
+            except Empty:
+                continue
             if event is not None:
                 yield event
             elif recognizes.done():  # in order, or with an error: then nobody is to hear more
@@ -134,19 +147,19 @@ class Live:
                     self._changed.notify()
         finally:
             with self._changed:
-                self._tell(self._session.finish(time.monotonic()))
                 self._finished = True
                 self._changed.notify()
+                self._tell(self._session.finish(time.monotonic()))
 
     def _blocks(self) -> Iterator[Samples]:
         for item in self._source:
             if self._ended:
                 return
             if isinstance(item, np.ndarray):
-                yield item
+                yield _finite(item)
             elif isinstance(item, Block):
                 yield from self._gap(item.lost)
-                yield item.samples
+                yield _finite(item.samples)
             else:
                 self._tell([item])
 
@@ -164,22 +177,35 @@ class Live:
     def _recognize(self) -> None:
         while True:
             with self._changed:
-                job = self._session.next_job(time.monotonic())
-                while job is None:
-                    if self._abandoned or (self._finished and self._session.idle):
-                        return
-                    self._changed.wait(timeout=0.5)
-                    job = self._session.next_job(time.monotonic())
+                job = self._next_job()
+            if job is None:
+                return
             results = self._recognizer.recognize(job.utterances)
             with self._changed:
                 self._tell(self._session.done(job, results, time.monotonic()))
                 self._tell_fallback()
+
+    def _next_job(self) -> Job | None:
+        """Wait for something to recognise; None: there will be nothing more."""
+        while not self._abandoned:
+            if job := self._session.next_job(time.monotonic()):
+                return job
+            if self._finished and self._session.idle:
+                return None
+            self._changed.wait(timeout=0.2)  # not for ever: `abandon` takes no lock to notify
+        return None
 
     def _tell_fallback(self) -> None:
         fallback = getattr(self._recognizer, "fallback", None)
         if fallback and not self._fallback_told:
             self._fallback_told = True
             self._tell([Problem(fallback.at, "fallback", str(fallback))])
+
+
+def _finite(samples: Samples) -> Samples:
+    """Return samples with silence for NaN and infinity: the VAD would hear nothing ever after."""
+    whole = np.isfinite(samples)
+    return samples if whole.all() else np.where(whole, samples, np.float32(0))
 
 
 def live(

@@ -1,0 +1,358 @@
+"""How live recognition does: latencies, words at the edges, WER, commitments, noise, idle load.
+
+usage: python scripts/measure_live.py utterances AUDIO_DIR [--set NAME] [-n 50]
+       python scripts/measure_live.py long AUDIO_DIR [--file NAME]
+       python scripts/measure_live.py noise NOISE_DIR [--minutes 30]
+       python scripts/measure_live.py idle [--seconds 60]
+
+Audio is fed at the speed of speech, through the threads that `stt live` uses, and every latency is
+told twice: as the events tell it and by this script's own clock. With --fast a simulated clock takes
+its place: recognising advances it by what it took, times --cost. AUDIO_DIR holds `manifest.jsonl`
+with path, text, lang and duration_s. Needs the dependency group `evaluate`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import soundfile
+import soxr
+
+import stt
+from evaluate import word_error_rate
+from stt.audio.vad import SpeechProbability
+from stt.engine.fallback import GuardedRecognizer
+from stt.events import Committed, Draft, Event, Final, Level
+from stt.streaming.replay import Replay
+from stt.streaming.session import LiveSession, Pace
+from stt.streaming.stream import live, pace_for
+from stt.transcriber import Transcriber
+
+Samples = npt.NDArray[np.float32]
+RATE = 16_000
+BLOCK = 800
+"""Samples fed at a time: 50 ms."""
+
+
+@dataclass(frozen=True)
+class Clip:
+    """Somebody says something."""
+
+    samples: Samples
+    text: str
+
+
+@dataclass
+class Run:
+    """The events of one stream, each with this script's clock (seconds since the stream began)."""
+
+    events: list[tuple[float, Event]] = field(default_factory=list)
+    cpu_s: float = 0.0
+    wall_s: float = 0.0
+
+    def of(self, kind: type) -> list[tuple[float, Event]]:
+        """Those of one kind."""
+        return [(clock, event) for clock, event in self.events if isinstance(event, kind)]
+
+    @property
+    def text(self) -> str:
+        """All final text."""
+        return " ".join(final.text for _, final in self.of(Final) if final.text)
+
+
+# --- audio --------------------------------------------------------------------------------------
+
+
+def read(path: Path) -> Samples:
+    """Read a recording as float32 [n] mono at 16 kHz."""
+    values, rate = soundfile.read(path, dtype="float32", always_2d=True)
+    return np.asarray(soxr.resample(values.mean(axis=1), rate, RATE), np.float32)
+
+
+def clips(folder: Path, name: str, count: int) -> list[Clip]:
+    """Read the first English clips of a set."""
+    rows = [
+        json.loads(line) for line in (folder / "manifest.jsonl").read_text("utf-8").splitlines()
+    ]
+    chosen = [
+        row for row in rows if row["path"].startswith(f"{name}/") and row["lang"].startswith("en")
+    ]
+    return [Clip(read(folder / row["path"]), row["text"]) for row in chosen[:count]]
+
+
+def joined(said: list[Clip], rng: np.random.Generator) -> tuple[Samples, list[tuple[float, float]]]:
+    """Join clips with random pauses of 1 to 3 s; also each clip's place in seconds.
+
+    The first begins with the stream. A pause holds what a quiet room does.
+    """
+    parts: list[Samples] = []
+    places: list[tuple[float, float]] = []
+    at = 0
+    for clip in said:
+        pause = rng.uniform(1.0, 3.0) if parts else 0.0
+        room = rng.normal(0, 1e-4, round(pause * RATE)).astype(np.float32)
+        at += len(room)
+        places.append((at / RATE, (at + len(clip.samples)) / RATE))
+        at += len(clip.samples)
+        parts += [room, clip.samples]
+    parts.append(rng.normal(0, 1e-4, 2 * RATE).astype(np.float32))
+    return np.concatenate(parts), places
+
+
+def noise(folder: Path, minutes: float, rng: np.random.Generator) -> Samples:
+    """Mix rooms from recorded noise, with coughs, clicks, keys and breaths shaped from it."""
+    names = [path for path in sorted(folder.glob("*.flac")) if not path.name.startswith("rir")]
+    recorded = [read(path) for path in names]
+    rooms = [read(path) for path in sorted(folder.glob("rir*.flac"))]
+    stretches = []
+    for _ in range(round(minutes * 60 / 10)):
+        room = _excerpt(recorded[rng.integers(len(recorded))], 10 * RATE, rng)
+        room = room * 10 ** (rng.uniform(-30, 0) / 20)
+        for _ in range(rng.integers(0, 7)):
+            event = _event(_excerpt(recorded[rng.integers(len(recorded))], 2 * RATE, rng), rng)
+            event = np.convolve(event, rooms[rng.integers(len(rooms))][: RATE // 2])
+            event *= 10 ** (rng.uniform(-30, -3) / 20) / max(np.abs(event).max(), 1e-9)
+            at = rng.integers(0, len(room) - len(event)) if len(event) < len(room) else 0
+            room[at : at + len(event)] += event[: len(room) - at]
+        stretches.append(np.clip(room, -1, 1))
+    return np.concatenate(stretches).astype(np.float32)
+
+
+def _excerpt(source: Samples, length: int, rng: np.random.Generator) -> Samples:
+    start = rng.integers(len(source))
+    return np.take(source, np.arange(start, start + length), mode="wrap")
+
+
+def _event(source: Samples, rng: np.random.Generator) -> Samples:
+    """Shape noise into a cough (a burst or two), a click, typing or a breath."""
+    kind = rng.choice(["cough", "click", "keys", "breath"])
+    t = np.arange(len(source)) / RATE
+    if kind == "cough":
+        shape = sum(
+            np.where(t > at, np.exp(-(t - at) / 0.08), 0.0) for at in (0.05, rng.uniform(0.25, 0.6))
+        )
+    elif kind == "breath":
+        shape = np.exp(-(((t - 0.6) / rng.uniform(0.15, 0.35)) ** 2))
+    else:
+        count = 1 if kind == "click" else int(rng.integers(4, 16))
+        shape = sum(
+            np.where(t > at, np.exp(-(t - at) / 0.004), 0.0) for at in rng.uniform(0, 1.8, count)
+        )
+    spectrum = np.fft.rfft(source * shape)
+    low, high = rng.uniform(80, 400), rng.uniform(1500, 7500)
+    hz = np.fft.rfftfreq(len(source), 1 / RATE)
+    spectrum[(hz < low) | (hz > high)] *= 0.05
+    return np.fft.irfft(spectrum, len(source)).astype(np.float32)
+
+
+def at_speech_speed(samples: Samples, began: float) -> Iterator[Samples]:
+    """Yield blocks when they would have been captured."""
+    for start in range(0, len(samples), BLOCK):
+        block = samples[start : start + BLOCK]
+        time.sleep(max(0.0, began + (start + len(block)) / RATE - time.monotonic()))
+        yield block
+
+
+# --- runs ---------------------------------------------------------------------------------------
+
+
+def run(samples: Samples, transcriber: Transcriber, args: argparse.Namespace) -> Run:
+    """Feed a stream and keep its events."""
+    pace = replace(pace_for(transcriber), **_pace(args))
+    result = Run()
+    began, cpu = time.monotonic(), time.process_time()
+    if args.fast:
+        guarded = GuardedRecognizer(transcriber.recognizer, transcriber.choice.precision)
+        session = LiveSession(SpeechProbability(), pace)
+        replay = Replay(session, guarded, lambda _, took: took * args.cost)
+        blocks = (samples[i : i + BLOCK] for i in range(0, len(samples), BLOCK))
+        result.events = [(replay.now, event) for event in replay.events(blocks)]
+    else:
+        source = at_speech_speed(samples, began)
+        with live(source, transcriber, RATE, pace=pace) as events:
+            result.events = [(time.monotonic() - began, event) for event in events]
+    result.wall_s = time.monotonic() - began
+    result.cpu_s = time.process_time() - cpu
+    return result
+
+
+def _pace(args: argparse.Namespace) -> dict[str, float]:
+    names = ("window_s", "needed", "margin_s")
+    return {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+
+
+def check_commitments(events: Iterable[Event]) -> tuple[int, int]:
+    """Return (committed words, those that changed): the stream's text may only grow."""
+    pending: list[str] = []
+    count = changed = 0
+    for event in events:
+        if isinstance(event, Committed):
+            pending += event.text.split()
+            count += len(event.text.split())
+        elif isinstance(event, Final):
+            whole = [*event.text.split(), *event.carried.split()]
+            changed += sum(a != b for a, b in zip(pending, whole, strict=False))
+            changed += max(0, len(pending) - len(whole))
+            pending = event.carried.split()
+    return count, changed + len(pending)
+
+
+def quantiles(values: list[float]) -> str:
+    """Median, 95th percentile and worst, in seconds."""
+    if not values:
+        return "- | - | -"
+    return " | ".join(f"{v:.2f}" for v in (*np.quantile(values, (0.5, 0.95)), max(values)))
+
+
+def report(result: Run) -> None:
+    """Print what can be said of any run."""
+    finals = [(clock, event) for clock, event in result.of(Final) if not event.seam]
+    drafts: dict[int, tuple[float, Draft]] = {}
+    for clock, draft in result.of(Draft):
+        drafts.setdefault(draft.number, (clock, draft))
+    seams = len(result.of(Final)) - len(finals)
+    print(f"{len(finals)} utterances ended in silence, {seams} seams; latencies in seconds:")
+    print("| from - to | median | 95 % | worst |\n|---|---|---|---|")
+    rows = {
+        "first speech - first draft (told)": [d.latency_s for _, d in drafts.values()],
+        "endpoint - final (told)": [final.latency_s for _, final in finals],
+        "endpoint - final (own clock)": [clock - final.endpoint for clock, final in finals],
+        "end of speech - final (own clock)": [clock - f.speech_end for clock, f in finals],
+        "end of speech - endpoint": [f.endpoint - f.speech_end for _, f in finals],
+    }
+    for name, values in rows.items():
+        print(f"| {name} | {quantiles(values)} |")
+    count, changed = check_commitments(event for _, event in result.events)
+    differ = sum(final.disagreements for _, final in result.of(Final))
+    print(f"committed words: {count}; changed: {changed}; final decoding disagrees: {differ}")
+    lag = max((level.lag_s for _, level in result.of(Level)), default=0.0)
+    print(f"greatest lag {lag:.2f} s; processor {result.cpu_s:.0f} s in {result.wall_s:.0f} s")
+
+
+# --- measurements -------------------------------------------------------------------------------
+
+
+def utterances(transcriber: Transcriber, args: argparse.Namespace) -> None:
+    """Utterances with random pauses: latencies, and the words at their edges."""
+    said = clips(args.audio, args.set, args.n)
+    samples, places = joined(said, np.random.default_rng(args.seed))
+    result = run(samples, transcriber, args)
+    report(result)
+    first_drafts = _first_drafts(result, places)
+    print(f"| clip's begin - first draft (own clock) | {quantiles(first_drafts)} |")
+    texts = [_text_between(result, place) for place in places]
+    alone = [transcriber.transcribe(clip.samples).text for clip in said]
+    ends = [(_edges(a), _edges(b)) for a, b in zip(texts, alone, strict=True)]
+    print(f"a text for {sum(map(bool, texts))} of {len(said)} utterances")
+    for index, name in enumerate(("first", "last")):
+        same = sum(a[index] == b[index] for a, b in ends)
+        print(f"{name} word as in the clip transcribed alone: {same} of {len(said)}")
+    for text, other in zip(texts, alone, strict=True):
+        if _edges(text) != _edges(other):
+            print(f"  live: {text}\n  file: {other}")
+    references = [clip.text for clip in said]
+    print(f"WER live {word_error_rate(references, texts):.1f} %", end=", ")
+    print(f"clips alone {word_error_rate(references, alone):.1f} %")
+
+
+def _first_drafts(result: Run, places: list[tuple[float, float]]) -> list[float]:
+    found = []
+    for begin, end in places:
+        clocks = [
+            clock
+            for clock, draft in result.of(Draft)
+            if begin < draft.at < end + 1 and (draft.text or draft.committed)
+        ]
+        found += [min(clocks) - begin] if clocks else []
+    return found
+
+
+def _text_between(result: Run, place: tuple[float, float]) -> str:
+    """Join the finals whose speech ends in a clip."""
+    return " ".join(
+        final.text
+        for _, final in result.of(Final)
+        if place[0] < final.speech_end <= place[1] + 0.5 and final.text
+    )
+
+
+def _edges(text: str) -> tuple[str, str]:
+    words = ["".join(filter(str.isalnum, word)).lower() for word in text.split()] or [""]
+    return words[0], words[-1]
+
+
+def long(transcriber: Transcriber, args: argparse.Namespace) -> None:
+    """One long recording: WER of live text beside that of the file."""
+    rows = [json.loads(line) for line in (args.audio / "manifest.jsonl").open(encoding="utf-8")]
+    (row,) = [row for row in rows if Path(row["path"]).name == args.file]
+    samples = read(args.audio / row["path"])[: round(args.seconds * RATE) or None]
+    result = run(samples, transcriber, args)
+    report(result)
+    whole = transcriber.transcribe(samples).text
+    print(f"WER live {word_error_rate([row['text']], [result.text]):.2f} %", end=", ")
+    print(f"file {word_error_rate([row['text']], [whole]):.2f} %", end=", ")
+    print(f"live against file {word_error_rate([whole], [result.text]):.2f} %")
+    if args.events:
+        args.events.write_text("\n".join(repr(item) for item in result.events), "utf-8")
+
+
+def noises(transcriber: Transcriber, args: argparse.Namespace) -> None:
+    """Noise without speech: invented words."""
+    samples = noise(args.audio, args.minutes, np.random.default_rng(args.seed))
+    result = run(samples, transcriber, args)
+    finals = [final for _, final in result.of(Final)]
+    words = sum(len(final.text.split()) for final in finals)
+    drafts = len([draft for _, draft in result.of(Draft) if draft.text])
+    print(f"{args.minutes:g} minutes: {len(finals)} utterances, {words} invented words", end=", ")
+    print(f"{drafts} drafts; left out: {[f.suppressed for f in finals if f.suppressed]}")
+    for final in finals:
+        if final.text:
+            print(f"  {final.start:.1f} {final.text}")
+
+
+def idle(transcriber: Transcriber, args: argparse.Namespace) -> None:
+    """A quiet room at the speed of speech: the processor's share."""
+    rng = np.random.default_rng(args.seed)
+    samples = rng.normal(0, 1e-3, round(args.seconds * RATE)).astype(np.float32)
+    result = run(samples, transcriber, args)
+    print(f"processor {100 * result.cpu_s / result.wall_s:.1f} % of one core")
+
+
+def main() -> None:
+    """Parse the command line and measure."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("what", choices=["utterances", "long", "noise", "idle"])
+    parser.add_argument("audio", type=Path, nargs="?")
+    parser.add_argument("--model", default="starter")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--fast", action="store_true", help="simulated clock")
+    parser.add_argument("--cost", type=float, default=1.0, help="of recognising, times measured")
+    parser.add_argument("--set", default="librispeech-test")
+    parser.add_argument("--file", default="libri_testother_10speakers.flac")
+    parser.add_argument("-n", type=int, default=50)
+    parser.add_argument("--minutes", type=float, default=30.0)
+    parser.add_argument("--seconds", type=float, default=0.0, help="of the long or idle stream")
+    parser.add_argument("--seed", type=int, default=4)
+    parser.add_argument("--events", type=Path, help="write the events of the long stream there")
+    for name in ("window_s", "margin_s"):
+        parser.add_argument(f"--{name}", type=float, help=f"default {getattr(Pace(), name):g}")
+    parser.add_argument("--needed", type=int, help=f"default {Pace().needed}")
+    args = parser.parse_args()
+    transcriber = stt.load(args.model, provider="cpu", threads=args.threads)
+    load = " ".join(f"{value:.1f}" for value in os.getloadavg())
+    print(f"model {transcriber.model}, {os.cpu_count()} cores, load before: {load}", flush=True)
+    {"utterances": utterances, "long": long, "noise": noises, "idle": idle}[args.what](
+        transcriber, args
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,85 @@
+"""What commands that recognise have in common: their options, and loading the model in sight."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from stt.cli.progress import StageProgress
+from stt.cli.report import report
+
+if TYPE_CHECKING:
+    from stt.settings import LoadedSettings
+    from stt.transcriber import Transcriber
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+_OPTIONS = (
+    click.option(
+        "-m", "--model", metavar="NAME|DIR", help="auto, an installed model, or a folder."
+    ),
+    click.option(
+        "-p",
+        "--precision",
+        type=click.Choice(("auto", "fp16", "mixed", "fp32", "int8")),
+        help="Weights to run.",
+    ),
+    click.option(
+        "--provider",
+        type=click.Choice(("auto", "cpu", "cuda", "tensorrt", "directml", "coreml")),
+        help="Where to run.",
+    ),
+    click.option("--strict/--no-strict", default=None, help="Make a fallback of -p an error."),
+)
+CONFIG_OPTION = click.option(
+    "--config", metavar="FILE", type=click.Path(path_type=Path), help="Settings file."
+)
+QUIET_OPTION = click.option("-q", "--quiet", is_flag=True, help="Only errors on stderr.")
+
+
+def model_options(command: Command) -> Command:
+    """Add the options that choose a model and how it runs; they come as settings' names."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+def load_model(loaded: LoadedSettings, *, quiet: bool) -> Transcriber:
+    """Load what the settings name, and say on stderr what it is and why, unless `quiet`.
+
+    Raises:
+        SttError: with the cure in the text.
+    """
+    from stt.transcriber import load_with
+
+    progress = StageProgress(quiet=quiet)
+    try:
+        transcriber = load_with(loaded, progress)
+    finally:
+        progress.close()
+    if not quiet:
+        _announce(transcriber, loaded.settings.precision)
+    return transcriber
+
+
+def _announce(transcriber: Transcriber, requested: str) -> None:
+    from stt.models.catalog import PARAKEET_V3, STARTER
+
+    if transcriber.model == STARTER:
+        click.echo(
+            "stt: using the built-in starter model (Whisper tiny.en): English only, small, and "
+            "less accurate than Parakeet.\n"
+            f"stt: for Parakeet ({PARAKEET_V3.size / 1e9:.1f} GB, 25 languages, word times) run: "
+            "stt setup",
+            err=True,
+        )
+    choice = transcriber.choice
+    if requested not in ("auto", choice.precision):
+        report(f"warning: precision {requested} was asked for, {choice.precision} runs")
+    report(
+        f"model {transcriber.model}, precision {choice.precision}, provider {choice.provider} "
+        f"({choice.reason})"
+    )

@@ -1,0 +1,154 @@
+"""Push-to-talk: a key held or toggled in the terminal decides what the model hears."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+
+from stt.audio.microphone import Block
+from stt.events import Problem
+
+KEY = " "
+"""The key: space."""
+_BEFORE_S = 0.3
+"""Seconds heard before the key: people begin to speak as they press it."""
+_ENDS_S = 0.9
+"""Silence put behind what was said: more than the longest wait for an utterance to go on."""
+_POLL_S = 0.1
+
+
+class Talk:
+    """Whether the key is down. A terminal tells no release, only repeats while a key is held.
+
+    A press that is repeated is a held key, and ends when the repeats do; one that is not is the
+    first of two.
+    """
+
+    _FIRST_REPEAT_S = 0.7
+    """Systems begin to repeat after a quarter to two thirds of a second."""
+    _REPEATS_S = 0.2
+    """Longest time between two repeats, at a rate of 5 a second or more."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._on = self._held = False
+        self._began = self._last = 0.0
+
+    def press(self) -> None:
+        """Take a press or a repeat of the key."""
+        now = self._clock()
+        if not self.on:
+            self._on, self._held, self._began = True, False, now
+        elif self._held or now - self._began < self._FIRST_REPEAT_S:
+            self._held = True
+        else:
+            self._on = False
+        self._last = now
+
+    @property
+    def on(self) -> bool:
+        """Whether what is said now is to be heard."""
+        if self._on and self._held and self._clock() - self._last > self._REPEATS_S:
+            self._on = False
+        return self._on
+
+
+def while_talking(
+    items: Iterable[Block | Problem], talk: Talk, rate: int
+) -> Iterator[Block | Problem]:
+    """Pass on what is captured while the key is down, and silence behind it that ends the text.
+
+    What is left out counts as lost, so that times stay those of the microphone.
+    """
+    before: deque[Block] = deque()
+    held_back = 0  # samples in `before`
+    left_out = 0  # samples of the stream not passed on
+    on = False
+    for item in items:
+        if isinstance(item, Problem):
+            yield item
+            continue
+        was, on = on, talk.on
+        if on and not was:
+            for block in before:
+                yield Block(block.samples, block.start_sample, max(0, left_out + block.lost))
+                left_out = min(0, left_out + block.lost)
+            before.clear()
+            held_back = 0
+        if on:
+            yield Block(item.samples, item.start_sample, max(0, left_out + item.lost))
+            left_out = min(0, left_out + item.lost)
+            continue
+        if was:
+            ends = round(_ENDS_S * rate)
+            yield Block(np.zeros(ends, np.float32), item.start_sample)
+            left_out -= ends
+        before.append(item)
+        held_back += len(item.samples)
+        while held_back - len(before[0].samples) >= _BEFORE_S * rate:
+            old = before.popleft()
+            held_back -= len(old.samples)
+            left_out += old.lost + len(old.samples)
+
+
+@contextmanager
+def keys(pressed: Callable[[], None]) -> Iterator[None]:
+    """Call `pressed` from a thread for each press or repeat of KEY; the terminal echoes nothing."""
+    ended = threading.Event()
+    watch = _watch_windows if sys.platform == "win32" else _watch_posix
+    thread = threading.Thread(target=watch, args=(pressed, ended), name="keys", daemon=True)
+    with _unbuffered():
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+
+
+@contextmanager
+def _unbuffered() -> Iterator[None]:
+    """Let keys come one by one and unseen; Ctrl-C still interrupts."""
+    if sys.platform == "win32":
+        yield
+        return
+    import termios
+
+    terminal = sys.stdin.fileno()
+    before = termios.tcgetattr(terminal)
+    mode = termios.tcgetattr(terminal)
+    mode[3] &= ~(termios.ECHO | termios.ICANON)
+    termios.tcsetattr(terminal, termios.TCSADRAIN, mode)
+    try:
+        yield
+    finally:
+        termios.tcsetattr(terminal, termios.TCSADRAIN, before)
+
+
+def _watch_posix(pressed: Callable[[], None], ended: threading.Event) -> None:
+    import select
+
+    terminal = sys.stdin.fileno()
+    while not ended.is_set():
+        if select.select([terminal], [], [], _POLL_S)[0]:
+            read = os.read(terminal, 64)
+            if not read:  # the terminal is gone
+                return
+            for _ in range(read.count(KEY.encode())):
+                pressed()
+
+
+def _watch_windows(pressed: Callable[[], None], ended: threading.Event) -> None:
+    import msvcrt
+
+    while not ended.wait(_POLL_S / 4):
+        while msvcrt.kbhit():  # type: ignore[attr-defined,unused-ignore]
+            if msvcrt.getwch() == KEY:  # type: ignore[attr-defined,unused-ignore]
+                pressed()
