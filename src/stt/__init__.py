@@ -5,7 +5,8 @@
     transcript = stt.transcribe("meeting.m4a")
     print(transcript.text)
 
-`load` keeps a model for many recordings. Everything is imported when first used.
+`load` keeps a model for many recordings; `live` hears the microphone. Everything is imported when
+first used.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from stt.errors import SttError
+    from stt.streaming.listen import Listening
     from stt.transcriber import Transcriber, load
     from stt.transcript import Choice, Segment, Transcript, Word
 
@@ -32,6 +34,7 @@ __all__ = [
     "Transcriber",
     "Transcript",
     "Word",
+    "live",
     "load",
     "transcribe",
 ]
@@ -85,3 +88,32 @@ def transcribe(
     return load(model, precision=precision, provider=provider).transcribe(
         source, sample_rate=sample_rate
     )
+
+
+def live(
+    device: str | int | None = None,
+    model: str | Path | None = None,
+    *,
+    record: str | Path | None = None,
+    precision: str | None = None,
+    provider: str | None = None,
+) -> Listening:
+    """Transcribe the microphone: `for event in stt.live(): ...` gives the events of `stt.events`.
+
+    Args:
+        device: the microphone's number or (part of) its name; None is the default.
+        model: auto, an installed model's name, or a model folder.
+        record: FLAC file to keep the sound in; without it the recording is deleted in the end.
+        precision: auto, fp16, mixed, fp32 or int8.
+        provider: auto, cpu, cuda, ...
+
+    Raises:
+        SttError: with the cure in the text.
+    """
+    from pathlib import Path
+
+    from stt.streaming.listen import Listening
+    from stt.transcriber import load
+
+    transcriber = load(model, precision=precision, provider=provider)
+    return Listening(transcriber, device, None if record is None else Path(record))
