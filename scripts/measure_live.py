@@ -1,14 +1,34 @@
 """How live recognition does: latencies, words at the edges, WER, commitments, noise, idle load.
 
 usage: python scripts/measure_live.py utterances AUDIO_DIR [--set NAME] [-n 50]
-       python scripts/measure_live.py long AUDIO_DIR [--file NAME]
+       python scripts/measure_live.py long AUDIO_DIR [--file NAME | --set NAME] [--seconds S]
        python scripts/measure_live.py noise NOISE_DIR [--minutes 30]
        python scripts/measure_live.py idle [--seconds 60]
 
+utterances  clips with random pauses of 1 to 3 s between them: latencies, WER, and whether the first
+            and the last word of each was heard (aligned with a word of the text, right or not)
+long        one recording, or a whole set joined without pauses: WER beside that of the same audio
+            transcribed as a file
+noise       recorded noise with coughs, clicks, keys and breaths shaped from it: invented words
+idle        a quiet room: the processor's share
+
+All but idle also count the committed words that changed (there must be none) and those that the
+final decoding hears otherwise.
+
 Audio is fed at the speed of speech, through the threads that `stt live` uses, and every latency is
-told twice: as the events tell it and by this script's own clock. With --fast a simulated clock takes
-its place: recognising advances it by what it took, times --cost. AUDIO_DIR holds `manifest.jsonl`
-with path, text, lang and duration_s. Needs the dependency group `evaluate`.
+told twice: as the events tell it and by this script's own clock. With --fast a simulated clock
+takes its place: recognising advances it by what it took, times --cost. With --fast --cpu it
+advances by processor time instead, which a busy machine changes less; take --threads 1 with it, as
+the time of all threads is added up. A quiet machine with more threads is quicker than that.
+
+AUDIO_DIR holds `manifest.jsonl` with path, text, lang and duration_s. The set `digits` (single
+digits) is spoken as strings of 1 to 8 by the two speakers held out of the tests' model:
+
+    python scripts/measure_live.py utterances ../shared/audio --fast --cpu --threads 1
+    python scripts/measure_live.py long ../shared/audio --set digits -n 100 \\
+        --model tests/data/parakeet-digits --fast --cpu --threads 1
+
+Needs the dependency group `evaluate`.
 """
 
 from __future__ import annotations
@@ -17,17 +37,20 @@ import argparse
 import json
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
+import jiwer
 import numpy as np
 import numpy.typing as npt
 import soundfile
 import soxr
+from whisper_normalizer.english import EnglishTextNormalizer
 
 import stt
-from evaluate import word_error_rate
+from stt.audio.segmenter import Utterance
 from stt.audio.vad import SpeechProbability
 from stt.engine.fallback import GuardedRecognizer
 from stt.events import Committed, Draft, Event, Final, Level
@@ -35,6 +58,7 @@ from stt.streaming.replay import Replay
 from stt.streaming.session import LiveSession, Pace
 from stt.streaming.stream import live, pace_for
 from stt.transcriber import Transcriber
+from stt.transcript import Segment
 
 Samples = npt.NDArray[np.float32]
 RATE = 16_000
@@ -77,15 +101,37 @@ def read(path: Path) -> Samples:
     return np.asarray(soxr.resample(values.mean(axis=1), rate, RATE), np.float32)
 
 
+def rows(folder: Path) -> list[dict[str, Any]]:
+    """Read the manifest."""
+    return [json.loads(line) for line in (folder / "manifest.jsonl").open(encoding="utf-8")]
+
+
 def clips(folder: Path, name: str, count: int) -> list[Clip]:
     """Read the first English clips of a set."""
-    rows = [
-        json.loads(line) for line in (folder / "manifest.jsonl").read_text("utf-8").splitlines()
-    ]
     chosen = [
-        row for row in rows if row["path"].startswith(f"{name}/") and row["lang"].startswith("en")
+        row
+        for row in rows(folder)
+        if row["path"].startswith(f"{name}/") and row["lang"].startswith("en")
     ]
+    if name == "digits":
+        return digit_strings(folder, chosen, count)
     return [Clip(read(folder / row["path"]), row["text"]) for row in chosen[:count]]
+
+
+def digit_strings(folder: Path, single: list[dict[str, Any]], count: int) -> list[Clip]:
+    """Join single digits of one speaker at a time to strings of 1 to 8."""
+    rng = np.random.default_rng(8)
+    strings = []
+    for _ in range(count):
+        speaker = rng.choice(["theo", "yweweler"])
+        own = [row for row in single if row["speaker"] == speaker]
+        said = [own[i] for i in rng.integers(len(own), size=rng.integers(1, 9))]
+        parts: list[Samples] = []
+        for row in said:
+            gap = np.zeros(round(rng.uniform(0.05, 0.25) * RATE), np.float32)
+            parts += [gap, read(folder / row["path"])]
+        strings.append(Clip(np.concatenate(parts[1:]), " ".join(row["text"] for row in said)))
+    return strings
 
 
 def joined(said: list[Clip], rng: np.random.Generator) -> tuple[Samples, list[tuple[float, float]]]:
@@ -164,6 +210,22 @@ def at_speech_speed(samples: Samples, began: float) -> Iterator[Samples]:
 # --- runs ---------------------------------------------------------------------------------------
 
 
+class Timed:
+    """A recogniser that knows how much processor time its last job took."""
+
+    def __init__(self, recognizer: GuardedRecognizer) -> None:
+        self._recognizer = recognizer
+        self.cpu_s = 0.0
+
+    def recognize(self, batch: Sequence[Utterance]) -> list[list[Segment]]:
+        """Recognise; see GuardedRecognizer."""
+        began = time.process_time()
+        try:
+            return self._recognizer.recognize(batch)
+        finally:
+            self.cpu_s = time.process_time() - began
+
+
 def run(samples: Samples, transcriber: Transcriber, args: argparse.Namespace) -> Run:
     """Feed a stream and keep its events."""
     pace = replace(pace_for(transcriber), **_pace(args))
@@ -172,7 +234,10 @@ def run(samples: Samples, transcriber: Transcriber, args: argparse.Namespace) ->
     if args.fast:
         guarded = GuardedRecognizer(transcriber.recognizer, transcriber.choice.precision)
         session = LiveSession(SpeechProbability(), pace)
-        replay = Replay(session, guarded, lambda _, took: took * args.cost)
+        timed = Timed(guarded)
+        replay = Replay(
+            session, timed, lambda _, took: args.cost * (timed.cpu_s if args.cpu else took)
+        )
         blocks = (samples[i : i + BLOCK] for i in range(0, len(samples), BLOCK))
         result.events = [(replay.now, event) for event in replay.events(blocks)]
     else:
@@ -203,6 +268,17 @@ def check_commitments(events: Iterable[Event]) -> tuple[int, int]:
             changed += max(0, len(pending) - len(whole))
             pending = event.carried.split()
     return count, changed + len(pending)
+
+
+def normaliser(name: str) -> Callable[[str], str]:
+    """Return what texts of a set are compared after: Whisper's, which would join single digits."""
+    return str.lower if name == "digits" else EnglishTextNormalizer()
+
+
+def word_error_rate(references: list[str], texts: list[str], name: str) -> float:
+    """WER in percent over all texts together."""
+    normalise = normaliser(name)
+    return 100 * float(jiwer.wer([normalise(t) for t in references], [normalise(t) for t in texts]))
 
 
 def quantiles(values: list[float]) -> str:
@@ -250,17 +326,20 @@ def utterances(transcriber: Transcriber, args: argparse.Namespace) -> None:
     print(f"| clip's begin - first draft (own clock) | {quantiles(first_drafts)} |")
     texts = [_text_between(result, place) for place in places]
     alone = [transcriber.transcribe(clip.samples).text for clip in said]
-    ends = [(_edges(a), _edges(b)) for a, b in zip(texts, alone, strict=True)]
+    references, normalise = [clip.text for clip in said], normaliser(args.set)
     print(f"a text for {sum(map(bool, texts))} of {len(said)} utterances")
-    for index, name in enumerate(("first", "last")):
-        same = sum(a[index] == b[index] for a, b in ends)
-        print(f"{name} word as in the clip transcribed alone: {same} of {len(said)}")
-    for text, other in zip(texts, alone, strict=True):
-        if _edges(text) != _edges(other):
-            print(f"  live: {text}\n  file: {other}")
-    references = [clip.text for clip in said]
-    print(f"WER live {word_error_rate(references, texts):.1f} %", end=", ")
-    print(f"clips alone {word_error_rate(references, alone):.1f} %")
+    print(
+        "| | first word heard | last word heard | first right | last right |\n|---|---|---|---|---|"
+    )
+    for name, found in ("live", texts), ("clips alone", alone):
+        pairs = zip(references, found, strict=True)
+        counts = np.sum([_edges_heard(*map(normalise, pair)) for pair in pairs], axis=0)
+        print(f"| {name} | " + " | ".join(f"{count} of {len(said)}" for count in counts) + " |")
+    for reference, text, other in zip(references, texts, alone, strict=True):
+        if not all(_edges_heard(normalise(reference), normalise(text))[:2]):
+            print(f"  said: {reference}\n  live: {text}\n  alone: {other}")
+    print(f"WER live {word_error_rate(references, texts, args.set):.1f} %", end=", ")
+    print(f"clips alone {word_error_rate(references, alone, args.set):.1f} %")
 
 
 def _first_drafts(result: Run, places: list[tuple[float, float]]) -> list[float]:
@@ -284,22 +363,36 @@ def _text_between(result: Run, place: tuple[float, float]) -> str:
     )
 
 
-def _edges(text: str) -> tuple[str, str]:
-    words = ["".join(filter(str.isalnum, word)).lower() for word in text.split()] or [""]
-    return words[0], words[-1]
+def _edges_heard(reference: str, text: str) -> tuple[bool, bool, bool, bool]:
+    """Tell whether the first and last word were heard, and whether they were heard right."""
+    if not text:
+        return False, False, False, False
+    chunks = jiwer.process_words(reference, text).alignments[0]
+    first = next(chunk for chunk in chunks if chunk.ref_end_idx > chunk.ref_start_idx)
+    last = next(chunk for chunk in chunks[::-1] if chunk.ref_end_idx > chunk.ref_start_idx)
+    return (
+        first.type != "delete",
+        last.type != "delete",
+        first.type == "equal",
+        last.type == "equal",
+    )
 
 
 def long(transcriber: Transcriber, args: argparse.Namespace) -> None:
     """One long recording: WER of live text beside that of the file."""
-    rows = [json.loads(line) for line in (args.audio / "manifest.jsonl").open(encoding="utf-8")]
-    (row,) = [row for row in rows if Path(row["path"]).name == args.file]
-    samples = read(args.audio / row["path"])[: round(args.seconds * RATE) or None]
+    if args.set == "digits":
+        said = clips(args.audio, args.set, args.n)
+        samples, text = np.concatenate([c.samples for c in said]), " ".join(c.text for c in said)
+    else:
+        (row,) = [row for row in rows(args.audio) if Path(row["path"]).name == args.file]
+        samples, text = read(args.audio / row["path"]), row["text"]
+    samples = samples[: round(args.seconds * RATE) or None]
     result = run(samples, transcriber, args)
     report(result)
     whole = transcriber.transcribe(samples).text
-    print(f"WER live {word_error_rate([row['text']], [result.text]):.2f} %", end=", ")
-    print(f"file {word_error_rate([row['text']], [whole]):.2f} %", end=", ")
-    print(f"live against file {word_error_rate([whole], [result.text]):.2f} %")
+    print(f"WER live {word_error_rate([text], [result.text], args.set):.2f} %", end=", ")
+    print(f"file {word_error_rate([text], [whole], args.set):.2f} %", end=", ")
+    print(f"live against file {word_error_rate([whole], [result.text], args.set):.2f} %")
     if args.events:
         args.events.write_text("\n".join(repr(item) for item in result.events), "utf-8")
 
@@ -310,7 +403,7 @@ def noises(transcriber: Transcriber, args: argparse.Namespace) -> None:
     result = run(samples, transcriber, args)
     finals = [final for _, final in result.of(Final)]
     words = sum(len(final.text.split()) for final in finals)
-    drafts = len([draft for _, draft in result.of(Draft) if draft.text])
+    drafts = len([d for _, d in result.of(Draft) if d.text or d.committed])
     print(f"{args.minutes:g} minutes: {len(finals)} utterances, {words} invented words", end=", ")
     print(f"{drafts} drafts; left out: {[f.suppressed for f in finals if f.suppressed]}")
     for final in finals:
@@ -321,7 +414,7 @@ def noises(transcriber: Transcriber, args: argparse.Namespace) -> None:
 def idle(transcriber: Transcriber, args: argparse.Namespace) -> None:
     """A quiet room at the speed of speech: the processor's share."""
     rng = np.random.default_rng(args.seed)
-    samples = rng.normal(0, 1e-3, round(args.seconds * RATE)).astype(np.float32)
+    samples = rng.normal(0, 1e-3, round((args.seconds or 60) * RATE)).astype(np.float32)
     result = run(samples, transcriber, args)
     print(f"processor {100 * result.cpu_s / result.wall_s:.1f} % of one core")
 
@@ -335,6 +428,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--fast", action="store_true", help="simulated clock")
     parser.add_argument("--cost", type=float, default=1.0, help="of recognising, times measured")
+    parser.add_argument("--cpu", action="store_true", help="with --fast: cost is processor time")
     parser.add_argument("--set", default="librispeech-test")
     parser.add_argument("--file", default="libri_testother_10speakers.flac")
     parser.add_argument("-n", type=int, default=50)

@@ -54,7 +54,8 @@ def line_text(screen: pyte.Screen, row: int, columns: int) -> Text:
     for column in range(columns):
         cell = screen.buffer[row][column]
         style = "" if cell.fg == "default" else cell.fg.replace("brown", "yellow")
-        text.append(cell.data, f"bold {style}".strip() if cell.bold else style)
+        shape = f"{'bold ' * cell.bold}{'italic ' * cell.italics}"
+        text.append(cell.data, f"{shape}{style}".strip())
     text.rstrip()
     return text
 

@@ -17,7 +17,8 @@ README = (ROOT / "README.md").read_text("utf-8")
 
 
 def test_the_python_example_runs() -> None:
-    (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    example, live_example = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    compile(live_example, "README.md", "exec")  # tests/live has a microphone to run the like on
     done = subprocess.run(
         [sys.executable, "-c", example], capture_output=True, text=True, check=False, cwd=ROOT
     )
@@ -33,10 +34,11 @@ def test_every_command_is_in_the_readme(name: str) -> None:
     assert f"stt {name}" in README
 
 
-def test_every_transcribe_option_is_in_the_readme() -> None:
-    told = re.search(r"```\n(stt transcribe PATH.*?)```", README, re.DOTALL)
+@pytest.mark.parametrize("name", ["transcribe", "live"])
+def test_every_option_is_in_the_readme(name: str) -> None:
+    told = re.search(rf"```\n(stt {name} (?:PATH|\[).*?)```", README, re.DOTALL)
     assert told
-    for parameter in command_line.commands["transcribe"].params:
+    for parameter in command_line.commands[name].params:
         if parameter.param_type_name == "option" and parameter.name != "help":
             assert any(flag in told[1] for flag in parameter.opts), parameter.opts
 

@@ -20,9 +20,10 @@ from huggingface_hub import constants
 from huggingface_hub.utils import close_session
 
 from stt.errors import ModelError, UsageError
-from stt.models import download as module
+from stt.models import hub as module
 from stt.models.catalog import PinnedFile, PinnedModel
-from stt.models.download import download, import_folder, resolve
+from stt.models.download import download, import_folder
+from stt.models.published import resolve
 
 REPO = "someone/tiny"
 ENCODER = "encoder-model.onnx"
@@ -559,7 +560,7 @@ def test_an_unreadable_source_is_told_as_such(
         yield
 
     source = write(tmp_path / "stick", CONTENT)
-    monkeypatch.setattr(module, "_blocks", fail)
+    monkeypatch.setattr(download_module, "blocks", fail)
     with pytest.raises(ModelError, match=r"stick/config.json: cannot be read \(Input/output"):
         import_folder(TINY, TINY.files, source, tmp_path / "folder", ignore)
     assert names(tmp_path / "folder") == []

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from stt.errors import ModelError, UsageError
 from stt.models.catalog import MODELS, STARTER, PinnedFile, PinnedModel
-from stt.models.download import resolve
 from stt.models.folder import graph_names
+from stt.models.published import resolve
 
 _NEMO = ("nemo-conformer-tdt", "nemo-conformer-rnnt", "nemo-conformer-ctc")
 
