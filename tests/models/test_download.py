@@ -20,6 +20,7 @@ from huggingface_hub import constants
 from huggingface_hub.utils import close_session
 
 from stt.errors import ModelError, UsageError
+from stt.models import download as download_module
 from stt.models import hub as module
 from stt.models.catalog import PinnedFile, PinnedModel
 from stt.models.download import download, import_folder
