@@ -8,7 +8,10 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
+import soxr
 from pulse import Pulse, missing
 
 
@@ -28,6 +31,18 @@ def sound_server() -> Iterator[Pulse]:
         pytest.skip(str(error))
     finally:
         shutil.rmtree(home, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def clip(samples_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """2 s of speech, 48 kHz mono."""
+    values, rate = soundfile.read(samples_dir / "train.flac", dtype="float32", always_2d=True)
+    values = values.mean(axis=1)
+    begin = int(np.argmax(np.abs(values) > 0.05))
+    path = tmp_path_factory.mktemp("clip") / "clip.wav"
+    spoken = soxr.resample(values[begin : begin + 2 * rate], rate, 48_000)
+    soundfile.write(path, spoken, 48_000)
+    return path
 
 
 @pytest.fixture

@@ -18,12 +18,14 @@ import numpy as np
 
 from stt.audio.microphone import Block, Microphone
 
+LOUD = 0.05
+
 
 def main() -> None:
     """Listen until told to stop."""
     out, device = Path(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else None
     keep = out.with_suffix(".flac")
-    parts, next_sample = [], 0
+    parts, next_sample, spoken = [], 0, False
     with Microphone(device, keep=keep) as microphone:
         threading.Thread(target=_stop_when_told, args=[microphone], daemon=True).start()
         assert microphone.recording is not None
@@ -33,7 +35,10 @@ def main() -> None:
                 tell(problem=item.kind, message=item.message, at=item.at)
                 continue
             if not parts:
-                tell(first=time.monotonic())
+                tell(first=item.start_sample)
+            if not spoken and np.abs(item.samples).max() > LOUD:
+                spoken = True
+                tell(spoken=item.start_sample)
             assert item.start_sample == next_sample + item.lost
             next_sample = item.start_sample + len(item.samples)
             parts += [np.zeros(item.lost, np.float32), item.samples]

@@ -79,7 +79,7 @@ class Pulse:
         ]
         with self._log.open("wb") as log:
             self._daemon = subprocess.Popen(command, env=self.env, stdout=log, stderr=log)
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 30
         while not self._answers():
             if self._daemon.poll() is not None or time.monotonic() > deadline:
                 said = self._log.read_text().splitlines()[-3:]
@@ -148,7 +148,7 @@ class Pulse:
         """Play a recording into the microphones at real speed; `wait` for its end."""
         loudness = f"--volume={round(65_536 * volume)}"
         player = subprocess.Popen(
-            ["paplay", "-d", "speaker", "--latency-msec=1000", loudness, str(path)],
+            ["paplay", "-d", "speaker", "--latency-msec=4000", loudness, str(path)],
             env=self.env,
             stderr=subprocess.DEVNULL,
         )

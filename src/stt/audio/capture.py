@@ -122,6 +122,7 @@ class Capture:
         self._marks: deque[_Mark] = deque()
         self._dropped = 0
         self._ended = threading.Event()
+        self._closed = False
         self._scale = 1.0 if rate is None else rate / wanted.rate
         self._resampler = None
         if rate not in (None, wanted.rate):
@@ -160,7 +161,7 @@ class Capture:
         return self._ended.is_set()
 
     def take(self) -> list[Chunk]:
-        """Return what came since the last call."""
+        """Return what came since the last call; after `close`, all that is left."""
         chunks = []
         for _ in range(len(self._marks)):
             mark = self._marks.popleft()
@@ -170,8 +171,14 @@ class Capture:
                 samples = self._resampler.resample_chunk(samples)
             dropped = round(mark.dropped * self._scale)
             chunks.append(Chunk(samples, mark.at, dropped, mark.overflowed))
+        if self._closed and self._resampler is not None:  # it holds back up to 0.14 s
+            rest = self._resampler.resample_chunk(np.zeros(0, np.float32), last=True)
+            self._resampler = None
+            if len(rest):  # none where the device has given nothing
+                chunks.append(Chunk(rest, self._clock(), 0, False))
         return chunks
 
     def close(self) -> None:
         """Stop and close the stream; may be called twice."""
         self._open.close()
+        self._closed = True

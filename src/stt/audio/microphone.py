@@ -284,6 +284,7 @@ class Microphone:
         if self._gone:
             self._gone = False
             self._lose(self._samples.missing(len(chunk.samples), chunk.at))
+            self._samples.restart_drift(chunk.at)
             self._check.restart()
             self._tell(Trouble.BACK)
             if self.device.plays_back:
@@ -307,7 +308,7 @@ class Microphone:
     def _is_overrun(self, chunk: Chunk, lost: int) -> bool:
         """Whether sound was lost that is not the same as was told of by a flag just before."""
         flagged = chunk.overflowed or chunk.dropped > 0
-        known = chunk.at - self._flagged_at <= SETTLED_S
+        known = chunk.at - self._flagged_at <= 2 * SETTLED_S
         if flagged:
             self._flagged_at = chunk.at
         return flagged or (lost > 0 and not known)

@@ -91,6 +91,7 @@ class Recording:
             self._file = soundfile.SoundFile(native, "w", rate, 1, "PCM_16", format="FLAC")
         except soundfile.LibsndfileError as error:
             raise OutputError(f"{self.path}: {error.error_string.strip()}") from error
+        self._whole = 0  # bytes of the file when the last write had gone well
         self.samples = 0
         """How many were written."""
 
@@ -98,7 +99,8 @@ class Recording:
         """Append float32 [n] mono; what is beyond ±1 is clipped.
 
         Raises:
-            OutputError: the disk is full or fails; what was written before can be read.
+            OutputError: the disk is full or fails; what was written before can be read, and
+                nothing more can be written.
         """
         import soundfile
 
@@ -106,10 +108,19 @@ class Recording:
             self._file.write(samples)
         except (soundfile.SoundFileError, OSError, AssertionError) as error:
             # soundfile itself asserts that all was written
+            self._cut_torn_frame()
             raise OutputError(
                 f"{self.path}: the recording cannot go on, the disk may be full; make room"
             ) from error
+        self._whole = self.path.stat().st_size
         self.samples += len(samples)
+
+    def _cut_torn_frame(self) -> None:
+        """End the file where it was whole: readers take half a frame at the end for damage."""
+        if not self._file.closed:
+            self.close()
+            with suppress(OSError):
+                os.truncate(self.path, self._whole)
 
     def write_silence(self, count: int) -> None:
         """Append `count` zeros, in the place of samples that were lost."""

@@ -30,8 +30,12 @@ _QUIET_AGAIN = 10.0
 """Seconds without clipping or overrun that end an episode of it."""
 _MAX_SILENCES = 3
 """Silences told of: a device with a noise gate gives zeros in every pause."""
-SETTLED_S = 2.0
-"""Seconds after which sound that is late is taken for lost."""
+SETTLED_S = 5.0
+"""Seconds after which sound that is late is taken for lost.
+
+Long, because sound that a busy machine still brings after it was called lost would put the count
+ahead of the wall clock for good: none is ever thrown away.
+"""
 
 
 class Trouble(Enum):
@@ -246,6 +250,11 @@ class SampleClock:
             return 0
         self._late_since = None
         return round((self._least_late - self._usual) * self._rate)
+
+    def restart_drift(self, at: float) -> None:
+        """Measure the drift anew from `at` seconds, as of another device."""
+        self._first = self._latest = None
+        self._least, self._least_began = math.inf, at
 
     def missing(self, frames: int, at: float) -> int:
         """Return how many samples the wall clock has before `frames` that end at `at`.

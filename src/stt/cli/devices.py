@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _DEFAULT = ""
 """What `--meter` without a device gives."""
-_NAME, _API = 27, 11
+_NAME, _API = 25, 11
 """Widths of the table's columns for text: 79 with the others."""
 _BAR, _FLOOR_DB = 40, -60.0
 _PER_SECOND = 10
