@@ -92,7 +92,7 @@ class Final:
     seam: bool = False
     """Whether speech went on: it was cut because it was long, not because it ended."""
     suppressed: str = ""
-    """Text that was taken for noise and left out."""
+    """What the final decoding made of noise; it was left out."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,6 +69,8 @@ class Block:
     """Place of samples[0], counted from the first sample captured, lost ones included."""
     lost: int = 0
     """Samples missing right before."""
+    at: float | None = None
+    """When the last sample was captured, in seconds of `time.monotonic`; None: just now."""
 
 
 class Microphone:
@@ -300,7 +302,7 @@ class Microphone:
         if not len(chunk.samples):  # a resampler that has only begun
             return
         start = self._samples.count - len(chunk.samples)
-        self._backlog.put((start, self._pending), chunk.samples)
+        self._backlog.put((start, self._pending, chunk.at), chunk.samples)
         self._pending = 0
         for trouble in self._check.push(chunk.samples):
             self._tell(trouble)

@@ -7,7 +7,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -235,7 +235,7 @@ def _until(microphone: Microphone, duration: float | None) -> Iterator[Block | P
             continue
         left = round(duration * microphone.rate) - item.start_sample
         if left > 0:
-            yield Block(item.samples[:left], item.start_sample, item.lost)
+            yield replace(item, samples=item.samples[:left])
         if left <= len(item.samples):
             microphone.stop()
             return

@@ -9,6 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 
@@ -78,17 +79,17 @@ def while_talking(
         was, on = on, talk.on
         if on and not was:
             for block in before:
-                yield Block(block.samples, block.start_sample, max(0, left_out + block.lost))
+                yield replace(block, lost=max(0, left_out + block.lost))
                 left_out = min(0, left_out + block.lost)
             before.clear()
             held_back = 0
         if on:
-            yield Block(item.samples, item.start_sample, max(0, left_out + item.lost))
+            yield replace(item, lost=max(0, left_out + item.lost))
             left_out = min(0, left_out + item.lost)
             continue
         if was:
             ends = round(_ENDS_S * rate)
-            yield Block(np.zeros(ends, np.float32), item.start_sample)
+            yield Block(np.zeros(ends, np.float32), item.start_sample, at=item.at)
             left_out -= ends
         before.append(item)
         held_back += len(item.samples)

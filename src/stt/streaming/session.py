@@ -21,6 +21,7 @@ from stt.audio.vad import FRAME
 from stt.events import Committed, Draft, Event, Final, Level, State
 from stt.streaming.agreement import Agreement, heard
 from stt.streaming.endpoint import TAIL, Ended, Endpointer
+from stt.streaming.gain import Gain
 from stt.streaming.guard import Evidence, doubt
 from stt.transcript import Segment
 
@@ -30,6 +31,8 @@ FRAME_S = FRAME / SAMPLE_RATE
 _StateName: TypeAlias = Literal["listening", "speech", "thinking"]
 _LEVEL_FRAMES = 3
 """Frames (96 ms) a Level tells of."""
+_IDLE_FRAMES = 3
+"""Frames (96 ms) worked on together while nobody speaks: half the load of one at a time."""
 _HOLD = 3
 """Frames of silence from which no partial begins: if this is the end, the recogniser is free."""
 
@@ -117,7 +120,7 @@ class _Meter:
         power = sum(10 ** (value / 10) for value in self.rms_db) / len(self.rms_db)
         level = Level(
             at,
-            10 * float(np.log10(power)),
+            max(10 * float(np.log10(power)), -100.0),
             20 * float(np.log10(max(self.peak, 1e-5))),
             self.speech,
             lag_s,
@@ -135,7 +138,7 @@ class LiveSession:
     def __init__(self, speech: SpeechProbabilities, pace: Pace | None = None) -> None:
         """`speech` gives the probability of speech of consecutive float32 frames [n, 512]."""
         self.pace = pace or Pace()
-        self._speech = speech
+        self._speech, self._gain = speech, Gain()
         max_frames = int(self.pace.window_s * SAMPLE_RATE) // FRAME
         self._endpointer = Endpointer(max_frames, self.pace.threshold)
         self._audio = np.zeros(0, np.float32)
@@ -161,6 +164,11 @@ class LiveSession:
         """Whether nothing waits for its final text."""
         return not self._waiting
 
+    @property
+    def resting(self) -> bool:
+        """Whether nobody speaks and nothing waits: there is no job, nor will be before a block."""
+        return self._spoken is None and not self._waiting
+
     def lag_s(self, now: float) -> float:
         """How long the oldest utterance that has ended waits for its final text; 0: none waits."""
         return max(0.0, now - self._waiting[0].wall) if self._waiting else 0.0
@@ -169,11 +177,17 @@ class LiveSession:
 
     def feed(self, block: Samples, now: float) -> list[Event]:
         """Take the next samples, float32 [n] mono at 16 kHz, the last of which was heard `now`."""
+        return self._feed(block, now, at_once=_IDLE_FRAMES if self._spoken is None else 1)
+
+    def _feed(self, block: Samples, now: float, at_once: int) -> list[Event]:
+        """Take samples; work on frames as soon as there are so many."""
         self._audio = np.concatenate([self._audio, block])
         self._heard += len(block)
         self._now = now
         fed = self._endpointer.now * FRAME
         whole = (self._heard - fed) // FRAME
+        if whole < at_once:
+            return []
         begin = fed - self._base
         frames = self._audio[begin : begin + whole * FRAME].reshape(whole, FRAME)
         events = self._push(frames)
@@ -188,7 +202,7 @@ class LiveSession:
     def finish(self, now: float) -> list[Event]:
         """End the stream: what is being said now is an utterance."""
         rest = -self._heard % FRAME
-        events = self.feed(np.zeros(rest, np.float32), now) if rest else []
+        events = self._feed(np.zeros(rest, np.float32), now, at_once=1)
         self._heard -= rest
         if ended := self._endpointer.finish():
             self._end(ended)
@@ -197,8 +211,8 @@ class LiveSession:
     def _push(self, frames: Samples) -> list[Event]:
         events: list[Event] = []
         endpointer = self._endpointer
-        rms = levels(frames)
-        for frame, probability, level in zip(frames, self._speech(frames), rms, strict=True):
+        rms, spoken = levels(frames), self._speech(self._gain(frames))
+        for frame, probability, level in zip(frames, spoken, rms, strict=True):
             if ended := endpointer.push(float(probability), float(level)):
                 self._end(ended)
             if endpointer.start is not None and self._spoken is None:
@@ -318,6 +332,10 @@ class LiveSession:
     def _redraft(
         self, spoken: _Spoken, segments: list[Segment], utterance: Utterance, now: float
     ) -> list[Event]:
+        endpointer = self._endpointer
+        voiced = endpointer.last_speech + 1 - utterance.start // FRAME
+        if doubt(segments, Evidence(endpointer.clear * FRAME_S, voiced * FRAME_S)):
+            return []
         edge = (utterance.start + len(utterance.samples)) / SAMPLE_RATE
         agreement, at = spoken.agreement, edge + self._skipped
         new = agreement.update(heard(segments), edge)
@@ -332,7 +350,7 @@ class LiveSession:
         one = self._waiting.popleft()
         ended, begin, skipped = one.ended, one.utterance.start, one.skipped
         suppressed = ""
-        if not one.agreement.committed and doubt(segments, _evidence(ended)):
+        if doubt(segments, _evidence(ended)):  # what is committed of it stands nevertheless
             suppressed, segments = " ".join(segment.text for segment in segments), []
         behind = self._behind(ended) if ended.seam else None
         settled = one.agreement.settle(segments, seam=behind is not None)

@@ -144,7 +144,8 @@ class Live:
             for block in resampled(self._blocks(), self._rate):
                 with self._changed:
                     self._tell(self._session.feed(block, time.monotonic()))
-                    self._changed.notify()
+                    if not self._session.resting:  # waking the other thread costs something
+                        self._changed.notify()
         finally:
             with self._changed:
                 self._finished = True
@@ -192,7 +193,7 @@ class Live:
                 return job
             if self._finished and self._session.idle:
                 return None
-            self._changed.wait(timeout=0.2)  # not for ever: `abandon` takes no lock to notify
+            self._changed.wait(timeout=0.5)  # not for ever: `abandon` takes no lock to notify
         return None
 
     def _tell_fallback(self) -> None:

@@ -1,0 +1,48 @@
+"""Quiet speech made louder, for the VAD's ears only; the model hears the sound as it is.
+
+Silero misses some quiet speech altogether. Of digits of two speakers joined without pauses (FSDD, 8
+kHz, about -38 dB full scale, 138 s) it took 2 % of the frames for speech, and 78 % when they were
+raised like this. Level is not all of it: two minutes of LibriSpeech lowered by 30 dB lose little
+(75 to 73 % of the frames), and this restores that. Of five minutes of recorded noise it took
+nothing either way. Why those digits need it is not known.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+import numpy as np
+import numpy.typing as npt
+
+from stt.audio.segmenter import levels
+
+Samples = npt.NDArray[np.float32]
+
+_TARGET_DB = -20.0
+"""Level (dB full scale, of a frame) to which the loudest frames are raised; none is lowered."""
+_MOST_DB = 30.0
+"""More would make a quiet room's noise as loud as speech."""
+_REMEMBERED = 125
+"""Frames (4 s) among which the loudest are looked for: a quiet word follows a loud bang soon."""
+_LOUDEST = 0.95
+"""Quantile that stands for them: what is shorter than 0.2 s, such as a bang, does not count."""
+
+
+class Gain:
+    """Amplifies consecutive frames of one stream; whatever the size of the batches."""
+
+    def __init__(self) -> None:
+        self._recent: deque[float] = deque(maxlen=_REMEMBERED)
+
+    def __call__(self, frames: Samples) -> Samples:
+        """Return float32 frames [n, 512] amplified, within ±1."""
+        gains = [self._next(float(level)) for level in levels(frames)]
+        factors = np.array(gains, np.float32).reshape(-1, 1)
+        return np.asarray(np.clip(frames * factors, -1.0, 1.0), np.float32)
+
+    def _next(self, level: float) -> float:
+        """Return the factor for a frame of this level; a loud one is never overdriven."""
+        self._recent.append(level)
+        loudest = sorted(self._recent)[int(_LOUDEST * (len(self._recent) - 1))]
+        missing = _TARGET_DB - max(loudest, level)
+        return float(10 ** (min(max(missing, 0.0), _MOST_DB) / 20))
