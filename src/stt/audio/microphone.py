@@ -37,7 +37,15 @@ from stt.audio.devices import (
 from stt.audio.files import printable
 from stt.audio.recording import Recording, check_target
 from stt.audio.ring import Backlog
-from stt.audio.sound_check import SETTLED_S, Episodes, Level, SampleClock, SoundCheck, Trouble
+from stt.audio.sound_check import (
+    GOOD_DB,
+    SETTLED_S,
+    Episodes,
+    Level,
+    SampleClock,
+    SoundCheck,
+    Trouble,
+)
 from stt.errors import AudioError, OutputError
 from stt.events import Problem
 
@@ -47,6 +55,10 @@ BACKLOG_S = 60.0
 """Seconds of sound held in memory for a slow consumer; more goes to a temporary file."""
 POLL_S = 0.05
 """Seconds between two looks into the ring."""
+_AT_REST = 5
+"""Times as long from one look to the next after 2 s without a voice: waking up is what costs then,
+and the first words of an utterance are still heard before their draft is due."""
+_REST_AFTER_S = 2.0
 RETRY_S = 1.0
 """Seconds between two looks for a device that is gone."""
 _SILENT_S, _FIRST_S = 2.0, 5.0
@@ -263,10 +275,13 @@ class Microphone:
 
     def _pump(self) -> None:
         quiet, before, limit = 0.0, self._clock(), _FIRST_S
-        while not self._stopping.wait(POLL_S):
+        voice_at, pause = before, POLL_S
+        while not self._stopping.wait(pause):
             now = self._clock()
             # a program that was suspended must not take its own sleep for the device's
-            quiet, before = quiet + min(now - before, 4 * POLL_S), now
+            quiet, before = quiet + min(now - before, 4 * pause), now
+            voice_at = now if self.level.peak_db >= GOOD_DB else voice_at
+            pause = POLL_S * (_AT_REST if now - voice_at > _REST_AFTER_S else 1)
             if self._take():
                 quiet, limit = 0.0, _SILENT_S
             if self._capture.ended or quiet > limit:

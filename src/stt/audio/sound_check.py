@@ -21,8 +21,10 @@ PATIENCE = 3.0
 """Seconds that something must be wrong before it is said."""
 _SHOWN = 0.3
 """Seconds that the level shown looks back."""
-_LOW_DB, _GOOD_DB = -60.0, -45.0
-"""Peaks: below the first it hears next to nothing; from the second on it has heard a voice."""
+_LOW_DB = -60.0
+"""Peaks below this: it hears next to nothing."""
+GOOD_DB = -45.0
+"""Peaks from this on: it hears a voice, or something as loud."""
 _CLIPPED = 0.99
 _CLIPPED_SHARE = 0.001
 """Share of samples at full scale that can be heard as distortion."""
@@ -149,7 +151,7 @@ class SoundCheck:
 
     def _too_low(self, heard: _Loudness) -> bool:
         """Next to nothing since it was opened; once a voice was heard, low is but a pause."""
-        self._good |= decibels(heard.peak) >= _GOOD_DB
+        self._good |= decibels(heard.peak) >= GOOD_DB
         faint = decibels(heard.peak) < _LOW_DB and self._zeros == 0
         self._low = self._low + heard.seconds if faint else 0.0
         return self._low >= PATIENCE and not self._good

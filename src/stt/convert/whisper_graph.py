@@ -44,11 +44,6 @@ class WhisperSize:
     vocabulary: int
 
     @property
-    def frames(self) -> int:
-        """Mel frames the encoder takes: its second convolution halves them."""
-        return 2 * self.source_positions
-
-    @property
     def head_width(self) -> int:
         """Features per head."""
         return self.width // self.heads
@@ -128,14 +123,20 @@ class _Weights:
 def write_encoder(
     model: Ctranslate2Model, size: WhisperSize, graph: GraphWriter, layer_done: LayerDone
 ) -> None:
-    """input_features float32 [B, mels, 3000] -> last_hidden_state float32 [B, 1500, width]."""
+    """input_features float32 [B, mels, F] -> last_hidden_state float32 [B, F / 2, width].
+
+    Whisper was trained on F = 3000 only; what comes of less is measured in docs/live.md.
+    """
     weights = _Weights(model, graph)
-    x = graph.input("input_features", "float32", ["batch", size.mels, size.frames])
+    x = graph.input("input_features", "float32", ["batch", size.mels, "frames"])
     for name, stride in (("conv1", 1), ("conv2", 2)):
         filters = [weights.plain(f"encoder/{name}/{part}") for part in ("weight", "bias")]
         x = graph.node("Gelu", graph.node("Conv", x, *filters, pads=[1, 1], strides=[stride]))
     x = graph.node("Transpose", x, perm=[0, 2, 1])
-    x = graph.node("Add", x, weights.plain("encoder/position_encodings/encodings"))
+    positions = graph.node("Shape", x, start=1, end=2)
+    encodings = weights.plain("encoder/position_encodings/encodings")
+    first, rows = graph.constant([0]), graph.constant([0])
+    x = graph.node("Add", x, graph.node("Slice", encodings, first, positions, rows))
     for i in range(size.encoder_layers):
         scope = f"encoder/layer_{i}/self_attention"
         parts = weights.query_key_value(x, scope)
@@ -145,7 +146,7 @@ def write_encoder(
         x = weights.feed_forward(x, f"encoder/layer_{i}/ffn")
         layer_done()
     out = weights.norm(x, "encoder/layer_norm", output="last_hidden_state")
-    graph.output(out, "float32", ["batch", size.source_positions, size.width])
+    graph.output(out, "float32", ["batch", "positions", size.width])
 
 
 def write_decoder(
@@ -153,8 +154,8 @@ def write_decoder(
 ) -> None:
     """One decoder step with its cache, in the layout of optimum's merged decoders.
 
-    Inputs: input_ids int64 [B, S]; encoder_hidden_states float32 [B, 1500, width]; for each layer i
-    past_key_values.i.{decoder,encoder}.{key,value} float32 [B, heads, positions, head width];
+    Inputs: input_ids int64 [B, S]; encoder_hidden_states float32 [B, F / 2, width]; for each layer
+    i past_key_values.i.{decoder,encoder}.{key,value} float32 [B, heads, positions, head width];
     use_cache_branch bool [1], False at the first step. Then the pasts may be empty in any dimension
     that varies; afterwards S must be 1 and encoder_hidden_states is not looked at.
 
@@ -176,9 +177,7 @@ class _Decoder:
     def write(self, layer_done: LayerDone) -> None:
         graph, size, weights = self.graph, self.size, self.weights
         ids = graph.input("input_ids", "int64", ["batch", "tokens"])
-        graph.input(
-            "encoder_hidden_states", "float32", ["batch", size.source_positions, size.width]
-        )
+        graph.input("encoder_hidden_states", "float32", ["batch", "positions", size.width])
         self._inputs()
         graph.input("use_cache_branch", "bool", [1])
 

@@ -25,6 +25,7 @@ from stt.engine.onnx_asr_models import (
 from stt.engine.precision import Known, choose
 from stt.engine.tdt import Emission, greedy_tdt, until_next
 from stt.engine.whisper import transcribe
+from stt.engine.whisper_features import WINDOW_SECONDS
 from stt.engine.whisper_rules import Rules
 from stt.errors import ModelError
 from stt.models.folder import ModelFolder
@@ -35,6 +36,8 @@ Samples = npt.NDArray[np.float32]
 TRAILING_SILENCE = 8_000
 """Samples (0.5 s) of silence after each utterance: without it a transducer that hears speech run to
 the very end often drops the last word. Never before it: that moves the first."""
+_HASTY_WINDOW_S = 8.0
+"""Seconds that Whisper encodes at least in a hurry: as good as 30, where 5 are not (docs/live.md)."""
 _MIN_SAMPLES = 1_600
 """An utterance shorter than 0.1 s has too few feature frames for the encoder's subsampling."""
 
@@ -132,8 +135,13 @@ class CtcRecognizer(TokenRecognizer):
 class WhisperRecognizer:
     """Whisper: English by default, timed segments without words."""
 
-    def __init__(self, model: WhisperModel) -> None:
-        self._model = model
+    def __init__(self, model: WhisperModel, window_s: float = WINDOW_SECONDS) -> None:
+        """`window_s` as for `whisper.transcribe`."""
+        self._model, self._window_s = model, window_s
+
+    def hasty(self) -> WhisperRecognizer:
+        """Return one of the same model that encodes no more silence than it needs."""
+        return WhisperRecognizer(self._model, _HASTY_WINDOW_S)
 
     @property
     def provider(self) -> str:
@@ -145,7 +153,12 @@ class WhisperRecognizer:
         model = self._model
         rules = Rules(model.vocabulary, timestamps=True)
         results = transcribe(
-            batch, model.sessions.start, rules, mels=model.sessions.mels, batch=len(batch)
+            batch,
+            model.sessions.start,
+            rules,
+            mels=model.sessions.mels,
+            batch=len(batch),
+            window_s=self._window_s,
         )
         return [
             [Segment(p.start, p.end, p.text, math.exp(p.logprob)) for p in result.pieces]

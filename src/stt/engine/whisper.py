@@ -27,6 +27,8 @@ __all__ = [
 Float32 = npt.NDArray[np.float32]
 Int64 = npt.NDArray[np.int64]
 
+SPARE_S = 2.0
+"""Seconds of silence encoded behind an utterance; with 1 s Whisper invents and repeats words."""
 _SHORTEST_REST = 0.5  # seconds; less than this behind the last piece is not looked at again
 
 
@@ -176,21 +178,31 @@ def transcribe(
     language: str | None = None,
     mels: int = 80,
     batch: int = 8,
+    window_s: float = WINDOW_SECONDS,
 ) -> list[WhisperResult]:
     """Recognise utterances, float32 [n] at 16 kHz each; results in the same order.
 
-    start: encodes a batch of features [mels, 3000] and returns its decoder: `OrtWhisper.start`.
+    start: encodes a batch of features [mels, F] and returns its decoder: `OrtWhisper.start`.
+    window_s: seconds encoded at least, silence behind the utterance among them, of which there are
+    `SPARE_S` at least. 30 s is what Whisper was trained on; less is faster.
     Utterances may have any length; those over 30 s take several windows, cut where a piece ends
     when timestamps are predicted and hard otherwise. Cut in pauses before calling.
     """
     works = [_Work(samples, language) for samples in utterances]
     while pending := [work for work in works if not work.done]:
         now = pending[:batch]
-        step = start([log_mel(work.window(), mels) for work in now])
+        frames = _frames(max(len(work.window()) for work in now), window_s)
+        step = start([log_mel(work.window(), mels)[:, :frames] for work in now])
         said = decode_greedily(step, [work.language for work in now], rules)
         for work, one in zip(now, said, strict=True):
             work.take(one, rules)
     return [work.result() for work in works]
+
+
+def _frames(samples: int, window_s: float) -> int:
+    """Feature frames (10 ms) to encode for an utterance of so many samples: an even number."""
+    seconds = min(max(samples / SAMPLE_RATE + SPARE_S, window_s), WINDOW_SECONDS)
+    return 2 * round(50 * seconds)
 
 
 class _Work:

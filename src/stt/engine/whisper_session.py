@@ -40,7 +40,10 @@ class OrtWhisper:
         self.mels = int(encoder.get_inputs()[0].shape[1])
 
     def start(self, features: Sequence[Float32]) -> OrtStep:
-        """Encode a batch, float32 [mels, 3000] each, and stand before its first decoder step."""
+        """Encode a batch, float32 [mels, F] each, and stand before its first decoder step.
+
+        F is even and the same for all, at most 3000.
+        """
         encode = self._encode_one_by_one if self._device == "cpu" else self._encode_together
         return OrtStep(
             self._decoder, encode(features), len(features), self._device, self._device_id
@@ -50,8 +53,8 @@ class OrtWhisper:
         """A batch is no faster on a CPU and takes 100 MB of scratch memory for each utterance."""
         from onnxruntime import OrtValue
 
-        frames, width = (int(n) for n in self._encoder.get_outputs()[0].shape[1:])
-        hidden = np.empty((len(features), frames, width), np.float32)
+        width = int(self._encoder.get_outputs()[0].shape[2])
+        hidden = np.empty((len(features), features[0].shape[1] // 2, width), np.float32)
         for i, one in enumerate(features):
             binding = self._encoder.io_binding()
             binding.bind_cpu_input("input_features", np.ascontiguousarray(one[None], np.float32))

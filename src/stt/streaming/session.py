@@ -31,8 +31,11 @@ FRAME_S = FRAME / SAMPLE_RATE
 _StateName: TypeAlias = Literal["listening", "speech", "thinking"]
 _LEVEL_FRAMES = 3
 """Frames (96 ms) a Level tells of."""
-_IDLE_FRAMES = 3
-"""Frames (96 ms) worked on together while nobody speaks: half the load of one at a time."""
+_IDLE_FRAMES = 8
+"""Frames (256 ms) worked on together while nobody speaks: waking up is what costs then, and the
+first draft is due later than that."""
+_DEAF_S = 0.5
+"""Seconds that a block may wait to be heard before it is told as lag."""
 _HOLD = 3
 """Frames of silence from which no partial begins: if this is the end, the recogniser is free."""
 
@@ -152,7 +155,8 @@ class LiveSession:
         self._waiting: deque[_Waiting] = deque()
         self._running: Job | None = None
         self._trial: tuple[tuple[int, int], list[Segment]] | None = None
-        self._now = 0.0  # the driver's clock when _heard samples were there
+        self._now = 0.0  # the driver's clock at the last call
+        self._heard_at = 0.0  # the same when the last of the _heard samples was captured
 
     @property
     def heard_s(self) -> float:
@@ -175,15 +179,19 @@ class LiveSession:
 
     # --- audio in ---------------------------------------------------------------------------
 
-    def feed(self, block: Samples, now: float) -> list[Event]:
-        """Take the next samples, float32 [n] mono at 16 kHz, the last of which was heard `now`."""
-        return self._feed(block, now, at_once=_IDLE_FRAMES if self._spoken is None else 1)
+    def feed(self, block: Samples, now: float, captured: float | None = None) -> list[Event]:
+        """Take the next samples, float32 [n] mono at 16 kHz.
 
-    def _feed(self, block: Samples, now: float, at_once: int) -> list[Event]:
+        `captured` is when the last of them was, on the driver's clock; None: just now.
+        """
+        at_once = _IDLE_FRAMES if self._spoken is None else 1
+        return self._feed(block, now, now if captured is None else captured, at_once)
+
+    def _feed(self, block: Samples, now: float, captured: float, at_once: int) -> list[Event]:
         """Take samples; work on frames as soon as there are so many."""
         self._audio = np.concatenate([self._audio, block])
         self._heard += len(block)
-        self._now = now
+        self._now, self._heard_at = now, captured
         fed = self._endpointer.now * FRAME
         whole = (self._heard - fed) // FRAME
         if whole < at_once:
@@ -202,7 +210,7 @@ class LiveSession:
     def finish(self, now: float) -> list[Event]:
         """End the stream: what is being said now is an utterance."""
         rest = -self._heard % FRAME
-        events = self._feed(np.zeros(rest, np.float32), now, at_once=1)
+        events = self._feed(np.zeros(rest, np.float32), now, now, at_once=1)
         self._heard -= rest
         if ended := self._endpointer.finish():
             self._end(ended)
@@ -219,7 +227,7 @@ class LiveSession:
                 self._begin()
             if self._meter.add(frame, float(level), float(probability)):
                 at = endpointer.now * FRAME_S + self._skipped
-                events.append(self._meter.read(at, self.lag_s(self._now)))
+                events.append(self._meter.read(at, self._behind_s()))
         return events + self._answer_trial(self._now) + self._tell_state()
 
     def _begin(self) -> None:
@@ -244,7 +252,12 @@ class LiveSession:
 
     def _wall(self, frame: int) -> float:
         """Return the driver's clock when a frame began."""
-        return self._now - (self._heard - frame * FRAME) / SAMPLE_RATE
+        return self._heard_at - (self._heard - frame * FRAME) / SAMPLE_RATE
+
+    def _behind_s(self) -> float:
+        """How far recognition is behind, or hearing itself where it is that busy."""
+        unheard = self._now - self._heard_at
+        return max(self.lag_s(self._now), unheard if unheard > _DEAF_S else 0.0)
 
     def _utterance(self, start: int, end: int, clear: int) -> Utterance:
         begin, behind = start * FRAME - self._base, end * FRAME - self._base

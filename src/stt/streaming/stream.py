@@ -25,6 +25,7 @@ from stt.audio.resample import resampled
 from stt.audio.segmenter import Utterance
 from stt.audio.vad import SpeechProbability
 from stt.engine.fallback import GuardedRecognizer
+from stt.engine.recognizer import WhisperRecognizer
 from stt.events import Event, Level, Problem
 from stt.streaming.session import Job, LiveSession, Pace
 from stt.transcriber import Transcriber
@@ -73,6 +74,7 @@ class Live:
         self._abandoned = False
         self._events: SimpleQueue[Event | None] = SimpleQueue()  # None: a thread has ended
         self._fallback_told = False
+        self._captured: float | None = None  # when the block being heard was, where that is known
 
     def __enter__(self) -> Live:
         return self
@@ -143,7 +145,8 @@ class Live:
         try:
             for block in resampled(self._blocks(), self._rate):
                 with self._changed:
-                    self._tell(self._session.feed(block, time.monotonic()))
+                    now = time.monotonic()
+                    self._tell(self._session.feed(block, now, self._captured or now))
                     if not self._session.resting:  # waking the other thread costs something
                         self._changed.notify()
         finally:
@@ -160,6 +163,7 @@ class Live:
                 yield _finite(item)
             elif isinstance(item, Block):
                 yield from self._gap(item.lost)
+                self._captured = item.at
                 yield _finite(item.samples)
             else:
                 self._tell([item])
@@ -221,9 +225,10 @@ def live(
         sample_rate: Hz of the source.
         pace: other than what suits the transcriber's settings.
     """
-    guarded = GuardedRecognizer(
-        transcriber.recognizer, transcriber.choice.precision, transcriber.reserve
-    )
+    recognizer = transcriber.recognizer
+    if isinstance(recognizer, WhisperRecognizer):
+        recognizer = recognizer.hasty()
+    guarded = GuardedRecognizer(recognizer, transcriber.choice.precision, transcriber.reserve)
     session = LiveSession(SpeechProbability(), pace or pace_for(transcriber))
     return Live(source, guarded, sample_rate, session)
 
