@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stt.engine.whisper import (
+    Interrupted,
     Said,
     decode_greedily,
     split_pieces,
@@ -88,6 +89,13 @@ def test_says_what_the_decoder_wants_until_the_end() -> None:
     assert script.batches == [3, 3, 3, 2, 2, 1, 1]  # who has finished leaves the batch
     assert all(-0.01 < logprob < 0 for one in said for logprob in one.logprobs)
     assert all(len(one.tokens) == len(one.logprobs) for one in said)
+
+
+def test_what_is_not_wanted_any_more_ends_at_the_next_token() -> None:
+    script = Script([[0, 1, 2, 3, 4]])
+    with pytest.raises(Interrupted):
+        decode_greedily(script, [None], PLAIN, lambda: len(script.batches) >= 4)
+    assert len(script.batches) == 4
 
 
 def test_suppressed_tokens_are_never_said() -> None:

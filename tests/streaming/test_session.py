@@ -154,6 +154,32 @@ def test_a_slow_machine_drafts_less_often_and_no_more_than_its_share() -> None:
     assert replay.busy < 0.65 * len(samples) / RATE
 
 
+def test_a_partial_is_in_vain_when_a_pause_begins_and_given_up_it_costs_no_word() -> None:
+    session, reader = LiveSession(Ears()), Reader()
+    samples, fed = sound(spoken(3), pause(1.5)), 0
+    job = None
+    while job is None or job.kind != "partial":
+        session.feed(samples[fed : fed + 800], fed / RATE)
+        fed += 800
+        job = job or session.next_job(fed / RATE)
+    assert not session.in_vain, "somebody speaks"
+    speech_end = 30 * FRAME_S * RATE
+    events: list[Event] = []
+    while not session.in_vain:
+        events += session.feed(samples[fed : fed + 800], fed / RATE)
+        fed += 800
+    assert 0.1 < (fed - speech_end) / RATE < 0.3
+    session.given_up(job, fed / RATE)
+    assert not session.in_vain
+    while fed < len(samples):
+        events += session.feed(samples[fed : fed + 800], fed / RATE)
+        fed += 800
+        if (job := session.next_job(fed / RATE)) is not None:
+            assert job.kind == "trial"
+            events += session.done(job, reader.recognize(job.utterances), fed / RATE)
+    assert [final.text for final in finals(events)] == ["1 2 3"]
+
+
 def test_under_load_partials_are_skipped_and_no_final_is_lost() -> None:
     parts = [part for n in range(2, 8) for part in (spoken(n), pause(1.2))]
     reader = Reader()

@@ -28,6 +28,7 @@ from fakes import (
 from stt.audio.microphone import Block
 from stt.audio.segmenter import Utterance
 from stt.engine.fallback import Fallback
+from stt.engine.whisper import Interrupted
 from stt.errors import AudioError, ModelError
 from stt.events import Event, Final, Level, Problem
 from stt.streaming.session import LiveSession
@@ -54,6 +55,20 @@ def test_it_ends_when_the_source_does() -> None:
 
 def test_what_is_being_said_when_the_source_ends_is_finished() -> None:
     assert text_of(live(blocks(sound(pause(1.0), spoken(3))))) == "1 2 3"
+
+
+def test_jobs_given_up_cost_no_final() -> None:
+    class Impatient(Reader):
+        asked = 0
+
+        def recognize(self, batch: Sequence[Utterance]) -> list[list[Segment]]:
+            self.asked += 1
+            if self.asked % 2:
+                raise Interrupted
+            return super().recognize(batch)
+
+    events = list(live(blocks(TWO), Impatient()))
+    assert [final.text for final in finals(events)] == ["1 2 3", "1 2 3 4"]
 
 
 def test_a_source_without_sound_gives_nothing() -> None:

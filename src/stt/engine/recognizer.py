@@ -37,7 +37,7 @@ TRAILING_SILENCE = 8_000
 """Samples (0.5 s) of silence after each utterance: without it a transducer that hears speech run to
 the very end often drops the last word. Never before it: that moves the first."""
 _HASTY_WINDOW_S = 8.0
-"""Seconds that Whisper encodes at least in a hurry: as good as 30, where 5 are not (docs/live.md)."""
+"""Seconds that Whisper encodes at least in a hurry: as good as 30; 5 are not (docs/live.md)."""
 _MIN_SAMPLES = 1_600
 """An utterance shorter than 0.1 s has too few feature frames for the encoder's subsampling."""
 
@@ -135,13 +135,21 @@ class CtcRecognizer(TokenRecognizer):
 class WhisperRecognizer:
     """Whisper: English by default, timed segments without words."""
 
-    def __init__(self, model: WhisperModel, window_s: float = WINDOW_SECONDS) -> None:
-        """`window_s` as for `whisper.transcribe`."""
-        self._model, self._window_s = model, window_s
+    def __init__(
+        self,
+        model: WhisperModel,
+        window_s: float = WINDOW_SECONDS,
+        interrupted: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """`window_s` and `interrupted` as for `whisper.transcribe`."""
+        self._model, self._window_s, self._interrupted = model, window_s, interrupted
 
-    def hasty(self) -> WhisperRecognizer:
-        """Return one of the same model that encodes no more silence than it needs."""
-        return WhisperRecognizer(self._model, _HASTY_WINDOW_S)
+    def hasty(self, interrupted: Callable[[], bool]) -> WhisperRecognizer:
+        """Return one of the same model that encodes no more silence than it needs.
+
+        While `interrupted()`, its `recognize` raises `whisper.Interrupted`.
+        """
+        return WhisperRecognizer(self._model, _HASTY_WINDOW_S, interrupted)
 
     @property
     def provider(self) -> str:
@@ -159,6 +167,7 @@ class WhisperRecognizer:
             mels=model.sessions.mels,
             batch=len(batch),
             window_s=self._window_s,
+            interrupted=self._interrupted,
         )
         return [
             [Segment(p.start, p.end, p.text, math.exp(p.logprob)) for p in result.pieces]

@@ -15,6 +15,7 @@ from stt.engine.whisper_rules import Rules, apply_rules, log_softmax
 from stt.engine.whisper_vocabulary import WhisperVocabulary
 
 __all__ = [
+    "Interrupted",
     "Said",
     "Step",
     "WhisperPiece",
@@ -30,6 +31,14 @@ Int64 = npt.NDArray[np.int64]
 SPARE_S = 2.0
 """Seconds of silence encoded behind an utterance; with 1 s Whisper invents and repeats words."""
 _SHORTEST_REST = 0.5  # seconds; less than this behind the last piece is not looked at again
+
+
+class Interrupted(Exception):  # noqa: N818 - nothing is wrong
+    """The result is not wanted any more."""
+
+
+def _never() -> bool:
+    return False
 
 
 class Step(Protocol):
@@ -83,11 +92,16 @@ class Said:
     """Of each token, among those the rules allow."""
 
 
-def decode_greedily(step: Step, languages: Sequence[str | None], rules: Rules) -> list[Said]:
+def decode_greedily(
+    step: Step,
+    languages: Sequence[str | None],
+    rules: Rules,
+    interrupted: Callable[[], bool] = _never,
+) -> list[Said]:
     """The likeliest token each time, for a batch of utterances at once.
 
     step: stands before its first token. languages: one per utterance, as a code; None lets a
-    multilingual model choose.
+    multilingual model choose. interrupted: asked before each token; raises Interrupted if so.
     An utterance ends with <|endoftext|>, after half the positions the model has (as in OpenAI's
     code), or where it begins to repeat itself; it then leaves the batch.
 
@@ -102,6 +116,8 @@ def decode_greedily(step: Step, languages: Sequence[str | None], rules: Rules) -
     limit = min(vocabulary.max_positions // 2, vocabulary.max_positions - 1 - len(prompt[0]))
     going = said
     for left in reversed(range(limit)):
+        if interrupted():
+            raise Interrupted
         apply_rules(logits, [one.tokens for one in going], rules)
         chosen = logits.argmax(axis=-1)
         kept = _append(going, chosen, _logprobs(logits, chosen), vocabulary)
@@ -179,12 +195,14 @@ def transcribe(
     mels: int = 80,
     batch: int = 8,
     window_s: float = WINDOW_SECONDS,
+    interrupted: Callable[[], bool] = _never,
 ) -> list[WhisperResult]:
     """Recognise utterances, float32 [n] at 16 kHz each; results in the same order.
 
     start: encodes a batch of features [mels, F] and returns its decoder: `OrtWhisper.start`.
     window_s: seconds encoded at least, silence behind the utterance among them, of which there are
     `SPARE_S` at least. 30 s is what Whisper was trained on; less is faster.
+    interrupted: as for `decode_greedily`.
     Utterances may have any length; those over 30 s take several windows, cut where a piece ends
     when timestamps are predicted and hard otherwise. Cut in pauses before calling.
     """
@@ -193,7 +211,7 @@ def transcribe(
         now = pending[:batch]
         frames = _frames(max(len(work.window()) for work in now), window_s)
         step = start([log_mel(work.window(), mels)[:, :frames] for work in now])
-        said = decode_greedily(step, [work.language for work in now], rules)
+        said = decode_greedily(step, [work.language for work in now], rules, interrupted)
         for work, one in zip(now, said, strict=True):
             work.take(one, rules)
     return [work.result() for work in works]

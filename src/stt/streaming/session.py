@@ -40,6 +40,10 @@ _HOLD = 3
 """Frames of silence from which no partial begins: if this is the end, the recogniser is free."""
 
 
+_GIVE_UP = 5
+"""Frames of silence (160 ms) that are a pause: what is being recognised is soon heard again."""
+
+
 @dataclass(frozen=True, slots=True)
 class Pace:
     """How a session cuts, drafts and commits."""
@@ -172,6 +176,12 @@ class LiveSession:
     def resting(self) -> bool:
         """Whether nobody speaks and nothing waits: there is no job, nor will be before a block."""
         return self._spoken is None and not self._waiting
+
+    @property
+    def in_vain(self) -> bool:
+        """Whether the job running is a partial that a pause has made useless. For any thread."""
+        job = self._running
+        return job is not None and job.kind == "partial" and self._endpointer.silence >= _GIVE_UP
 
     def lag_s(self, now: float) -> float:
         """How long the oldest utterance that has ended waits for its final text; 0: none waits."""
@@ -309,6 +319,12 @@ class LiveSession:
         # no clear speech told: a partial without words is no reason to doubt the precision
         utterance = self._utterance(endpointer.start, endpointer.now, 0)
         return Job("partial", spoken.number, (utterance,), now)
+
+    def given_up(self, job: Job, now: float) -> None:
+        """Note that a job ended without a result, for it was `in_vain`."""
+        self._running = None
+        if self._spoken:
+            self._spoken.due = now + self.pace.every_s
 
     def done(self, job: Job, results: Sequence[Sequence[Segment]], now: float) -> list[Event]:
         """Take the segments of each of a job's utterances, in seconds from its own start."""

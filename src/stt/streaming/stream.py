@@ -26,6 +26,7 @@ from stt.audio.segmenter import Utterance
 from stt.audio.vad import SpeechProbability
 from stt.engine.fallback import GuardedRecognizer
 from stt.engine.recognizer import WhisperRecognizer
+from stt.engine.whisper import Interrupted
 from stt.events import Event, Level, Problem
 from stt.streaming.session import Job, LiveSession, Pace
 from stt.transcriber import Transcriber
@@ -185,7 +186,12 @@ class Live:
                 job = self._next_job()
             if job is None:
                 return
-            results = self._recognizer.recognize(job.utterances)
+            try:
+                results = self._recognizer.recognize(job.utterances)
+            except Interrupted:
+                with self._changed:
+                    self._session.given_up(job, time.monotonic())
+                continue
             with self._changed:
                 self._tell(self._session.done(job, results, time.monotonic()))
                 self._tell_fallback()
@@ -225,11 +231,11 @@ def live(
         sample_rate: Hz of the source.
         pace: other than what suits the transcriber's settings.
     """
+    session = LiveSession(SpeechProbability(), pace or pace_for(transcriber))
     recognizer = transcriber.recognizer
     if isinstance(recognizer, WhisperRecognizer):
-        recognizer = recognizer.hasty()
+        recognizer = recognizer.hasty(lambda: session.in_vain)
     guarded = GuardedRecognizer(recognizer, transcriber.choice.precision, transcriber.reserve)
-    session = LiveSession(SpeechProbability(), pace or pace_for(transcriber))
     return Live(source, guarded, sample_rate, session)
 
 
