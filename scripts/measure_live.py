@@ -53,6 +53,7 @@ import stt
 from stt.audio.segmenter import Utterance
 from stt.audio.vad import SpeechProbability
 from stt.engine.fallback import GuardedRecognizer
+from stt.engine.recognizer import WhisperRecognizer
 from stt.events import Committed, Draft, Event, Final, Level
 from stt.streaming.replay import Replay
 from stt.streaming.session import LiveSession, Pace
@@ -232,7 +233,10 @@ def run(samples: Samples, transcriber: Transcriber, args: argparse.Namespace) ->
     result = Run()
     began, cpu = time.monotonic(), time.process_time()
     if args.fast:
-        guarded = GuardedRecognizer(transcriber.recognizer, transcriber.choice.precision)
+        recognizer = transcriber.recognizer
+        if isinstance(recognizer, WhisperRecognizer):  # as `live` has it; here nothing is in vain
+            recognizer = recognizer.hasty(lambda: False)
+        guarded = GuardedRecognizer(recognizer, transcriber.choice.precision)
         session = LiveSession(SpeechProbability(), pace)
         timed = Timed(guarded)
         replay = Replay(

@@ -35,8 +35,16 @@ import psutil
 import soundfile
 
 import stt
-from evaluate import word_error_rate
-from measure_live import RATE, Clip, check_commitments, clips, joined, quantiles, read
+from measure_live import (
+    RATE,
+    Clip,
+    check_commitments,
+    clips,
+    joined,
+    quantiles,
+    read,
+    word_error_rate,
+)
 from stt import events as kinds
 from stt.events import Draft, Event, Final, Level, Problem
 
@@ -213,7 +221,7 @@ def _spin() -> None:
 # --- the report -------------------------------------------------------------------------------
 
 
-def report(heard: Heard, said: list[Clip], seconds: float) -> None:
+def report(heard: Heard, said: list[Clip], seconds: float, name: str) -> None:
     """Print the latencies by both clocks, the words and the load."""
     finals = heard.of(Final)
     ended = [(clock, final) for clock, final in finals if not final.seam]
@@ -235,7 +243,8 @@ def report(heard: Heard, said: list[Clip], seconds: float) -> None:
     differ = sum(final.disagreements for _, final in finals)
     print(f"committed words {count}, changed {changed}, heard otherwise in the end {differ}")
     live = " ".join(final.text for _, final in finals if final.text)
-    print(f"WER live {word_error_rate([' '.join(c.text for c in said)], [live]):.2f} %", end=", ")
+    spoken = " ".join(clip.text for clip in said)
+    print(f"WER live {word_error_rate([spoken], [live], name):.2f} %", end=", ")
     lag = max((level.lag_s for _, level in heard.of(Level)), default=0.0)
     print(f"greatest lag {lag:.2f} s")
     print(f"processor {100 * heard.cpu_s / seconds:.1f} % of a core over {seconds / 60:.1f} min")
@@ -270,7 +279,10 @@ def main() -> None:
         soundfile.write(path, samples, RATE)
         print(f"model {args.model}, load before {os.getloadavg()[0]:.1f}, busy {args.load}")
         seconds = len(samples) / RATE + ROOM_S
-        report(run(path, seconds, args.model, args.load), said, seconds)
+        report(run(path, seconds, args.model, args.load), said, seconds, args.set)
+        transcript = stt.load(args.model, provider="cpu").transcribe(path)
+        spoken = " ".join(clip.text for clip in said)
+        print(f"WER file {word_error_rate([spoken], [transcript.text], args.set):.2f} %")
 
 
 def _said(args: argparse.Namespace) -> list[Clip]:

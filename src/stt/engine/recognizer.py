@@ -36,8 +36,8 @@ Samples = npt.NDArray[np.float32]
 TRAILING_SILENCE = 8_000
 """Samples (0.5 s) of silence after each utterance: without it a transducer that hears speech run to
 the very end often drops the last word. Never before it: that moves the first."""
-_HASTY_WINDOW_S = 8.0
-"""Seconds that Whisper encodes at least in a hurry: as good as 30; 5 are not (docs/live.md)."""
+_HASTY_WINDOW_S = 10.0
+"""Seconds that Whisper encodes at least in a hurry: as good as 30, and faster (docs/live.md)."""
 _MIN_SAMPLES = 1_600
 """An utterance shorter than 0.1 s has too few feature frames for the encoder's subsampling."""
 

@@ -28,8 +28,8 @@ __all__ = [
 Float32 = npt.NDArray[np.float32]
 Int64 = npt.NDArray[np.int64]
 
-SPARE_S = 2.0
-"""Seconds of silence encoded behind an utterance; with 1 s Whisper invents and repeats words."""
+SPARE_S = 5.0
+"""Seconds of silence encoded behind an utterance; with 2 s live text gets worse (docs/live.md)."""
 _SHORTEST_REST = 0.5  # seconds; less than this behind the last piece is not looked at again
 
 
