@@ -167,7 +167,7 @@ def test_tokenizer_and_config(exported: tuple[Path, NumpyWhisper]) -> None:
 
 def test_size_comes_from_the_shapes(tiny_whisper: tuple[Path, Weights]) -> None:
     size = whisper_size(read_ctranslate2(tiny_whisper[0] / "model.bin"))
-    assert (size.mels, size.width, size.heads, size.frames) == (8, 16, 2, 24)
+    assert (size.mels, size.width, size.heads, size.source_positions) == (8, 16, 2, 12)
     assert (size.encoder_layers, size.decoder_layers, size.target_positions) == (2, 3, 32)
 
 

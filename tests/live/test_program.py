@@ -55,6 +55,15 @@ class Program:
             assert self._readers[0].is_alive(), (told, self.out, self.err)
             time.sleep(0.05)
 
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait(10)
+        for reader in self._readers:
+            reader.join(5)
+        for stream in (self.process.stdout, self.process.stderr):
+            assert stream is not None
+            stream.close()
+
     def end(self) -> int:
         """Press Ctrl-C and return the exit code."""
         self.process.send_signal(signal.SIGINT)
@@ -75,8 +84,7 @@ def start(pulse: Pulse) -> Iterator[Callable[..., Program]]:
 
     yield begin
     for program in started:
-        program.process.kill()
-        program.process.wait(10)
+        program.close()
 
 
 def test_speech_becomes_lines_and_ctrl_c_finishes_and_saves(
