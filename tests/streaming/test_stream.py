@@ -6,6 +6,7 @@ Nothing here depends on how fast the machine is: sound comes as fast as it is ta
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -43,7 +44,12 @@ def live(source: Source, recognizer: RecognizerLike | None = None, rate: int = R
 
 
 def threads() -> list[str]:
-    return [t.name for t in threading.enumerate() if t.name.startswith("stt-live")]
+    """Names of the session's threads that do not end soon; nobody waits for them to."""
+    own = [t for t in threading.enumerate() if t.name.startswith("stt-live")]
+    deadline = time.monotonic() + 10
+    for thread in own:
+        thread.join(max(0.0, deadline - time.monotonic()))
+    return [thread.name for thread in own if thread.is_alive()]
 
 
 def test_it_ends_when_the_source_does() -> None:
