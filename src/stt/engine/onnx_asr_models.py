@@ -27,12 +27,8 @@ LstmState = tuple[Floats, Floats]
 """Both states of the prediction network, float32 [layers, 1, width] each."""
 
 
-def load_asr(
-    folder: ModelFolder, precision: str, provider: str, threads: int, *, arena: bool = True
-) -> Any:
+def load_asr(folder: ModelFolder, precision: str, provider: str, threads: int) -> Any:
     """Load one precision of a model folder through onnx-asr and return its inner model object.
-
-    `arena`: keep memory for the next run; without, runs are slower and long audio needs less.
 
     Raises:
         ModelError: onnx-asr or ONNX Runtime refuses the files; the text says which and why.
@@ -44,7 +40,6 @@ def load_asr(
     refusals: tuple[type[Exception], ...] = (ModelLoadingError, OSError, *_runtime_errors())
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    options.enable_cpu_mem_arena = options.enable_mem_pattern = arena
     options.log_severity_level = 3  # errors are raised; warnings would land on the user's screen
     try:
         adapter = onnx_asr.load_model(
@@ -189,15 +184,13 @@ class TdtModel:
         return logits.reshape(-1), (hidden, cell)
 
 
-def load_tdt(
-    folder: ModelFolder, precision: str, provider: str, threads: int, *, arena: bool = True
-) -> TdtModel:
+def load_tdt(folder: ModelFolder, precision: str, provider: str, threads: int) -> TdtModel:
     """Load a transducer: nemo-conformer-tdt or nemo-conformer-rnnt.
 
     Raises:
         ModelError: the files do not load, or their vocabulary and joint do not fit together.
     """
-    asr = load_asr(folder, precision, provider, threads, arena=arena)
+    asr = load_asr(folder, precision, provider, threads)
     check_graph(asr._encoder, ["audio_signal", "length"], ["outputs", "encoded_lengths"])
     check_graph(
         asr._decoder_joint,
@@ -257,15 +250,13 @@ class CtcModel:
         return _encode(self.asr, samples)
 
 
-def load_ctc(
-    folder: ModelFolder, precision: str, provider: str, threads: int, *, arena: bool = True
-) -> CtcModel:
+def load_ctc(folder: ModelFolder, precision: str, provider: str, threads: int) -> CtcModel:
     """Load a CTC model: nemo-conformer-ctc.
 
     Raises:
         ModelError: the files do not load, or their vocabulary and output do not fit together.
     """
-    asr = load_asr(folder, precision, provider, threads, arena=arena)
+    asr = load_asr(folder, precision, provider, threads)
     check_graph(asr._model, ["audio_signal", "length"], ["logprobs"])
     outputs = next(o for o in asr._model.get_outputs() if o.name == "logprobs").shape[-1]
     _, blank = _vocabulary(asr, outputs, durations=0)
