@@ -28,9 +28,10 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from stt.convert.casts import fix, prepared
+from stt.convert.casts import fix
 from stt.convert.fp16 import convert, size_of
 from stt.convert.model_file import GraphFile, read, write
+from stt.convert.node_order import prepared
 from stt.errors import ModelError
 
 sys.path.append(str(Path(__file__).parents[1] / "tests" / "convert"))  # graphs.py, others.py

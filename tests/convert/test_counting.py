@@ -10,9 +10,9 @@ import pytest
 from onnx import parser
 
 from stt.convert import model_file
-from stt.convert.casts import prepared
 from stt.convert.counting import find_counting
 from stt.convert.element_types import infer
+from stt.convert.node_order import prepared
 
 HEAD = '<ir_version: 8, opset_import: ["" : 17]> '
 DIGITS = Path(__file__).parents[1] / "data" / "parakeet-digits"

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stt.convert.casts import Change, Settled, prepared, settle
+from stt.convert.cast_rewriting import Change, Settled
+from stt.convert.casts import settle
 from stt.convert.counting import find_counting
 from stt.convert.element_types import FLOAT, FLOAT16, called, conflicts, infer
 from stt.convert.half import Tally
 from stt.convert.model_file import GraphFile, read, reported, write
+from stt.convert.node_order import prepared
 from stt.errors import ModelError
 
 if TYPE_CHECKING:
