@@ -20,7 +20,7 @@ from fake_sounddevice import UNAVAILABLE, FakeSounddevice, PortAudioError, entry
 from stt.audio import microphone as module
 from stt.audio.files import open_audio
 from stt.audio.microphone import Block, Microphone
-from stt.audio.sound_check import Trouble
+from stt.audio.trouble import Trouble
 from stt.errors import AudioError, OutputError
 from stt.events import Problem
 

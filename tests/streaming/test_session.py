@@ -25,8 +25,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stt.events import Committed, Draft, Event, Final, Level, State
+from stt.streaming.jobs import Job, Pace
 from stt.streaming.replay import Replay
-from stt.streaming.session import Job, LiveSession, Pace
+from stt.streaming.session import LiveSession
 from stt.transcript import Segment, Word
 
 TWO = sound(spoken(3), pause(1.5), spoken(4), pause(1.5))

@@ -12,8 +12,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from stt.audio.devices import RATES, Device, stream_open
+from stt.audio.devices import RATES, Device, portaudio_text, stream_open
+from stt.audio.files import printable
 from stt.audio.ring import Ring
+from stt.errors import AudioError
 
 Samples = npt.NDArray[np.float32]
 
@@ -23,6 +25,8 @@ LATENCY_S = 0.2
 """Seconds the sound system may buffer: long enough for a busy interpreter, short beside a word."""
 _DTYPES = {"float32": 4, "int16": 2, "int32": 4, "int24": 3}
 """Sample formats in the order they are tried, with their bytes."""
+_GONE = (-9985, -9996)
+"""PortAudio's codes for a device that is busy or gone: no other format will help."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,3 +186,23 @@ class Capture:
         """Stop and close the stream; may be called twice."""
         self._open.close()
         self._closed = True
+
+
+def open_capture(sd: Any, device: Device, rate: int | None, clock: Callable[[], float]) -> Capture:
+    """Open a device in the first format it takes; blocks come at `rate`, None: its own.
+
+    Raises:
+        AudioError: it takes none.
+    """
+    reason = "it accepts no format"
+    for wanted in formats(device, rate):
+        try:
+            return Capture(sd, device, wanted, rate, clock)
+        except (sd.PortAudioError, ValueError) as error:
+            reason = portaudio_text(error)
+            if len(error.args) > 1 and error.args[1] in _GONE:
+                break
+    raise AudioError(
+        f"the microphone '{printable(device.name)}' cannot be opened ({reason}); close "
+        "other programs that use it, allow access to it, or choose another: `stt devices`"
+    )

@@ -321,3 +321,20 @@ def _is_descriptor_2(stream: TextIO | None) -> bool:
         return stream is not None and stream.fileno() == 2
     except (OSError, ValueError, AttributeError):
         return False
+
+
+def stand_ins(was: Device, asked: str | int | None, sd: Any) -> Iterator[Device]:
+    """Yield the same device as it is listed now, then what fits what was asked for.
+
+    Raises:
+        AudioError: there is no other.
+    """
+    there = [e for e in inputs(sd, probe=False) if e.host_api == was.host_api]
+    yield from (entry for entry in there if entry.name == was.name)
+    yield from (
+        entry
+        for entry in there
+        if entry.name != was.name and entry.lasting_name == was.lasting_name
+    )
+    if not is_number(asked):  # a number may mean another device by now
+        yield find(asked, sd)

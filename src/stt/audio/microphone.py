@@ -23,16 +23,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from stt.audio.capture import Capture, Chunk, Format, formats
+from stt.audio.capture import Chunk, Format, open_capture
 from stt.audio.devices import (
-    Device,
     find,
     hidden_stderr,
-    inputs,
-    is_number,
     load_sounddevice,
-    portaudio_text,
     rescan,
+    stand_ins,
 )
 from stt.audio.files import printable
 from stt.audio.recording import Recording, check_target
@@ -44,8 +41,8 @@ from stt.audio.sound_check import (
     Level,
     SampleClock,
     SoundCheck,
-    Trouble,
 )
+from stt.audio.trouble import Trouble, told
 from stt.errors import AudioError, OutputError
 from stt.events import Problem
 
@@ -67,8 +64,6 @@ _SILENT_S, _FIRST_S = 2.0, 5.0
 Most devices that go end their stream at once. Two seconds, because to open a device anew loses
 sound, and a machine that is far too busy must not cause that.
 """
-_GONE = (-9985, -9996)
-"""PortAudio's codes for a device that is busy or gone: no other format will help."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +149,7 @@ class Microphone:
         """
         with self._stack as stack:
             stack.enter_context(hidden_stderr())  # ALSA also prints when a device goes
-            self._capture = self._open(self.device, None)
+            self._capture = open_capture(self._sd, self.device, None, self._clock)
             stack.callback(self._close_capture)
             self.format = self._capture.format
             self.rate = self.format.rate
@@ -354,7 +349,7 @@ class Microphone:
             self._tell(Trouble.RECORDING, error)
 
     def _tell(self, kind: Trouble, about: object = None) -> None:
-        message = _told(kind, printable(self.device.name), about, self.rate)
+        message = told(kind, printable(self.device.name), about, self.rate)
         self._backlog.put(Problem(self.seconds, kind.value, message))
 
     def _close_capture(self) -> None:
@@ -383,69 +378,12 @@ class Microphone:
         """
         rescan(self._sd)
         refused: AudioError | None = None
-        for device in self._candidates():
+        for device in stand_ins(self.device, self._asked, self._sd):
             try:
-                self._capture = self._open(device, self.rate)
+                self._capture = open_capture(self._sd, device, self.rate, self._clock)
             except AudioError as error:
                 refused = error
                 continue
             self.device, self.format = device, self._capture.format
             return
         raise refused or AudioError("no such device")
-
-    def _candidates(self) -> Iterator[Device]:
-        """Yield the same device as it is listed now, then what fits what was asked for.
-
-        Raises:
-            AudioError: there is no other.
-        """
-        was = self.device
-        there = [e for e in inputs(self._sd, probe=False) if e.host_api == was.host_api]
-        yield from (entry for entry in there if entry.name == was.name)
-        yield from (
-            entry
-            for entry in there
-            if entry.name != was.name and entry.lasting_name == was.lasting_name
-        )
-        if not is_number(self._asked):  # a number may mean another device by now
-            yield find(self._asked, self._sd)
-
-    def _open(self, device: Device, rate: int | None) -> Capture:
-        """Open a device in the first format it takes; blocks come at `rate`, None: its own.
-
-        Raises:
-            AudioError: it takes none.
-        """
-        reason = "it accepts no format"
-        for wanted in formats(device, rate):
-            try:
-                return Capture(self._sd, device, wanted, rate, self._clock)
-            except (self._sd.PortAudioError, ValueError) as error:
-                reason = portaudio_text(error)
-                if len(error.args) > 1 and error.args[1] in _GONE:
-                    break
-        raise AudioError(
-            f"the microphone '{printable(device.name)}' cannot be opened ({reason}); close "
-            "other programs that use it, allow access to it, or choose another: `stt devices`"
-        )
-
-
-def _told(kind: Trouble, name: str, about: object, rate: int) -> str:
-    """One line for a problem of the device called `name`."""
-    lost = f"{about / rate:.1f} s of sound" if isinstance(about, int) and about else "some sound"
-    other = "or choose another microphone (`stt devices` lists them)"
-    return {
-        Trouble.SILENCE: f"'{name}' gives nothing but digital silence: it is muted or the wrong "
-        f"device; unmute it and allow access to it, {other}",
-        Trouble.LOW: f"'{name}' is hardly to be heard (peaks under -60 dB); raise its level in the "
-        f"sound settings, come closer, {other}",
-        Trouble.CLIPPING: f"'{name}' is too loud and distorts; lower its level in the sound "
-        "settings or move away from it",
-        Trouble.OVERRUN: f"{lost} was lost because the computer is too busy; close other programs",
-        Trouble.NOT_A_MICROPHONE: f"'{name}' carries what the computer plays, not what you say; "
-        "choose a microphone with --device (`stt devices` lists them)",
-        Trouble.LOST: f"'{name}' is gone or silent; what was said is saved; plug it in again "
-        "and go on",
-        Trouble.BACK: f"listening again, to '{name}'",
-        Trouble.RECORDING: str(about),
-    }[kind]

@@ -8,10 +8,11 @@ from __future__ import annotations
 import math
 from collections import deque
 from dataclasses import dataclass
-from enum import Enum
 
 import numpy as np
 import numpy.typing as npt
+
+from stt.audio.trouble import Trouble
 
 Samples = npt.NDArray[np.float32]
 
@@ -38,19 +39,6 @@ SETTLED_S = 5.0
 Long, because sound that a busy machine still brings after it was called lost would put the count
 ahead of the wall clock for good: none is ever thrown away.
 """
-
-
-class Trouble(Enum):
-    """What can be wrong with the sound; the value is the `kind` of a Problem."""
-
-    SILENCE = "digital silence"
-    LOW = "level too low"
-    CLIPPING = "clipping"
-    OVERRUN = "overrun"
-    NOT_A_MICROPHONE = "not a microphone"
-    LOST = "device lost"
-    BACK = "device back"
-    RECORDING = "recording failed"
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,7 +74,8 @@ def set_command(context: click.Context, key: str, value: str, file: Path | None)
 @click.pass_context
 def unset_command(context: click.Context, key: str, file: Path | None) -> None:
     """Take KEY out of the settings file, so that its default holds again."""
-    from stt.settings import Settings, parse_config, unknown_key
+    from stt.config_file import parse_config
+    from stt.settings import Settings, unknown_key
 
     path = _target(context, file)
     before = _text(path)
@@ -144,7 +145,7 @@ def _target(context: click.Context, file: Path | None) -> Path:
 
 def _text(path: Path) -> str:
     """The file's text, '' where there is no file yet."""
-    from stt.settings import read_config
+    from stt.config_file import read_config
 
     return read_config(path) if path.exists() else ""
 
@@ -186,7 +187,7 @@ def set_member(text: str, key: str, value: object, path: Path) -> str:
     A new member goes last, with the white space the last one had. `path` is for messages. Raises
     SettingsError if the text is not usable as `parse_config` says.
     """
-    from stt.settings import parse_config
+    from stt.config_file import parse_config
 
     text = text if text.strip() else "{\n}\n"
     values = parse_config(text, path)
@@ -214,7 +215,7 @@ def remove_member(text: str, key: str, path: Path) -> str:
 
     `path` is for messages. Raises SettingsError if the text is not usable as `parse_config` says.
     """
-    from stt.settings import parse_config
+    from stt.config_file import parse_config
 
     if key not in parse_config(text, path):
         return text

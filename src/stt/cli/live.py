@@ -151,16 +151,24 @@ def _listen(wishes: _Wishes, loaded: LoadedSettings) -> int:
     if not wishes.quiet:
         _tell_leftovers()
     microphone = Microphone(wishes.device, keep=wishes.record)
+    with _telling_what_is_kept(microphone), microphone:
+        name = printable(microphone.device.name)
+        if not wishes.quiet:
+            report(f"listening to '{name}' at {microphone.rate / 1000:g} kHz; Ctrl-C ends")
+        return _session(wishes, loaded, microphone, name)
+
+
+@contextmanager
+def _telling_what_is_kept(microphone: Microphone) -> Iterator[None]:
+    """Say where the recording is when anything, Ctrl-C among it, ends the block too early."""
+    ended = False
     try:
-        with microphone:
-            name = printable(microphone.device.name)
-            if not wishes.quiet:
-                report(f"listening to '{name}' at {microphone.rate / 1000:g} kHz; Ctrl-C ends")
-            return _session(wishes, loaded, microphone, name)
-    except BaseException:
-        if microphone.recording is not None and microphone.recording.path.exists():
-            report(f"the recording is kept: {microphone.recording.path}")
-        raise
+        yield
+        ended = True
+    finally:
+        recording = microphone.recording
+        if not ended and recording is not None and recording.path.exists():
+            report(f"the recording is kept: {recording.path}")
 
 
 def _tell_leftovers() -> None:

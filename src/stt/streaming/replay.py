@@ -14,7 +14,8 @@ import numpy.typing as npt
 
 from stt.audio.resample import SAMPLE_RATE
 from stt.events import Event
-from stt.streaming.session import Job, LiveSession
+from stt.streaming.jobs import Job
+from stt.streaming.session import LiveSession
 from stt.streaming.stream import RecognizerLike
 from stt.transcript import Segment
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -18,19 +18,19 @@ import numpy.typing as npt
 from stt.audio.resample import SAMPLE_RATE
 from stt.audio.segmenter import MIN_SPEECH, SpeechProbabilities, Utterance, levels
 from stt.audio.vad import FRAME
-from stt.events import Committed, Draft, Event, Final, Level, State
+from stt.events import Committed, Draft, Event, Final, State
 from stt.streaming.agreement import Agreement, heard
 from stt.streaming.endpoint import TAIL, Ended, Endpointer
 from stt.streaming.gain import Gain
 from stt.streaming.guard import Evidence, doubt
+from stt.streaming.jobs import Job, Pace
+from stt.streaming.meter import Meter
 from stt.transcript import Segment
 
 Samples = npt.NDArray[np.float32]
 
 FRAME_S = FRAME / SAMPLE_RATE
 _StateName: TypeAlias = Literal["listening", "speech", "thinking"]
-_LEVEL_FRAMES = 3
-"""Frames (96 ms) a Level tells of."""
 _IDLE_FRAMES = 8
 """Frames (256 ms) worked on together while nobody speaks: waking up is what costs then, and the
 first draft is due later than that."""
@@ -38,45 +38,8 @@ _DEAF_S = 0.5
 """Seconds that a block may wait to be heard before it is told as lag."""
 _HOLD = 3
 """Frames of silence from which no partial begins: if this is the end, the recogniser is free."""
-
-
 _GIVE_UP = 5
 """Frames of silence (160 ms) that are a pause: what is being recognised is soon heard again."""
-
-
-@dataclass(frozen=True, slots=True)
-class Pace:
-    """How a session cuts, drafts and commits."""
-
-    window_s: float = 15.0
-    """Longest utterance: speech that goes on is cut there, in its quietest place."""
-    threshold: float = 0.5
-    """Probability from which a frame counts as speech."""
-    batch_size: int = 4
-    """Finals recognised together when several wait."""
-    first_s: float = 0.3
-    """Seconds into speech of the first partial."""
-    every_s: float = 0.3
-    """Seconds between the beginnings of two partials, at least."""
-    share: float = 0.5
-    """Most of the time that partials may take."""
-    needed: int = 2
-    """Successive hypotheses that must agree on a word to commit it."""
-    margin_s: float = 1.0
-    """Seconds before the edge of the audio in which no word is committed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """Something to recognise; `utterances` go to the recogniser together."""
-
-    kind: Literal["final", "trial", "partial"]
-    """A trial hears an utterance as it will be if the present silence turns out to be its end."""
-    number: int
-    """Of the first utterance."""
-    utterances: tuple[Utterance, ...]
-    began: float
-    """When it was asked for, on the driver's clock."""
 
 
 @dataclass(slots=True)
@@ -107,35 +70,6 @@ class _Spoken:
     """Whether there was a draft of it."""
 
 
-@dataclass(slots=True)
-class _Meter:
-    """Sums up the level of a few frames."""
-
-    rms_db: list[float] = field(default_factory=list)
-    peak: float = 0.0
-    speech: float = 0.0
-
-    def add(self, frame: Samples, rms_db: float, speech: float) -> bool:
-        """Take a frame; tell whether there are enough."""
-        self.rms_db.append(rms_db)
-        self.peak = max(self.peak, float(np.abs(frame).max()))
-        self.speech = max(self.speech, speech)
-        return len(self.rms_db) == _LEVEL_FRAMES
-
-    def read(self, at: float, lag_s: float) -> Level:
-        """Return the level and begin anew."""
-        power = sum(10 ** (value / 10) for value in self.rms_db) / len(self.rms_db)
-        level = Level(
-            at,
-            max(10 * float(np.log10(power)), -100.0),
-            20 * float(np.log10(max(self.peak, 1e-5))),
-            self.speech,
-            lag_s,
-        )
-        self.rms_db, self.peak, self.speech = [], 0.0, 0.0
-        return level
-
-
 class LiveSession:
     """See the module. Not thread-safe: the driver holds a lock around each call.
 
@@ -152,7 +86,7 @@ class LiveSession:
         self._base = 0  # sample of _audio[0]
         self._heard = 0  # samples taken in
         self._skipped = 0.0  # seconds of the stream that never came in
-        self._meter = _Meter()
+        self._meter = Meter()
         self._state: _StateName = "listening"
         self._utterances = 0  # ended so far
         self._spoken: _Spoken | None = None

@@ -28,7 +28,8 @@ from stt.engine.fallback import GuardedRecognizer
 from stt.engine.recognizer import WhisperRecognizer
 from stt.engine.whisper import Interrupted
 from stt.events import Event, Level, Problem
-from stt.streaming.session import Job, LiveSession, Pace
+from stt.streaming.jobs import Job, Pace
+from stt.streaming.session import LiveSession
 from stt.transcriber import Transcriber
 from stt.transcript import Segment
 
