@@ -31,6 +31,7 @@ from stt.streaming.session import LiveSession
 from stt.transcript import Segment, Word
 
 TWO = sound(spoken(3), pause(1.5), spoken(4), pause(1.5))
+SIX = sound(spoken(6), pause(1.5))
 
 
 def run(
@@ -155,30 +156,44 @@ def test_a_slow_machine_drafts_less_often_and_no_more_than_its_share() -> None:
     assert replay.busy < 0.65 * len(samples) / RATE
 
 
-def test_a_partial_is_in_vain_when_a_pause_begins_and_given_up_it_costs_no_word() -> None:
+def in_vain_after(partials: int) -> tuple[LiveSession, list[Event], int]:
+    """A session in the pause after six words, in which that partial began; and the samples fed."""
     session, reader = LiveSession(Ears()), Reader()
-    samples, fed = sound(spoken(3), pause(1.5)), 0
-    job = None
-    while job is None or job.kind != "partial":
-        session.feed(samples[fed : fed + 800], fed / RATE)
-        fed += 800
-        job = job or session.next_job(fed / RATE)
-    assert not session.in_vain, "somebody speaks"
-    speech_end = 30 * FRAME_S * RATE
     events: list[Event] = []
-    while not session.in_vain:
-        events += session.feed(samples[fed : fed + 800], fed / RATE)
+    fed, job = 0, None
+    while not session.in_vain and fed < len(SIX) - 1.1 * RATE:
+        events += session.feed(SIX[fed : fed + 800], fed / RATE)
         fed += 800
-    assert 0.1 < (fed - speech_end) / RATE < 0.3
+        if job is None and (job := session.next_job(fed / RATE)) is not None and partials > 1:
+            events += session.done(job, reader.recognize(job.utterances), fed / RATE)
+            partials, job = partials - 1, None
+    assert job is not None
+    assert job.kind == "partial"
+    return session, events, fed
+
+
+def test_a_partial_is_in_vain_when_a_pause_begins_and_given_up_it_costs_no_word() -> None:
+    session, events, fed = in_vain_after(partials=2)
+    assert session.in_vain
+    assert 0.1 < fed / RATE - 60 * FRAME_S < 0.3
+    job = session._running
+    assert job is not None
     session.given_up(job, fed / RATE)
     assert not session.in_vain
-    while fed < len(samples):
-        events += session.feed(samples[fed : fed + 800], fed / RATE)
+    reader = Reader()
+    while fed < len(SIX):
+        events += session.feed(SIX[fed : fed + 800], fed / RATE)
         fed += 800
         if (job := session.next_job(fed / RATE)) is not None:
             assert job.kind == "trial"
             events += session.done(job, reader.recognize(job.utterances), fed / RATE)
-    assert [final.text for final in finals(events)] == ["1 2 3"]
+    assert [final.text for final in finals(events)] == ["1 2 3 4 5 6"]
+
+
+def test_the_first_draft_of_an_utterance_is_never_in_vain() -> None:
+    session, _, fed = in_vain_after(partials=1)
+    assert fed / RATE - 60 * FRAME_S > 0.3, "it was in the pause"
+    assert not session.in_vain
 
 
 def test_under_load_partials_are_skipped_and_no_final_is_lost() -> None:

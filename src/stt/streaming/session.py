@@ -113,9 +113,14 @@ class LiveSession:
 
     @property
     def in_vain(self) -> bool:
-        """Whether the job running is a partial that a pause has made useless. For any thread."""
-        job = self._running
-        return job is not None and job.kind == "partial" and self._endpointer.silence >= _GIVE_UP
+        """Whether the job running is a partial that a pause has made useless. For any thread.
+
+        Never before an utterance's first draft: that is what a speaker waits for.
+        """
+        job, spoken = self._running, self._spoken
+        if job is None or job.kind != "partial" or spoken is None or not spoken.shown:
+            return False
+        return self._endpointer.silence >= _GIVE_UP
 
     def lag_s(self, now: float) -> float:
         """How long the oldest utterance that has ended waits for its final text; 0: none waits."""
