@@ -10,7 +10,7 @@ stays integer. With s, z a row's scale and zero point and c the sums of the weig
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -82,7 +82,7 @@ class _Product:
             one, two, op = self._node(op, one, two), bias, "Add"
         self.nodes.append(make_node(op, [one, two], [self._name], f"{self._name}/rows"))
 
-    def _node(self, op: str, *inputs: str, **attributes: object) -> str:
+    def _node(self, op: str, *inputs: str, **attributes: Any) -> str:
         from onnx.helper import make_node
 
         output = f"{self._name}/rows/{len(self.nodes)}"

@@ -4,10 +4,10 @@ The fused graph computes all three for every encoder frame. Apart, the encoder p
 for an utterance, the prediction network once for a token, and only the joint for every frame.
 
 The places to cut are found in the structure: what depends on the encoder frames alone, what on
-tokens and states alone, and what on both, which is the joint. It must meet exactly one value of each
-side, put on an axis of its own, and treat every pair of frame and token apart (`_FRAME_WISE`), so
-that any number of frames of any number of utterances can go through it together. What a cut graph
-gives is float32, also where the cut goes through float16.
+tokens and states alone, and what on both, which is the joint. It must meet exactly one value of
+each side, put on an axis of its own, and treat every pair of frame and token apart (`_FRAME_WISE`),
+so that any number of frames of any number of utterances can go through it together. What a cut
+graph gives is float32, also where the cut goes through float16.
 """
 
 from __future__ import annotations
@@ -90,16 +90,17 @@ def split(file: GraphFile) -> Parts:
         if name not in graph.producer:
             raise ModelError(f"not a decoder_joint: no output named {name}")
         if name in others:
-            raise ModelError(f"cannot be taken apart: {name} depends on more than frames and tokens")
+            raise ModelError(
+                f"cannot be taken apart: {name} depends on more than frames and tokens"
+            )
     if LOGITS not in frames_side & tokens_side:
         raise ModelError("cannot be taken apart: the logits do not depend on frames and tokens")
     if set(NEW_STATES) & frames_side:
         raise ModelError("cannot be taken apart: the states depend on the frames")
     joint = [n for n in graph.needed([LOGITS]) if n.output[0] in frames_side & tokens_side]
     if odd := [n for n in joint if n.op_type not in _FRAME_WISE]:
-        raise ModelError(
-            f"cannot be taken apart: {called(odd[0])} ({odd[0].op_type}) in the joint may mix frames"
-        )
+        told = f"{called(odd[0])} ({odd[0].op_type})"
+        raise ModelError(f"cannot be taken apart: {told} in the joint may mix frames")
     used = list(dict.fromkeys(name for node in joint for name in node.input))
     frame, frame_before = graph.met([n for n in used if n in frames_side - tokens_side], 2, "frame")
     token, token_before = graph.met([n for n in used if n in tokens_side - frames_side], 1, "token")
@@ -170,14 +171,12 @@ class _Graph:
     def part(
         self, name: str, inputs: Sequence[str], cut: dict[str, str], kept: Sequence[str] = ()
     ) -> GraphFile:
-        """The nodes from `inputs` to the one value `cut` (as float32, by its new name), and `kept`."""
-        from onnx.helper import make_node, make_tensor_value_info
+        """The nodes from `inputs` to the one value of `cut`, given as float32, and to `kept`."""
+        from onnx.helper import make_tensor_value_info
 
         ((value, new),) = cut.items()
         nodes = self.needed([value, *kept])
-        op = "Identity" if self._types.get(value) == FLOAT else "Cast"
-        to = {} if op == "Identity" else {"to": FLOAT}
-        nodes.append(make_node(op, [value], [new], new, **to))
+        nodes.append(self._renamed(value, new, FLOAT, half=self._types.get(value) == FLOAT16))
         shape = ["batch", 1 if new == PREDICTION else "frames", "width"]
         outputs = [make_tensor_value_info(new, FLOAT, shape)]
         outputs += [self._outputs[state] for state in kept]
@@ -185,13 +184,12 @@ class _Graph:
 
     def joint(self, cut: dict[str, str]) -> GraphFile:
         """The nodes from the two values of `cut` to the logits, without the token axis."""
-        from onnx.helper import make_node, make_tensor_value_info
+        from onnx.helper import make_tensor_value_info
 
-        nodes = []
-        for value, new in cut.items():
-            half = self._types.get(value) == FLOAT16
-            to = {"to": FLOAT16} if half else {}
-            nodes.append(make_node("Cast" if half else "Identity", [new], [value], value, **to))
+        nodes = [
+            self._renamed(new, value, FLOAT16, half=self._types.get(value) == FLOAT16)
+            for value, new in cut.items()
+        ]
         nodes += self.needed([LOGITS], stop=cut)
         inputs = [
             make_tensor_value_info(PROJECTED, FLOAT, ["batch", "frames", "width"]),
@@ -201,6 +199,15 @@ class _Graph:
         shape = ["batch", "frames", last.dim_value or "logits"]
         logits = make_tensor_value_info(LOGITS, FLOAT, shape)
         return self._made("joint", nodes, inputs, [logits])
+
+    @staticmethod
+    def _renamed(value: str, new: str, to: int, *, half: bool) -> onnx.NodeProto:
+        """The same value under a new name, cast where the cut goes through float16."""
+        from onnx.helper import make_node
+
+        if half:
+            return make_node("Cast", [value], [new], new, to=to)
+        return make_node("Identity", [value], [new], new)
 
     def _made(
         self,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -47,9 +48,40 @@ class SplitTransducer:
         (projected,) = self.projection.run([PROJECTED], feed)
         return np.asarray(projected[0])
 
+    def step(
+        self, last: int, state: tuple[Floats, Floats], frame: Floats
+    ) -> tuple[Floats, tuple[Floats, Floats]]:
+        """What the whole decoder_joint does for one frame: a `tdt.JointStep`, to compare."""
+        feed = {TOKENS: np.array([[last]], np.int32), **dict(zip(STATES, state, strict=True))}
+        given, hidden, cell = self.prediction.run([PREDICTION, *NEW_STATES], feed)
+        projected = self.project(frame[None])[None]
+        (logits,) = self.joint.run([LOGITS], {PROJECTED: projected, PREDICTION: given})
+        return logits[0, 0], (hidden, cell)
+
     def batch(self, utterances: Sequence[Floats]) -> BatchNetworks:
         """Make ready for a batch of encoder outputs, float32 [T, D] each."""
-        return BatchNetworks(self, [self.project(frames) for frames in utterances])
+        # an empty utterance gets a frame that is never read
+        filled = [
+            frames if len(frames) else np.zeros_like(frames, shape=(1, frames.shape[1]))
+            for frames in utterances
+        ]
+        return BatchNetworks(self, [self.project(frames) for frames in filled])
+
+
+def load_split(paths: Sequence[Path], options: Any, providers: Sequence[Any]) -> SplitTransducer:
+    """Load the parts from the files of prediction network, encoder projection and joint.
+
+    Raises:
+        OSError, or an exception of ONNX Runtime's: they do not load.
+    """
+    from onnxruntime import InferenceSession
+
+    # This fusion and that of float16 weights together crash ONNX Runtime 1.31.1 on a float16
+    # prediction network; it gains nothing here.
+    off = ["MatmulTransposeFusion"]
+    return SplitTransducer(
+        *(InferenceSession(p, options, providers, disabled_optimizers=off) for p in paths)
+    )
 
 
 class BatchNetworks:
