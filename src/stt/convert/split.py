@@ -196,8 +196,9 @@ class _Graph:
             make_tensor_value_info(PREDICTION, FLOAT, ["batch", 1, "width"]),
         ]
         last = self._outputs[LOGITS].type.tensor_type.shape.dim[-1]
-        shape = ["batch", "frames", last.dim_value or "logits"]
-        logits = make_tensor_value_info(LOGITS, FLOAT, shape)
+        if not last.dim_value:
+            raise ModelError("cannot be taken apart: how many logits there are is not told")
+        logits = make_tensor_value_info(LOGITS, FLOAT, ["batch", "frames", last.dim_value])
         return self._made("joint", nodes, inputs, [logits])
 
     @staticmethod
