@@ -1,11 +1,12 @@
 """How far word starts and ends are from the truth, on clips joined at known places.
 
 usage: python scripts/measure_words.py [MODEL_DIR] [--audio ../shared/audio/digits] [--clips 150]
-                                       [--speakers theo,yweweler]
+                                       [--speakers theo,yweweler] [--snr 45]
 
 Single spoken digits are cut to their speech (where the level is within 30 dB of the loudest 20 ms),
-joined with pauses of 0.1 to 0.6 s in faint noise, and recognised by the tests' digits model. Clips
-whose words all come out right count. The speakers that are taken were held out of its training.
+joined with pauses of 0.1 to 0.6 s in noise, and recognised by the tests' digits model. Clips whose
+words all come out right count. Times are those of the model's frames, and as `stt.word_edges`
+refines them. The speakers that are taken were held out of the model's training.
 """
 
 from __future__ import annotations
@@ -19,12 +20,15 @@ import numpy as np
 from stt.audio.files import open_audio
 from stt.audio.resample import SAMPLE_RATE, resampled
 from stt.engine.onnx_asr_models import Samples, load_tdt
-from stt.engine.recognizer import TdtRecognizer
+from stt.engine.recognizer import TRAILING_SILENCE, TdtRecognizer
 from stt.models.folder import inspect
 from stt.transcript import Word
+from stt.word_edges import refined
+from stt.words import words
 
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 MODEL = Path(__file__).parents[1] / "tests" / "data" / "parakeet-digits"
+FRAME_S = 0.08
 _BLOCK = 80  # 5 ms
 
 
@@ -45,21 +49,34 @@ def main() -> None:
     parser.add_argument("--audio", type=Path, default=Path("../shared/audio/digits"))
     parser.add_argument("--clips", type=int, default=150)
     parser.add_argument("--speakers", default="theo,yweweler")
+    parser.add_argument("--snr", type=float, default=45.0, help="speech over noise, in dB")
     args = parser.parse_args()
     recognizer = TdtRecognizer(load_tdt(inspect(args.model), "fp32", "cpu", 0))
-    clips = joined_clips(args.audio, args.speakers.split(","), args.clips)
-    pairs = [pair for clip in clips for pair in matched(recognizer, clip)]
-    print(f"{len(pairs)} words of {sum(len(clip.words) for clip in clips)} in right clips")
+    clips = joined_clips(args.audio, args.speakers.split(","), args.clips, args.snr)
+    found = [(clip, words_found) for clip in clips if (words_found := matched(recognizer, clip))]
+    told = sum(len(clip.words) for clip in clips)
+    print(f"{sum(len(words) for _, words in found)} words of {told} in right clips")
+    for how, edges in (("by frames", lambda words, _: words), ("refined", refined)):
+        pairs = [
+            pair
+            for clip, words in found
+            for pair in zip(edges(words, clip.samples), clip.places, strict=True)
+        ]
+        report(how, pairs)
+
+
+def report(how: str, pairs: list[tuple[Word, tuple[float, float]]]) -> None:
+    """Print the errors of starts and of ends."""
     for name, index in (("starts", 0), ("ends", 1)):
         off = np.array([(word.start, word.end)[index] - place[index] for word, place in pairs])
         print(
-            f"{name}: mean absolute error {1e3 * np.abs(off).mean():.1f} ms, "
+            f"{how}, {name}: mean absolute error {1e3 * np.abs(off).mean():.1f} ms, "
             f"mean {1e3 * off.mean():+.1f}, median {1e3 * np.median(off):+.1f}, "
             f"90 % within {1e3 * np.quantile(np.abs(off), 0.9):.0f} ms"
         )
 
 
-def joined_clips(audio: Path, speakers: list[str], count: int) -> list[Joined]:
+def joined_clips(audio: Path, speakers: list[str], count: int, snr: float) -> list[Joined]:
     """Clips of three to seven digits of one speaker, the same on every call."""
     rng = np.random.default_rng(11)
     paths = {s: sorted(audio.glob(f"?_{s}_*.flac")) for s in speakers}
@@ -67,12 +84,12 @@ def joined_clips(audio: Path, speakers: list[str], count: int) -> list[Joined]:
     for number in range(count):
         speaker = speakers[number % len(speakers)]
         chosen = rng.choice(len(paths[speaker]), rng.integers(3, 8), replace=False)
-        clips.append(joined([paths[speaker][i] for i in chosen], rng))
+        clips.append(joined([paths[speaker][i] for i in chosen], snr, rng))
     return clips
 
 
-def joined(paths: list[Path], rng: np.random.Generator) -> Joined:
-    """The recordings one after the other, with pauses, in noise 45 dB below speech."""
+def joined(paths: list[Path], snr: float, rng: np.random.Generator) -> Joined:
+    """The recordings one after the other, with pauses, in noise `snr` dB below speech."""
     parts, places = [np.zeros(int(rng.uniform(0.3, 0.7) * SAMPLE_RATE), np.float32)], []
     for path in paths:
         with open_audio(path) as stream:
@@ -83,7 +100,7 @@ def joined(paths: list[Path], rng: np.random.Generator) -> Joined:
         pause = np.zeros(int(rng.uniform(0.1, 0.6) * SAMPLE_RATE), np.float32)
         parts += [0.1 * speech / np.sqrt(np.mean(speech**2)), pause]
     clip = np.concatenate(parts)
-    noise = 0.1 * 10 ** (-45 / 20) * rng.standard_normal(len(clip))
+    noise = 0.1 * 10 ** (-snr / 20) * rng.standard_normal(len(clip))
     return Joined(
         (clip + noise).astype(np.float32),
         tuple(DIGITS[int(path.name[0])] for path in paths),
@@ -98,13 +115,11 @@ def only_speech(samples: Samples) -> Samples:
     return samples[loud[0] : loud[-1] + 1]
 
 
-def matched(recognizer: TdtRecognizer, clip: Joined) -> list[tuple[Word, tuple[float, float]]]:
-    """Recognised words with their true places; none where a word is wrong."""
-    (segments,) = recognizer.recognize([clip.samples])
-    words = [word for segment in segments for word in segment.words]
-    if tuple(word.text for word in words) != clip.words:
-        return []
-    return list(zip(words, clip.places, strict=True))
+def matched(recognizer: TdtRecognizer, clip: Joined) -> list[Word]:
+    """Recognised words with the times of the model's frames; none where a word is wrong."""
+    tokens = recognizer.tokens(np.append(clip.samples, np.zeros(TRAILING_SILENCE, np.float32)))
+    found = words(tokens, FRAME_S, 0.0, len(clip.samples) / SAMPLE_RATE)
+    return found if tuple(word.text for word in found) == clip.words else []
 
 
 if __name__ == "__main__":

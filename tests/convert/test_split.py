@@ -201,7 +201,7 @@ def test_models_that_are_no_decoder_joint_are_refused(tmp_path: Path) -> None:
         split(read(tdt / "encoder-model.onnx"))
     with pytest.raises(ModelError, match="do not depend on frames and tokens"):
         split(read(tdt / "decoder_joint-model.onnx"))
-    with pytest.raises(ModelError, match="is not put on an axis of its own"):
+    with pytest.raises(ModelError, match=r"Unsqueeze.* may mix frames"):
         split(read(rnnt / "decoder_joint-model.onnx"))
 
 

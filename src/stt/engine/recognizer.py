@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from stt import words
+from stt import word_edges, words
 from stt.engine import providers
 from stt.engine.collapse import CollapseError
 from stt.engine.ctc import greedy_ctc
@@ -89,7 +89,7 @@ class TokenRecognizer(ABC):
         """Recognise utterances; see Recognizer."""
         decoded = self.decode([_padded(samples) for samples in batch])
         return [
-            self._segments(emissions, len(samples) / 16_000)
+            self._segments(emissions, samples)
             for emissions, samples in zip(decoded, batch, strict=True)
         ]
 
@@ -97,9 +97,10 @@ class TokenRecognizer(ABC):
         e = emission
         return Token(e.id, self._pieces[e.id], e.frame, e.duration, e.logprob)
 
-    def _segments(self, emissions: Sequence[Emission], limit_s: float) -> list[Segment]:
+    def _segments(self, emissions: Sequence[Emission], samples: Samples) -> list[Segment]:
         tokens = [token for token in map(self._token, emissions) if not _is_special(token.text)]
-        return words.segments(words.words(tokens, self._frame_s, 0.0, limit_s))
+        spoken = words.words(tokens, self._frame_s, 0.0, len(samples) / 16_000)
+        return words.segments(word_edges.refined(spoken, samples))
 
 
 class TdtRecognizer(TokenRecognizer):
