@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from stt import words
+from stt import word_edges, words
 from stt.engine import providers
 from stt.engine.collapse import CollapseError
 from stt.engine.ctc import greedy_ctc
@@ -23,7 +23,7 @@ from stt.engine.onnx_asr_models import (
     load_whisper,
 )
 from stt.engine.precision import Known, choose
-from stt.engine.tdt import Emission, greedy_tdt, until_next
+from stt.engine.tdt import Emission, until_next
 from stt.engine.whisper import transcribe
 from stt.engine.whisper_features import WINDOW_SECONDS
 from stt.engine.whisper_rules import Rules
@@ -31,6 +31,7 @@ from stt.errors import ModelError
 from stt.models.folder import ModelFolder
 from stt.transcript import Choice, Segment, Token
 
+Floats = npt.NDArray[np.float32]
 Samples = npt.NDArray[np.float32]
 
 TRAILING_SILENCE = 8_000
@@ -63,7 +64,7 @@ class Recognizer(Protocol):
 
 
 class TokenRecognizer(ABC):
-    """Models that give tokens on a grid of encoder frames, one utterance at a time."""
+    """Models that give tokens on a grid of encoder frames."""
 
     def __init__(self, model: TdtModel | CtcModel) -> None:
         self._pieces = model.pieces
@@ -76,33 +77,33 @@ class TokenRecognizer(ABC):
         return self._provider
 
     @abstractmethod
+    def decode(self, batch: Sequence[Samples]) -> list[list[Emission]]:
+        """Decode utterances, float32 [n] at 16 kHz, exactly as given."""
+
     def emissions(self, samples: Samples) -> list[Emission]:
         """Decode one utterance, float32 [n] at 16 kHz, exactly as given."""
+        return self.decode([samples])[0]
 
     def tokens(self, samples: Samples) -> list[Token]:
         """Recognise one utterance, float32 [n] at 16 kHz, exactly as given."""
-        return [
-            Token(e.id, self._pieces[e.id], e.frame, e.duration, e.logprob)
-            for e in self.emissions(samples)
-        ]
+        return [self._token(emission) for emission in self.emissions(samples)]
 
     def recognize(self, batch: Sequence[Samples]) -> list[list[Segment]]:
-        """Recognise utterances one by one; see Recognizer."""
-        found: list[list[Segment]] = []
-        for index, samples in enumerate(batch):
-            try:
-                found.append(self._recognize(samples))
-            except CollapseError as error:
-                error.index = index
-                raise
-        return found
+        """Recognise utterances; see Recognizer."""
+        decoded = self.decode([_padded(samples) for samples in batch])
+        return [
+            self._segments(emissions, samples)
+            for emissions, samples in zip(decoded, batch, strict=True)
+        ]
 
-    def _recognize(self, samples: Samples) -> list[Segment]:
-        silence = max(TRAILING_SILENCE, _MIN_SAMPLES - len(samples))
-        padded = np.concatenate([samples, np.zeros(silence, np.float32)])
-        tokens = [token for token in self.tokens(padded) if not _is_special(token.text)]
-        limit_s = len(samples) / 16_000
-        return words.segments(words.words(tokens, self._frame_s, 0.0, limit_s))
+    def _token(self, emission: Emission) -> Token:
+        e = emission
+        return Token(e.id, self._pieces[e.id], e.frame, e.duration, e.logprob)
+
+    def _segments(self, emissions: Sequence[Emission], samples: Samples) -> list[Segment]:
+        tokens = [token for token in map(self._token, emissions) if not _is_special(token.text)]
+        spoken = words.words(tokens, self._frame_s, 0.0, len(samples) / 16_000)
+        return words.segments(word_edges.refined(spoken, samples))
 
 
 class TdtRecognizer(TokenRecognizer):
@@ -111,13 +112,19 @@ class TdtRecognizer(TokenRecognizer):
     def __init__(self, model: TdtModel) -> None:
         super().__init__(model)
         self._model = model
+        self.near_ties = 0
+        """Decisions so far that rounding may have made, see `label_looping.NEAR`; counted where
+        the decoder_joint is in parts."""
 
-    def emissions(self, samples: Samples) -> list[Emission]:
-        """Decode one utterance token by token; see TokenRecognizer."""
-        model = self._model
-        frames = model.encode(samples)
-        found = greedy_tdt(model.step, model.initial_state(), frames, model.vocabulary)
-        return found if model.vocabulary.durations else until_next(found, len(frames))
+    def decode(self, batch: Sequence[Samples]) -> list[list[Emission]]:
+        """Encode one utterance after the other, decode all together; see TokenRecognizer."""
+        frames = _encoded(self._model, batch)
+        decoded = self._model.decode(frames)
+        self.near_ties += sum(decoding.near_ties for decoding in decoded)
+        found = [decoding.emissions for decoding in decoded]
+        if self._model.vocabulary.durations:
+            return found
+        return [until_next(e, len(f)) for e, f in zip(found, frames, strict=True)]
 
 
 class CtcRecognizer(TokenRecognizer):
@@ -127,9 +134,9 @@ class CtcRecognizer(TokenRecognizer):
         super().__init__(model)
         self._model = model
 
-    def emissions(self, samples: Samples) -> list[Emission]:
-        """Decode one utterance; see TokenRecognizer."""
-        return greedy_ctc(self._model.encode(samples), self._model.blank)
+    def decode(self, batch: Sequence[Samples]) -> list[list[Emission]]:
+        """Decode one utterance after the other; see TokenRecognizer."""
+        return [greedy_ctc(f, self._model.blank) for f in _encoded(self._model, batch)]
 
 
 class WhisperRecognizer:
@@ -173,6 +180,23 @@ class WhisperRecognizer:
             [Segment(p.start, p.end, p.text, math.exp(p.logprob)) for p in result.pieces]
             for result in results
         ]
+
+
+def _padded(samples: Samples) -> Samples:
+    silence = max(TRAILING_SILENCE, _MIN_SAMPLES - len(samples))
+    return np.concatenate([samples, np.zeros(silence, np.float32)])
+
+
+def _encoded(model: TdtModel | CtcModel, batch: Sequence[Samples]) -> list[Floats]:
+    """Encode utterances one by one; a collapse is told with its place in the batch."""
+    found: list[Floats] = []
+    for index, samples in enumerate(batch):
+        try:
+            found.append(model.encode(samples))
+        except CollapseError as error:
+            error.index = index
+            raise
+    return found
 
 
 def _is_special(piece: str) -> bool:

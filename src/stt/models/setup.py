@@ -18,11 +18,12 @@ from typing import Any
 
 from stt.convert import fp16, mixed
 from stt.convert.mixed import Feed
+from stt.convert.split import split_file
 from stt.errors import ModelError, UsageError
-from stt.models import measure, proof
+from stt.models import measure, proof, split_proof
 from stt.models.clips import Clip, bundled_clips
 from stt.models.download import download, import_folder
-from stt.models.folder import ModelFolder, graph_names, inspect
+from stt.models.folder import TRANSDUCERS, ModelFolder, graph_names, inspect, split_names
 from stt.models.locate import ReportProgress
 from stt.models.manifest import Manifest, sha256_of
 from stt.models.source import Source
@@ -127,6 +128,9 @@ def check(folder: Path, events: Events, clips: Sequence[Clip] | None = None) -> 
         for precision in precisions:
             verdict = _verdict(model, precision, fp32, given, events)
             wrong += [] if verdict.proven else [f"{precision}: {verdict.why}"]
+    for precision in sorted(model.split):
+        verdict = split_proof.prove(model, precision, given)
+        wrong += [] if verdict.proven else [f"{precision} in parts: {verdict.why}"]
     return wrong
 
 
@@ -157,8 +161,10 @@ class _Job:
             made = [p for p in self.order.precisions if self._convert(p)]
         with self._step("prove"):
             self._prove(made)
+        with self._step("split"):
+            split = self._split()
         with self._step("measure"):
-            self._measure(changed=made)
+            self._measure(changed=[*made, *split])
         self.manifest.save(self.work)
         if not self.order.keep_fp32:
             self._drop_fp32()
@@ -323,7 +329,53 @@ class _Job:
                 self._take_away(precision)
             self.manifest.save(self.work)
 
+    def _split(self) -> list[str]:
+        """Take decoder_joints apart, of FP32 and all that is proven; returns which were."""
+        model = self.model
+        proven = [p for p, entry in self.manifest.precisions.items() if entry["proven"]]
+        return [
+            precision
+            for precision in ("fp32", *proven)
+            if model.kind in TRANSDUCERS and model.problems[precision] is None
+            if self._split_one(precision)
+        ]
+
+    def _split_one(self, precision: str) -> bool:
+        """Take one apart and prove it, unless that was done; says whether anything was."""
+        source, names = graph_names(self.model.kind, precision)[1], split_names(precision)
+        origin = self._made_from(source)
+        known = self.manifest.splits.get(precision, {})
+        done = known.get("made_from") == origin and (
+            not known["proven"] or all(self._is_right(name, origin) for name in names)
+        )
+        if done and not self.order.force:
+            return False
+        self.manifest.splits.pop(precision, None)
+        self.manifest.save(self.work)
+        try:
+            split_file(self.work / source, [self.work / n for n in names], self.events.progress)
+            verdict = split_proof.prove(self.model, precision, self.clips)
+        except ModelError as error:
+            verdict = proof.Verdict((proof.Check("parts", passed=False, told=str(error)),))
+        if verdict.proven:
+            self.events.note(f"{source}: in parts, {verdict.why}")
+            for name in names:
+                self._written(name, {"made_from": origin})
+        else:
+            self.events.note(f"{source}: stays whole and is slower ({verdict.why})")
+            self._delete(names)
+        self.manifest.splits[precision] = verdict.figures() | {"made_from": origin}
+        self.manifest.save(self.work)
+        return True
+
+    def _delete(self, names: Sequence[str]) -> None:
+        for name in names:
+            for part in (name, f"{name}.data"):
+                (self.work / part).unlink(missing_ok=True)
+                self.manifest.files.pop(part, None)
+
     def _take_away(self, precision: str) -> None:
+        self._delete(split_names(precision))
         names = graph_names(self.model.kind, precision)
         for name in names:
             path = self.work / name
@@ -331,10 +383,7 @@ class _Job:
                 kept = path.with_name(f"{path.stem}.failed.onnx")
                 path.replace(kept)
                 self.events.note(f"kept for inspection: {kept}")
-            path.unlink(missing_ok=True)
-            path.with_name(f"{name}.data").unlink(missing_ok=True)
-            self.manifest.files.pop(name, None)
-            self.manifest.files.pop(f"{name}.data", None)
+        self._delete(names)
 
     def _measure(self, changed: Sequence[str]) -> None:
         """Time what is proven, on every provider this machine really has."""
@@ -369,11 +418,13 @@ class _Job:
         if not any(entry["proven"] for entry in self.manifest.precisions.values()):
             self.events.note("FP32 is kept: nothing else is proven")
             return
-        for file in self._graph_files():
-            self.manifest.files.pop(file.name, None)
+        names = [file.name for file in self._graph_files()] + list(split_names("fp32"))
+        for name in names:
+            self.manifest.files.pop(name, None)
+        self.manifest.splits.pop("fp32", None)
         self.manifest.save(self.work)
-        for file in self._graph_files():
-            (self.work / file.name).unlink(missing_ok=True)
+        for name in names:
+            (self.work / name).unlink(missing_ok=True)
         self.events.note("FP32 files deleted: a recording on which another fails has no fallback")
 
 
