@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stt.engine.collapse import finite
+from stt.engine.features import nemo_features
 from stt.engine.providers import session_providers, short_name
 from stt.engine.tdt import DURATIONS, TdtVocabulary
 from stt.engine.whisper_session import OrtWhisper
@@ -99,9 +100,32 @@ def _encode(asr: Any, samples: Samples) -> tuple[Floats, int]:
 
 
 def _features(asr: Any, samples: Samples) -> tuple[Floats, npt.NDArray[np.int64]]:
-    waveforms, lengths = samples[None], np.array([len(samples)], np.int64)
+    return batch_features(asr, [samples])
+
+
+def batch_features(asr: Any, utterances: Sequence[Samples]) -> tuple[Floats, npt.NDArray[np.int64]]:
+    """Return features float32 [B, mels, T] and lengths int64 [B] of float32 [n] utterances.
+
+    On the CPU they are computed here, elsewhere by onnx-asr's graph where the model runs.
+    """
+    from onnx_asr.preprocessors.numpy_preprocessor import NemoPreprocessorNumpy
+
+    if isinstance(asr._preprocessor, NemoPreprocessorNumpy):
+        return nemo_features(utterances, asr._features_size)
+    lengths = np.array([len(samples) for samples in utterances], np.int64)
+    waveforms = np.zeros((len(utterances), int(lengths.max())), np.float32)
+    for row, samples in zip(waveforms, utterances, strict=True):
+        row[: len(samples)] = samples
     features, valid = asr._preprocessor(waveforms, lengths)
     return features, valid
+
+
+def mel_filters(mels: int) -> Floats:
+    """Return onnx-asr's filters of NeMo's features, float32 [257 bins, mels]."""
+    from onnx_asr.preprocessors.numpy_preprocessor import NemoPreprocessorNumpy
+
+    filters: Floats = NemoPreprocessorNumpy(f"nemo{mels}")._melscale_fbanks
+    return filters
 
 
 def encoder_feed(model: TdtModel | CtcModel, samples: Samples) -> dict[str, npt.NDArray[Any]]:
