@@ -16,6 +16,7 @@ import numpy.typing as npt
 from stt.engine.collapse import finite
 from stt.engine.features import nemo_features
 from stt.engine.providers import session_providers, short_name
+from stt.engine.sessions import session_options
 from stt.engine.tdt import DURATIONS, TdtVocabulary
 from stt.engine.whisper_session import OrtWhisper
 from stt.engine.whisper_vocabulary import WhisperVocabulary, load_vocabulary
@@ -39,20 +40,15 @@ def load_asr(
         ModelError: onnx-asr or ONNX Runtime refuses the files; the text says which and why.
     """
     import onnx_asr
-    import onnxruntime
     from onnx_asr.utils import ModelLoadingError
 
     refusals: tuple[type[Exception], ...] = (ModelLoadingError, OSError, *_runtime_errors())
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.enable_cpu_mem_arena = options.enable_mem_pattern = arena
-    options.log_severity_level = 3  # errors are raised; warnings would land on the user's screen
     try:
         adapter = onnx_asr.load_model(
             folder.kind,
             folder.path,
             quantization=None if precision == "fp32" else precision,
-            sess_options=options,
+            sess_options=session_options(threads, arena=arena),
             providers=session_providers(provider),
         )
     except refusals as error:
