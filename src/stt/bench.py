@@ -97,6 +97,9 @@ class Run:
     ms_per_s: dict[str, float] | None
     """Stage -> milliseconds per second of audio; None where the engine does not let one look.
     `other` is what is not hidden behind the other stages."""
+    cpu_ms_per_s: float
+    """Milliseconds of processor time, of all cores together, per second of audio: what others at
+    work on the machine disturb least. Threads that wait for one another count too."""
     load_s: float
     first_result_s: float
     """From starting the program to the text of one recording."""
@@ -267,7 +270,8 @@ def _started(contender: Contender, plan: Plan, first: Path) -> Iterator[_Worker]
 
 
 _Timing = dict[str, Any]
-"""A worker's answer: seconds in all, `stages` (stage -> seconds, or None), peak_mib."""
+"""A worker's answer: `seconds` in all, `cpu` seconds, `stages` (stage -> seconds, or None),
+peak_mib."""
 
 
 def _rounds(
@@ -321,6 +325,7 @@ def _rows(
                     rtfx_max=round(max(speeds), 2),
                     ratio=round(median(ratios), 2) if ratios else None,
                     ms_per_s=_stages(rounds, audio_s),
+                    cpu_ms_per_s=round(1000 * median(one["cpu"] for one in rounds) / audio_s, 1),
                     load_s=round(worker.load_s, 2),
                     first_result_s=round(worker.first_result_s, 2),
                     peak_mib=worker.peak_mib[batch],

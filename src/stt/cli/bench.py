@@ -93,7 +93,7 @@ def bench(
 
 _HEADINGS = (
     *("engine", "model", "precision", "batch", "RTFx", "(slowest - fastest)", "times onnx-asr"),
-    *("features", "encoder", "decoding", "other", "load s", "first s", "MiB"),
+    *("features", "encoder", "decoding", "other", "CPU", "load s", "first s", "MiB"),
 )
 
 
@@ -113,7 +113,7 @@ def table(result: Result) -> str:
         (
             f"{told}",
             f"provider {first.provider}, threads {threads}, {first.audio_s:.0f} s of audio a "
-            "round; stages in ms per second of audio",
+            "round; stages and CPU time in ms per second of audio",
             "",
             lines[0],
             rule,
@@ -134,6 +134,7 @@ def _row(run: Run) -> tuple[str, ...]:
         f"({run.rtfx_min:.1f} - {run.rtfx_max:.1f})",
         "" if run.ratio is None else f"{run.ratio:.2f}",
         *shown,
+        f"{run.cpu_ms_per_s:.1f}",
         f"{run.load_s:.1f}",
         f"{run.first_result_s:.1f}",
         "" if run.peak_mib is None else f"{run.peak_mib:,.0f}",
