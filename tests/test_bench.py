@@ -85,7 +85,7 @@ def test_every_engine_precision_and_batch_has_a_row(
 
 def test_a_contender_that_cannot_run_is_an_error_with_its_reason(model: Path) -> None:
     plan = Plan((Contender("stt", model, "int8"),), (1,), 1, "cpu")
-    with pytest.raises(ModelError, match="stt tiny int8 did not run: .*no int8 files"):
+    with pytest.raises(ModelError, match=r"stt tiny int8 did not run: .*no int8 files"):
         bench.bench(plan, silent)
 
 
@@ -119,7 +119,7 @@ def test_stages_leave_the_rest_to_other() -> None:
 
 def test_the_time_inside_a_generator_is_counted() -> None:
     clock = Clock()
-    counted = clock.timed_steps("decoding", lambda values: iter(values))
+    counted = clock.timed_steps("decoding", iter)
     assert list(counted([1, 2, 3])) == [1, 2, 3]
     assert clock.seconds["decoding"] >= 0
 
