@@ -14,8 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from stt.engine.collapse import CollapseError, finite
+from stt.engine.features import nemo_features
 from stt.engine.label_looping import Decoding, label_looping
 from stt.engine.providers import session_providers, short_name
+from stt.engine.sessions import session_options
 from stt.engine.split_transducer import SplitTransducer, load_split
 from stt.engine.tdt import DURATIONS, TdtVocabulary, greedy_tdt
 from stt.engine.whisper_session import OrtWhisper
@@ -44,21 +46,12 @@ def load_asr(folder: ModelFolder, precision: str, provider: str, threads: int) -
             folder.kind,
             folder.path,
             quantization=None if precision == "fp32" else precision,
-            sess_options=_options(threads),
+            sess_options=session_options(threads),
             providers=session_providers(provider),
         )
     except refusals as error:
         raise ModelError(_told(error, folder.path)) from error
     return adapter.asr  # type: ignore[attr-defined, unused-ignore]
-
-
-def _options(threads: int) -> Any:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 3  # errors are raised; warnings would land on the user's screen
-    return options
 
 
 def _runtime_errors() -> tuple[type[Exception], ...]:
@@ -101,9 +94,32 @@ def _encode(asr: Any, samples: Samples) -> tuple[Floats, int]:
 
 
 def _features(asr: Any, samples: Samples) -> tuple[Floats, npt.NDArray[np.int64]]:
-    waveforms, lengths = samples[None], np.array([len(samples)], np.int64)
+    return batch_features(asr, [samples])
+
+
+def batch_features(asr: Any, utterances: Sequence[Samples]) -> tuple[Floats, npt.NDArray[np.int64]]:
+    """Return features float32 [B, mels, T] and lengths int64 [B] of float32 [n] utterances.
+
+    On the CPU they are computed here, elsewhere by onnx-asr's graph where the model runs.
+    """
+    from onnx_asr.preprocessors.numpy_preprocessor import NemoPreprocessorNumpy
+
+    if isinstance(asr._preprocessor, NemoPreprocessorNumpy):
+        return nemo_features(utterances, asr._features_size)
+    lengths = np.array([len(samples) for samples in utterances], np.int64)
+    waveforms = np.zeros((len(utterances), int(lengths.max())), np.float32)
+    for row, samples in zip(waveforms, utterances, strict=True):
+        row[: len(samples)] = samples
     features, valid = asr._preprocessor(waveforms, lengths)
     return features, valid
+
+
+def mel_filters(mels: int) -> Floats:
+    """Return onnx-asr's filters of NeMo's features, float32 [257 bins, mels]."""
+    from onnx_asr.preprocessors.numpy_preprocessor import NemoPreprocessorNumpy
+
+    filters: Floats = NemoPreprocessorNumpy(f"nemo{mels}")._melscale_fbanks
+    return filters
 
 
 def encoder_feed(model: TdtModel | CtcModel, samples: Samples) -> dict[str, npt.NDArray[Any]]:
@@ -243,7 +259,7 @@ def _load_split(folder: ModelFolder, precision: str, provider: str) -> SplitTran
     paths = [folder.path / name for name in split_names(precision)]
     refusals: tuple[type[Exception], ...] = (OSError, *_runtime_errors())
     try:
-        return load_split(paths, _options(1), session_providers(provider))
+        return load_split(paths, session_options(1), session_providers(provider))
     except refusals as error:
         raise ModelError(_told(error, folder.path)) from error
 

@@ -81,12 +81,13 @@ def _main(folder: Path, precision: str, provider: str) -> None:
         "provider": recognizer.provider,
         "rtfx": round(AUDIO_S / median(taken), 2),
         "load_s": round(load_s, 2),
-        "peak_mib": _peak_mib(),
+        "peak_mib": peak_mib(),
     }
     sys.stdout.write(json.dumps(result) + "\n")
 
 
-def _peak_mib() -> float | None:
+def peak_mib() -> float | None:
+    """Most memory this process has held, in MiB; None where the system does not tell."""
     try:
         import resource
     except ImportError:
