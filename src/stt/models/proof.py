@@ -187,14 +187,14 @@ def memory_needed(folder: ModelFolder, precision: str, seconds: float) -> int:
     """Bytes that running the encoder on so much audio may take, with some room.
 
     The graph: three and a half times its file, as float16 becomes float32 on a CPU. Attention:
-    twelve matrices of eight heads over all encoder frames in float32, as measured with the arena
+    fourteen matrices of eight heads over all encoder frames in float32, as measured with the arena
     (without it every matrix is fresh pages: 300 s of audio took 2.3 times as long for no less).
     """
     graph = folder.path / graph_names(folder.kind, precision)[0]
     data = graph.with_name(f"{graph.name}.data")
     size = graph.stat().st_size + (data.stat().st_size if data.exists() else 0)
     factor = 3.5 if precision != "fp32" else 1.5
-    return int(factor * size + 12 * 8 * 4 * (seconds * 12.5) ** 2)
+    return int(factor * size + 14 * 8 * 4 * (seconds * 12.5) ** 2)
 
 
 def _tokens(model: TdtModel | CtcModel, samples: Floats) -> tuple[int, ...]:
