@@ -192,7 +192,7 @@ def _session(
     from stt.streaming.stream import live as events_of
 
     with _ending(microphone.stop):
-        transcriber = load_model(loaded, quiet=wishes.quiet)
+        transcriber = load_model(loaded, quiet=wishes.quiet, live=True)
         choice, tally = transcriber.choice, Tally()
         talk = Talk() if wishes.push_to_talk else None
         output: Output

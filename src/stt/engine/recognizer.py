@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from threading import Lock
 from typing import Protocol
 
 import numpy as np
@@ -23,6 +24,7 @@ from stt.engine.onnx_asr_models import (
     load_whisper,
 )
 from stt.engine.precision import Known, choose
+from stt.engine.sessions import Share, share_of
 from stt.engine.tdt import Emission, until_next
 from stt.engine.whisper import transcribe
 from stt.engine.whisper_features import WINDOW_SECONDS
@@ -51,6 +53,11 @@ class Recognizer(Protocol):
         """Short name of the provider that really runs."""
         ...
 
+    @property
+    def streams(self) -> int:
+        """How many threads may call `recognize` at once, to good purpose."""
+        ...
+
     def recognize(self, batch: Sequence[Samples]) -> list[list[Segment]]:
         """Recognise float32 [n] utterances at 16 kHz.
 
@@ -66,7 +73,9 @@ class Recognizer(Protocol):
 class TokenRecognizer(ABC):
     """Models that give tokens on a grid of encoder frames."""
 
-    def __init__(self, model: TdtModel | CtcModel) -> None:
+    def __init__(self, model: TdtModel | CtcModel, streams: int = 1) -> None:
+        """`streams`: see Recognizer."""
+        self._streams = streams
         self._pieces = model.pieces
         self._frame_s = model.frame_s
         self._provider = model.provider
@@ -75,6 +84,11 @@ class TokenRecognizer(ABC):
     def provider(self) -> str:
         """Short name of the provider that really runs."""
         return self._provider
+
+    @property
+    def streams(self) -> int:
+        """See Recognizer."""
+        return self._streams
 
     @abstractmethod
     def decode(self, batch: Sequence[Samples]) -> list[list[Emission]]:
@@ -109,18 +123,21 @@ class TokenRecognizer(ABC):
 class TdtRecognizer(TokenRecognizer):
     """Transducers: Parakeet TDT and its relatives, and plain ones (RNN-T)."""
 
-    def __init__(self, model: TdtModel) -> None:
-        super().__init__(model)
+    def __init__(self, model: TdtModel, streams: int = 1) -> None:
+        """`streams`: see Recognizer."""
+        super().__init__(model, streams)
         self._model = model
         self.near_ties = 0
         """Decisions so far that rounding may have made, see `label_looping.NEAR`; counted where
         the decoder_joint is in parts."""
+        self._counting = Lock()
 
     def decode(self, batch: Sequence[Samples]) -> list[list[Emission]]:
         """Encode one utterance after the other, decode all together; see TokenRecognizer."""
         frames = _encoded(self._model, batch)
         decoded = self._model.decode(frames)
-        self.near_ties += sum(decoding.near_ties for decoding in decoded)
+        with self._counting:
+            self.near_ties += sum(decoding.near_ties for decoding in decoded)
         found = [decoding.emissions for decoding in decoded]
         if self._model.vocabulary.durations:
             return found
@@ -130,8 +147,9 @@ class TdtRecognizer(TokenRecognizer):
 class CtcRecognizer(TokenRecognizer):
     """CTC models: all frames of an utterance at once."""
 
-    def __init__(self, model: CtcModel) -> None:
-        super().__init__(model)
+    def __init__(self, model: CtcModel, streams: int = 1) -> None:
+        """`streams`: see Recognizer."""
+        super().__init__(model, streams)
         self._model = model
 
     def decode(self, batch: Sequence[Samples]) -> list[list[Emission]]:
@@ -162,6 +180,11 @@ class WhisperRecognizer:
     def provider(self) -> str:
         """Short name of the provider that really runs."""
         return self._model.provider
+
+    @property
+    def streams(self) -> int:
+        """One: its utterances are decoded together, by all cores."""
+        return 1
 
     def recognize(self, batch: Sequence[Samples]) -> list[list[Segment]]:
         """Recognise utterances of at most 30 s together; see Recognizer."""
@@ -212,10 +235,12 @@ def load_recognizer(
     threads: int = 0,
     strict: bool = False,
     auto_int8: bool = False,
+    spread: bool = False,
 ) -> tuple[Recognizer, Choice]:
     """Load a model in the best precision on the best provider that really work.
 
-    `strict` and `auto_int8` are `precision.choose`'s.
+    `strict` and `auto_int8` are `precision.choose`'s; `spread`: cores work on several utterances
+    rather than on one, where that is faster.
 
     Raises:
         ModelError: no precision loads, or `strict` forbids what would.
@@ -236,6 +261,7 @@ def load_recognizer(
                 threads=threads,
                 strict=strict,
                 auto_int8=auto_int8,
+                spread=spread,
             )
         except ModelError as error:
             if candidate == candidates[-1]:
@@ -250,11 +276,11 @@ def load_recognizer(
     raise ModelError(f"{folder.path}: ran on no provider{note}")
 
 
-_LOADERS: Mapping[str, Callable[[ModelFolder, str, str, int], Recognizer]] = {
-    "nemo-conformer-tdt": lambda *args: TdtRecognizer(load_tdt(*args)),
-    "nemo-conformer-rnnt": lambda *args: TdtRecognizer(load_tdt(*args)),
-    "nemo-conformer-ctc": lambda *args: CtcRecognizer(load_ctc(*args)),
-    "whisper": lambda *args: WhisperRecognizer(load_whisper(*args)),
+_LOADERS: Mapping[str, Callable[[ModelFolder, str, str, Share], Recognizer]] = {
+    "nemo-conformer-tdt": lambda f, p, on, s: TdtRecognizer(load_tdt(f, p, on, s.each), s.streams),
+    "nemo-conformer-rnnt": lambda f, p, on, s: TdtRecognizer(load_tdt(f, p, on, s.each), s.streams),
+    "nemo-conformer-ctc": lambda f, p, on, s: CtcRecognizer(load_ctc(f, p, on, s.each), s.streams),
+    "whisper": lambda f, p, on, s: WhisperRecognizer(load_whisper(f, p, on, s.whole)),
 }
 """Kind of model -> (folder, precision, provider, threads) -> recogniser."""
 
@@ -267,8 +293,10 @@ def _load_on(
     threads: int,
     strict: bool,
     auto_int8: bool,
+    spread: bool,
 ) -> tuple[Recognizer, Choice]:
     """Try precisions in the selector's order until one loads."""
+    share = share_of(threads) if spread and provider == "cpu" else Share(threads, threads)
     failed: dict[str, str] = {}
     known = Known(provider, folder.problems, folder.proofs, folder.measured, failed)
     while True:
@@ -277,6 +305,6 @@ def _load_on(
         except ModelError as error:
             raise ModelError(f"{folder.path}: {error}") from error
         try:
-            return _LOADERS[folder.kind](folder, choice.precision, provider, threads), choice
+            return _LOADERS[folder.kind](folder, choice.precision, provider, share), choice
         except ModelError as error:
             failed[choice.precision] = f"did not load ({error})"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from typing import Any
 
 
@@ -11,6 +12,32 @@ def usable_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """How a CPU's threads are shared out among utterances."""
+
+    whole: int
+    """Threads in all; 0: as many as there are cores."""
+    each: int
+    """Threads that work on one utterance together; 0: as many as there are cores."""
+    streams: int = 1
+    """Utterances that are worked on at the same time."""
+
+
+_MOST_STREAMS = 4
+"""Each holds the activations of an utterance in memory, up to 0.5 GB of 30 s."""
+
+
+def share_of(threads: int) -> Share:
+    """Share `threads`, 0 for all cores, out among utterances: the fewest to each that may be.
+
+    One thread does all of an utterance without ever waiting for another (docs/speed.md).
+    """
+    cores = threads or usable_cores()
+    streams = min(cores, _MOST_STREAMS)
+    return Share(threads, cores // streams, streams)
 
 
 def session_options(threads: int) -> Any:
