@@ -13,12 +13,12 @@ import numpy.typing as npt
 
 from stt import word_edges, words
 from stt.engine import providers
-from stt.engine.collapse import CollapseError
 from stt.engine.ctc import greedy_ctc
 from stt.engine.onnx_asr_models import (
     CtcModel,
     TdtModel,
     WhisperModel,
+    encode_batch,
     load_ctc,
     load_tdt,
     load_whisper,
@@ -33,7 +33,6 @@ from stt.errors import ModelError
 from stt.models.folder import ModelFolder
 from stt.transcript import Choice, Segment, Token
 
-Floats = npt.NDArray[np.float32]
 Samples = npt.NDArray[np.float32]
 
 TRAILING_SILENCE = 8_000
@@ -133,8 +132,8 @@ class TdtRecognizer(TokenRecognizer):
         self._counting = Lock()
 
     def decode(self, batch: Sequence[Samples]) -> list[list[Emission]]:
-        """Encode one utterance after the other, decode all together; see TokenRecognizer."""
-        frames = _encoded(self._model, batch)
+        """Decode all together; see TokenRecognizer."""
+        frames = encode_batch(self._model, batch)
         decoded = self._model.decode(frames)
         with self._counting:
             self.near_ties += sum(decoding.near_ties for decoding in decoded)
@@ -154,7 +153,7 @@ class CtcRecognizer(TokenRecognizer):
 
     def decode(self, batch: Sequence[Samples]) -> list[list[Emission]]:
         """Decode one utterance after the other; see TokenRecognizer."""
-        return [greedy_ctc(f, self._model.blank) for f in _encoded(self._model, batch)]
+        return [greedy_ctc(f, self._model.blank) for f in encode_batch(self._model, batch)]
 
 
 class WhisperRecognizer:
@@ -208,18 +207,6 @@ class WhisperRecognizer:
 def _padded(samples: Samples) -> Samples:
     silence = max(TRAILING_SILENCE, _MIN_SAMPLES - len(samples))
     return np.concatenate([samples, np.zeros(silence, np.float32)])
-
-
-def _encoded(model: TdtModel | CtcModel, batch: Sequence[Samples]) -> list[Floats]:
-    """Encode utterances one by one; a collapse is told with its place in the batch."""
-    found: list[Floats] = []
-    for index, samples in enumerate(batch):
-        try:
-            found.append(model.encode(samples))
-        except CollapseError as error:
-            error.index = index
-            raise
-    return found
 
 
 def _is_special(piece: str) -> bool:
