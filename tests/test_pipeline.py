@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import numpy.typing as npt
@@ -42,7 +43,8 @@ def steps(
     samples: Samples, parrot: Parrot, *, rate: int = RATE, block: int = RATE, batch: int = 4
 ) -> list[Step]:
     blocks = (samples[i : i + block] for i in range(0, len(samples), block))
-    return list(recognized(blocks, rate, guarded(parrot), Cutting(6.0, 0.5, batch)))
+    with ThreadPoolExecutor(parrot.streams) as pool:
+        return list(recognized(blocks, rate, guarded(parrot), Cutting(6.0, 0.5, batch), pool))
 
 
 def guarded(parrot: Parrot) -> GuardedRecognizer:
@@ -116,8 +118,9 @@ def test_segments_come_while_the_recording_is_still_read(long: Samples) -> None:
             read += 1
             yield long[i : i + RATE]
 
-    path = recognized(blocks(), RATE, guarded(Parrot()), Cutting(6.0, 0.5, 1))  # type: ignore[arg-type]
-    next(step for step in path if step.segments)
+    with ThreadPoolExecutor(1) as pool:
+        path = recognized(blocks(), RATE, guarded(Parrot()), Cutting(6.0, 0.5, 1), pool)  # type: ignore[arg-type]
+        next(step for step in path if step.segments)
     assert read < len(long) / RATE / 2
 
 
@@ -147,7 +150,8 @@ def test_a_recording_goes_on_in_fp32_and_says_so_once(
     broken.streams = full.streams = streams
     recognizer = GuardedRecognizer(broken, "fp16", Reserve(lambda: full))
     blocks = (long[i : i + RATE] for i in range(0, len(long), RATE))
-    found = list(recognized(blocks, RATE, recognizer, Cutting(6.0, 0.5, batch)))
+    with ThreadPoolExecutor(streams) as pool:
+        found = list(recognized(blocks, RATE, recognizer, Cutting(6.0, 0.5, batch), pool))
     assert [segment for step in found for segment in step.segments] == expected
     (told,) = [step.fallback for step in found if step.fallback]
     assert told.at == expected[3].start
@@ -185,10 +189,11 @@ def test_streams_work_at_the_same_time_and_change_nothing(long: Samples) -> None
     assert {len(batch) for batch in parrot.batches} == {1}
 
 
-def test_a_recording_left_half_way_leaves_no_thread(long: Samples) -> None:
+def test_a_recording_left_half_way_takes_its_work_back(long: Samples) -> None:
     blocks = (long[i : i + RATE] for i in range(0, len(long), RATE))
-    path = recognized(blocks, RATE, guarded(SlowParrot()), Cutting(6.0, 0.5, 4))
-    next(step for step in path if step.segments)
-    assert any(thread.name.startswith("recognizer") for thread in threading.enumerate())
-    path.close()  # type: ignore[attr-defined]
-    assert not any(thread.name.startswith("recognizer") for thread in threading.enumerate())
+    parrot = SlowParrot()
+    with ThreadPoolExecutor(1) as pool:  # of which others are wanted too
+        path = recognized(blocks, RATE, guarded(parrot), Cutting(6.0, 0.5, 4), pool)
+        next(step for step in path if step.segments)
+        path.close()  # type: ignore[attr-defined]
+    assert len(parrot.batches) < 4

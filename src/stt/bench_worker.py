@@ -136,14 +136,20 @@ def load_stt(folder: Path, precision: str, provider: str, threads: int) -> tuple
     """Load this application; returns what transcribes, and the provider that runs."""
     from dataclasses import replace
 
+    from stt.batch import transcribe_many
+    from stt.errors import SttError
     from stt.transcriber import load
 
     transcriber = load(folder, precision=precision, provider=provider, threads=threads, strict=True)
 
     def transcribe(files: Sequence[Path], batch: int) -> list[str]:
         cutting = replace(transcriber.cutting, batch_size=batch)
-        batched = replace(transcriber, cutting=cutting)
-        return [batched.transcribe(file).text for file in files]
+        texts = []
+        for found in transcribe_many(replace(transcriber, cutting=cutting), files):
+            if isinstance(found, SttError):
+                raise found
+            texts.append(found.text)
+        return texts
 
     return transcribe, transcriber.choice.provider
 

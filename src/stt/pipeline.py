@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -45,12 +45,17 @@ class Cutting:
 
 
 def recognized(
-    blocks: Iterable[Samples], rate: int, recognizer: GuardedRecognizer, cutting: Cutting
+    blocks: Iterable[Samples],
+    rate: int,
+    recognizer: GuardedRecognizer,
+    cutting: Cutting,
+    pool: Executor,
 ) -> Iterator[Step]:
     """Recognise float32 [n] mono blocks at `rate` Hz, yielding segments as they become final.
 
-    `recognizer` is this recording's own. While it is at work, the next utterances are read and cut.
-    Memory holds a few batches of utterances, whatever the length of the recording.
+    `recognizer` is this recording's own; `pool`'s threads call it, and may serve other recordings
+    too. While they are at work, the next utterances are read and cut here. Memory holds a few
+    batches of utterances, whatever the length of the recording.
     """
     max_frames = int(cutting.max_utterance_s * SAMPLE_RATE) // FRAME
     cut = utterances(
@@ -62,7 +67,6 @@ def recognized(
     batch: list[Utterance] = []
     under_way: deque[_UnderWay] = deque()
     heard = 0
-    pool = ThreadPoolExecutor(streams, "recognizer")
     try:
         for item in cut:
             if isinstance(item, Utterance):
@@ -82,7 +86,8 @@ def recognized(
             yield _settled(under_way.popleft(), recognizer)
         yield Step(heard / SAMPLE_RATE)
     finally:
-        pool.shutdown(cancel_futures=True)
+        for one in under_way:
+            one.attempt.cancel()
 
 
 class _UnderWay(NamedTuple):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +41,8 @@ class Transcriber:
     cutting: Cutting
     reserve: Reserve | None = None
     """FP32 for recordings of which the chosen precision makes nothing usable; None: it is none."""
+    pool: Executor | None = None
+    """Threads that recognise, where recordings share them; None: each has its own."""
 
     @property
     def model(self) -> str:
@@ -90,7 +93,17 @@ class Transcriber:
     def steps(self, stream: AudioStream) -> Iterator[Step]:
         """Yield the Steps of an opened recording; the last one's `heard` is its duration."""
         recognizer = GuardedRecognizer(self.recognizer, self.choice.precision, self.reserve)
-        return recognized(stream.blocks, stream.sample_rate, recognizer, self.cutting)
+        blocks, rate = stream.blocks, stream.sample_rate
+        if self.pool is not None:
+            yield from recognized(blocks, rate, recognizer, self.cutting, self.pool)
+            return
+        with recognizing_pool(self.recognizer) as pool:
+            yield from recognized(blocks, rate, recognizer, self.cutting, pool)
+
+
+def recognizing_pool(recognizer: Recognizer) -> ThreadPoolExecutor:
+    """Return as many threads as it is good for; to be closed."""
+    return ThreadPoolExecutor(recognizer.streams, "recognizer")
 
 
 @contextmanager
