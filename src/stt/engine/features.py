@@ -62,28 +62,30 @@ def nemo_features(utterances: Sequence[Floats], mels: int) -> tuple[Floats, Leng
 
 def _log_mel(samples: Floats, length: int, mels: int) -> Floats:
     """Log-mel energies of an utterance's first `length` frames, float32 [length, mels]."""
-    frames = np.lib.stride_tricks.sliding_window_view(_emphasised(samples), _WINDOW)[::HOP]
     energies = np.empty((length, mels), np.float32)
     if length < _WORTH_A_THREAD:
-        _fill(energies, frames)
+        _fill(energies, samples, 0)
         return energies
     part = -(-length // _THREADS)
     starts = range(0, length, part)
-    tasks = [_pool().submit(_fill, energies[s : s + part], frames[s:]) for s in starts]
+    tasks = [_pool().submit(_fill, energies[s : s + part], samples, s) for s in starts]
     for task in tasks:
         task.result()
     return energies
 
 
-def _fill(energies: Floats, frames: Doubles) -> None:
-    """Write log-mel energies [T, mels] of the first T frames [.., 400]."""
+def _fill(energies: Floats, samples: Floats, first: int) -> None:
+    """Write log-mel energies [T, mels] of the T frames from `first` on."""
     filters = _mel_groups(energies.shape[1])
+    wave = np.empty((_BLOCK - 1) * HOP + _WINDOW)
+    frames = np.lib.stride_tricks.sliding_window_view(wave, _WINDOW)[::HOP]
     block = np.zeros((_BLOCK, _FFT))  # behind the window's samples it stays zero
     power = np.empty((_BLOCK, _FFT // 2 + 1), np.float32)
     for begin in range(0, len(energies), _BLOCK):
         rows = energies[begin : begin + _BLOCK]
         size = len(rows)
-        np.multiply(frames[begin : begin + size], _window(), out=block[:size, :_WINDOW])
+        _emphasise(samples, (first + begin) * HOP - _WINDOW // 2, wave)
+        np.multiply(frames[:size], _window(), out=block[:size, :_WINDOW])
         np.abs(np.fft.rfft(block[:size]), out=power[:size], casting="same_kind")
         np.square(power[:size], out=power[:size])
         for band, bins, weights in filters:
@@ -92,16 +94,21 @@ def _fill(energies: Floats, frames: Doubles) -> None:
         np.log(rows, out=rows)
 
 
-def _emphasised(samples: Floats) -> Doubles:
-    """High frequencies raised, [n + 400], with half a window of silence at either end.
+def _emphasise(samples: Floats, begin: int, wave: Doubles) -> None:
+    """Write samples from `begin` on, high frequencies raised, and silence where there are none.
 
     Rounded to float32, as onnx-asr has it, and kept as the doubles that the transform works on.
     """
-    half = _WINDOW // 2
-    wave = np.zeros(len(samples) + _WINDOW)
-    wave[half] = samples[0]
-    wave[half + 1 : half + len(samples)] = samples[1:] - _PREEMPHASIS * samples[:-1]
-    return wave
+    first, last = max(begin, 1), min(begin + len(wave), len(samples))
+    if first >= last:  # a single sample, or none
+        wave[:] = 0.0
+    else:
+        wave[: first - begin] = wave[last - begin :] = 0.0
+        wave[first - begin : last - begin] = (
+            samples[first:last] - _PREEMPHASIS * samples[first - 1 : last - 1]
+        )
+    if begin <= 0 < len(samples):
+        wave[-begin] = samples[0]  # none before it
 
 
 def _normalise(logs: Floats, out: Floats) -> None:
