@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from stt.engine.label_looping import Networks
+
 Floats = npt.NDArray[np.float32]
 Array = npt.NDArray[Any]
 
@@ -58,14 +60,15 @@ class SplitTransducer:
         (logits,) = self.joint.run([LOGITS], {PROJECTED: projected, PREDICTION: given})
         return logits[0, 0], (hidden, cell)
 
-    def batch(self, utterances: Sequence[Floats]) -> BatchNetworks:
+    def batch(self, utterances: Sequence[Floats]) -> Networks:
         """Make ready for a batch of encoder outputs, float32 [T, D] each."""
         # an empty utterance gets a frame that is never read
         filled = [
             frames if len(frames) else np.zeros_like(frames, shape=(1, frames.shape[1]))
             for frames in utterances
         ]
-        return BatchNetworks(self, [self.project(frames) for frames in filled])
+        projected = [self.project(frames) for frames in filled]
+        return BatchNetworks(self, projected) if len(filled) > 1 else LoneNetworks(self, *projected)
 
 
 def load_split(paths: Sequence[Path], options: Any, providers: Sequence[Any]) -> SplitTransducer:
@@ -82,6 +85,49 @@ def load_split(paths: Sequence[Path], options: Any, providers: Sequence[Any]) ->
     return SplitTransducer(
         *(InferenceSession(p, options, providers, disabled_optimizers=off) for p in paths)
     )
+
+
+class LoneNetworks:
+    """Prediction network and joint over one utterance: a `label_looping.Networks`.
+
+    The prediction network writes its state where it reads it the next time, and its output where
+    the joint reads it: nothing is copied but the window's frames.
+    """
+
+    def __init__(self, model: SplitTransducer, projected: Floats) -> None:
+        """`projected`: float32 [T, H]."""
+        self._frames, width = projected, projected.shape[1]
+        entries = [entry for entry in model.prediction.get_inputs() if entry.name in STATES]
+        pairs = [np.zeros((2, entry.shape[0], 1, entry.shape[2]), np.float32) for entry in entries]
+        self._target = np.zeros((1, 1), np.int32)
+        prediction = np.zeros((1, 1, width), np.float32)
+        self._predict = tuple(
+            _Call(
+                model.prediction,
+                {TOKENS: self._target, **_named(STATES, [pair[turn] for pair in pairs])},
+                {PREDICTION: prediction, **_named(NEW_STATES, [p[1 - turn] for p in pairs])},
+            )
+            for turn in (0, 1)
+        )
+        self._turn = 0
+        self._size = window(1)
+        self._window = np.zeros((1, self._size, width), np.float32)
+        self._logits = np.zeros((1, self._size, model.joint.get_outputs()[0].shape[-1]), np.float32)
+        inputs = {PROJECTED: self._window, PREDICTION: prediction}
+        self._join = _Call(model.joint, inputs, {LOGITS: self._logits})
+
+    def predict(self, _: Sequence[int], tokens: Sequence[int]) -> None:
+        """See label_looping.Networks."""
+        self._target[0, 0] = tokens[0]
+        self._predict[self._turn].run()
+        self._turn = 1 - self._turn
+
+    def join(self, _: Sequence[int], frames: Sequence[int]) -> Floats:
+        """See label_looping.Networks."""
+        seen = self._frames[frames[0] : frames[0] + self._size]
+        self._window[0, : len(seen)] = seen
+        self._join.run()
+        return self._logits
 
 
 class BatchNetworks:
@@ -153,6 +199,10 @@ class BatchNetworks:
         }
         outputs = {LOGITS: _begin(self._logits, (rows, frames, logits))}
         return _Call(self._model.joint, inputs, outputs)
+
+
+def _named(names: Sequence[str], arrays: Sequence[Array]) -> dict[str, Array]:
+    return dict(zip(names, arrays, strict=True))
 
 
 def _begin(buffer: Array, shape: tuple[int, ...]) -> Array:
