@@ -19,8 +19,9 @@ from stt.errors import ModelError, UsageError
 from stt.models import measure, proof
 from stt.models.clips import Clip, bundled_clips
 from stt.models.folder import inspect
+from stt.models.installation import Events
 from stt.models.manifest import Manifest
-from stt.models.setup import Events, Order, check, set_up
+from stt.models.setup import Order, check, set_up
 from stt.models.source import Source, find_source
 
 DIGITS = Path(__file__).parents[1] / "data" / "parakeet-digits"

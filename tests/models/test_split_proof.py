@@ -14,8 +14,9 @@ from stt.engine.recognizer import TdtRecognizer
 from stt.models import measure, split_proof
 from stt.models.clips import Clip, bundled_clips
 from stt.models.folder import inspect, split_names
+from stt.models.installation import Events
 from stt.models.manifest import Manifest
-from stt.models.setup import Events, Order, check, set_up
+from stt.models.setup import Order, check, set_up
 from stt.models.source import find_source
 
 DIGITS = Path(__file__).parents[1] / "data" / "parakeet-digits"

@@ -13,7 +13,8 @@ from stt.cli.report import report
 from stt.errors import ModelError
 
 if TYPE_CHECKING:
-    from stt.models.setup import Events, Order
+    from stt.models.installation import Events
+    from stt.models.setup import Order
 
 NO_PRECISION = "fp32"
 
@@ -62,7 +63,8 @@ def setup(
     OWNER/REPO[@REVISION] on the hub. An interrupted set-up goes on where it stopped when run again;
     on an installed model it repairs what is damaged and adds what is missing.
     """
-    from stt.models.setup import Events, Order
+    from stt.models.installation import Events
+    from stt.models.setup import Order
     from stt.settings import load_settings
 
     models_dir = load_settings(config, {}).models_dir
