@@ -43,7 +43,7 @@ def install(tmp_path: Path, clips: tuple[Clip, ...]) -> tuple[Path, list[str]]:
     if not origin.exists():
         shutil.copytree(DIGITS, origin, ignore=shutil.ignore_patterns("clips", "README.md"))
     events = Events(lambda stage, done, total: None, notes.append)
-    source = find_source(str(origin), None)
+    source = find_source(str(origin), None, Path("models"))
     return set_up(source, tmp_path / "models", Order(precisions=()), events, clips), notes
 
 

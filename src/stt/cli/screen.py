@@ -99,6 +99,10 @@ class Output(Protocol):
         """Show one line of news."""
         ...
 
+    def failed(self, line: str) -> None:
+        """Show what went wrong."""
+        ...
+
 
 class Lines:
     """One line on standard output for each final text, at once; news on stderr."""
@@ -135,6 +139,10 @@ class Lines:
         """Print a line on stderr."""
         if not self._quiet:
             report(line)
+
+    def failed(self, line: str) -> None:
+        """Print a line on stderr, however quiet."""
+        report(line)
 
 
 class Screen:
@@ -212,6 +220,10 @@ class Screen:
         from rich.text import Text
 
         self._console.print(Text(f"stt: {line}", style="yellow"))
+
+    def failed(self, line: str) -> None:
+        """Print a line above the screen."""
+        self.note(line)
 
     def render(self) -> RenderableType:
         """Return the part of the screen that changes."""

@@ -26,6 +26,8 @@ class Manifest:
     """Repository id, or the folder it was imported from."""
     revision: str | None = None
     licence: str = ""
+    keep_fp32: bool = True
+    """Whether FP32 stays when another precision is proven."""
     files: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Name -> size in bytes, sha256, and for converted ones made_from and what was done."""
     precisions: dict[str, dict[str, Any]] = field(default_factory=dict)

@@ -8,6 +8,7 @@ next.
 
 from __future__ import annotations
 
+import math
 import shutil
 import time
 from collections.abc import Iterator, Sequence
@@ -44,13 +45,26 @@ class Order:
     """Ask nothing of the network."""
     force: bool = False
     """Convert, prove and measure again what is there already."""
-    keep_fp32: bool = True
-    """False: delete the FP32 files once another precision is proven."""
+    keep_fp32: bool | None = None
+    """False: delete the FP32 files once another precision is proven; None: as it was before."""
     keep_failed: bool = False
     """Keep a conversion that failed its proof, as `NAME.failed.onnx`, to look at."""
     rtol: float = 0.02
     """For mixed: see `stt.convert.mixed.within`."""
     atol: float | None = None
+
+    def check(self) -> None:
+        """Refuse what cannot be made.
+
+        Raises:
+            UsageError: a precision that set-up does not make, or a tolerance that is none.
+        """
+        if wrong := [p for p in self.precisions if p not in CONVERTED]:
+            raise UsageError(
+                f"precision {wrong[0]!r} is not made by set-up; {', '.join(CONVERTED)} are"
+            )
+        if not 0 < self.rtol < math.inf or not 0 <= (self.atol or 0) < math.inf:
+            raise UsageError("--rtol must be a number above 0, and --atol at least 0")
 
 
 def set_up(
@@ -71,8 +85,7 @@ def set_up(
         UsageError: a precision that cannot be made.
         ModelError: no space, no download, nothing that can be used; what was done is kept.
     """
-    if wrong := [p for p in order.precisions if p not in CONVERTED]:
-        raise UsageError(f"precision {wrong[0]} is not made by set-up; {', '.join(CONVERTED)} are")
+    order.check()
     from filelock import FileLock
 
     target = models_dir / source.name
@@ -80,7 +93,13 @@ def set_up(
     with FileLock(models_dir / f".{source.name}.lock"):
         work = target if target.is_dir() else models_dir / f".{source.name}.partial"
         work.mkdir(exist_ok=True)
-        _Job(source, Installation(work, events), order, tuple(clips or bundled_clips())).do()
+        for left in work.glob(".*.trial.onnx*"):  # by a search that was killed
+            left.unlink()
+        try:
+            _Job(source, Installation(work, events), order, tuple(clips or bundled_clips())).do()
+        finally:
+            if work != target and not any(work.iterdir()):
+                work.rmdir()
         if work != target:
             work.replace(target)
     return target
@@ -97,7 +116,7 @@ def check(folder: Path, events: Events, clips: Sequence[Clip] | None = None) -> 
     """
     manifest = Manifest.read(folder)
     if not manifest.files:
-        raise ModelError(f"{folder}: no installed model; run `stt setup`")
+        raise ModelError(f"{folder}: no installed model; run `stt setup {folder.name}`")
     wrong = []
     for name, entry in manifest.files.items():
         path = folder / name
@@ -129,6 +148,8 @@ class _Job:
     ) -> None:
         self.source, self.at, self.order, self.clips = source, at, order, clips
         self.work, self.events, self.manifest = at.folder, at.events, at.manifest
+        if order.keep_fp32 is not None:
+            self.manifest.keep_fp32 = order.keep_fp32
 
     def do(self) -> None:
         """All steps in their order."""
@@ -147,7 +168,7 @@ class _Job:
         with self._step("measure"):
             self._measure(changed=[*made, *split])
         self.at.save()
-        if not self.order.keep_fp32:
+        if not self.manifest.keep_fp32:
             self._drop_fp32()
 
     @contextmanager
@@ -166,7 +187,7 @@ class _Job:
             (self.work / file.name).exists() for file in self._graph_files()
         )
         intact = all(self._proven_and_intact(precision) for precision in self.order.precisions)
-        return self.order.force or self.order.keep_fp32 or not (dropped and intact)
+        return self.order.force or self.manifest.keep_fp32 or not (dropped and intact)
 
     def _proven_and_intact(self, precision: str) -> bool:
         if not self.manifest.precisions.get(precision, {}).get("proven"):
@@ -201,7 +222,7 @@ class _Job:
         elif source.folder and source.folder.resolve() != self.work.resolve():
             hashes = self._import(source.folder)
         else:
-            hashes = {file.name: self.at.hash(file.name) for file in source.files}
+            hashes = {file.name: self._own(file.name) for file in source.files}
         for file in source.files:
             entry = {"size": file.size, "sha256": hashes[file.name]}
             self.manifest.files[file.name] = entry
@@ -209,6 +230,16 @@ class _Job:
         self.manifest.revision = source.pinned.revision if source.pinned else None
         self.manifest.licence = source.pinned.licence if source.pinned else ""
         self.at.save()
+
+    def _own(self, name: str) -> str:
+        """Return the SHA-256 of a file that lies here already, and came from nowhere else."""
+        found, known = self.at.hash(name), self.manifest.files.get(name)
+        if known and known["sha256"] != found:
+            raise ModelError(
+                f"{self.work / name}: is damaged, and {self.manifest.source} is not there; "
+                f"bring it back: `stt setup {self.source.name} --from DIR`"
+            )
+        return found
 
     def _import(self, folder: Path) -> dict[str, str]:
         """Copy what is not there as the manifest has it; pinned files are held against the pins."""
@@ -233,6 +264,9 @@ class _Job:
         names = graph_names(kind, precision)
         sources = graph_names(kind, "fp32")
         made_from = [self.at.made_from(name) for name in sources]
+        if precision == "mixed":
+            tolerance = {"rtol": self.order.rtol, "atol": self.order.atol}
+            made_from = [origin | tolerance for origin in made_from]
         pairs = zip(names, made_from, strict=True)
         right = all(self.at.is_right(name, origin) for name, origin in pairs)
         if right and not self.order.force:
@@ -285,19 +319,26 @@ class _Job:
         self.at.delete(names)
 
     def _measure(self, changed: Sequence[str]) -> None:
-        """Time what is proven, on every provider this machine really has."""
+        """Time what is proven, on every provider this machine really has.
+
+        On a provider where something is to be timed all is: figures that are compared must be of
+        the same hour.
+        """
         proven = [p for p, entry in self.manifest.precisions.items() if entry["proven"]]
         have = {(row["precision"], row["provider"]) for row in self.manifest.measurements}
+        able = {
+            # int8 is 10 to 25 times slower than fp32 there, and never chosen
+            provider: [p for p in ("fp32", *proven) if provider == "cpu" or p != "int8"]
+            for provider in measure.providers_here()
+        }
         wanted = [
             (precision, provider)
-            for provider in measure.providers_here()
-            for precision in ("fp32", *proven)
-            if self.order.force or precision in changed or (precision, provider) not in have
+            for provider, precisions in able.items()
+            if self.order.force or changed or any((p, provider) not in have for p in precisions)
+            for precision in precisions
         ]
         for number, (precision, provider) in enumerate(wanted):
             self.events.progress(f"measuring {precision} on {provider}", number, len(wanted))
-            if precision == "int8" and provider != "cpu":
-                continue  # 10 to 25 times slower than fp32 there; never chosen
             try:
                 speed = measure.measure(self.work, precision, provider)
             except ModelError as error:
