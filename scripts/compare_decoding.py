@@ -1,11 +1,12 @@
-"""Decoding of a transducer, four ways in turn on the same encoder frames: time and tokens.
+"""Decoding of a transducer, several ways in turn on the same encoder frames: time and tokens.
 
 usage: python scripts/compare_decoding.py MODEL_DIR [--audio DIR] [--clips 200] [--precision fp32]
                                           [--rounds 9] [--threads 2] [--tokens-per-second 3]
 
 onnx-asr's loop; ours with the fused decoder_joint; ours with its parts (made in a temporary folder)
-over batches. Time is for 30 s stretches of the recordings below AUDIO_DIR, one way after the other
-in every round; tokens, frames and durations are compared on `--clips` recordings of 0.3 to 20 s.
+over batches; and, in FP32, the whole loop as one graph (`loop_graph`). Time is for 30 s stretches
+of the recordings below AUDIO_DIR, one way after the other in every round; tokens, frames and
+durations are compared on `--clips` recordings of 0.3 to 20 s.
 
 --tokens-per-second makes a model with random weights speak like a real one: a bias on the blank is
 searched with which about so many tokens come out, and put into the graphs of all ways alike.
@@ -26,13 +27,24 @@ from statistics import median
 
 import numpy as np
 import onnx
+import onnxruntime
 from onnx import numpy_helper
 
 from compare_tdt import read_clips
-from stt.convert.split import split_file
+from loop_graph import loop_model
+from stt.convert.model_file import read
+from stt.convert.split import split, split_file
 from stt.engine.label_looping import Decoding, label_looping
 from stt.engine.onnx_asr_models import TdtModel, load_tdt
-from stt.engine.split_transducer import SplitTransducer
+from stt.engine.sessions import session_options
+from stt.engine.split_transducer import (
+    FRAMES,
+    NEW_STATES,
+    PREDICTION,
+    STATES,
+    TOKENS,
+    SplitTransducer,
+)
 from stt.engine.tdt import Floats, greedy_tdt
 from stt.models.clips import Clip, of_length
 from stt.models.folder import graph_names, inspect, split_names
@@ -83,7 +95,8 @@ def main() -> None:
         if args.tokens_per_second:
             add_blank_bias(folder, model, pieces, args.tokens_per_second)
             model = load(folder, args.precision, args.threads)
-        print(table(model, pieces, args.rounds))
+        loop = InOneGraph(folder, args.precision, model) if args.precision == "fp32" else None
+        print(table(model, pieces, args.rounds, loop))
         right = same_tokens(model, [model.encode(clip) for clip in clips])
     sys.exit(0 if right else 1)
 
@@ -162,10 +175,44 @@ def in_parts(model: TdtModel, split: SplitTransducer, batch: Sequence[Floats]) -
     return label_looping(split.batch(batch), [len(f) for f in batch], model.vocabulary)
 
 
-def table(model: TdtModel, pieces: Sequence[Floats], rounds: int) -> str:
+class InOneGraph:
+    """The whole loop as one graph, see `loop_graph`."""
+
+    def __init__(self, folder: Path, precision: str, model: TdtModel) -> None:
+        path = folder / graph_names("nemo-conformer-tdt", precision)[1]
+        content = loop_model(split(read(path)), model.vocabulary)
+        options = session_options(1)
+        self.session = onnxruntime.InferenceSession(content, options, ["CPUExecutionProvider"])
+        self.model = model
+
+    def decode(self, frames: Floats) -> list[tuple[int, int, int]]:
+        """Tokens, frames and durations."""
+        parts, blank = self.model.split, self.model.vocabulary.blank
+        assert parts is not None
+        first, *states = parts.prediction.run(
+            [PREDICTION, *NEW_STATES],
+            {
+                TOKENS: np.array([[blank]], np.int32),
+                **dict(zip(STATES, self.model.initial_state(), strict=True)),
+            },
+        )
+        begin = dict(zip(self.begin, (first, *states), strict=True))
+        feed = {FRAMES: np.ascontiguousarray(frames.T)[None], **begin}
+        tokens, at, steps = self.session.run(None, feed)
+        told = tokens != blank
+        found = (tokens[told].tolist(), at[told].tolist(), steps[told].tolist())
+        return list(zip(*found, strict=True))
+
+    @property
+    def begin(self) -> list[str]:
+        """Names of the inputs behind the frames."""
+        return [entry.name for entry in self.session.get_inputs()][1:]
+
+
+def table(model: TdtModel, pieces: Sequence[Floats], rounds: int, loop: InOneGraph | None) -> str:
     """Time every way in every round; returns the lines to print."""
-    split = model.split
-    assert split is not None
+    parts = model.split
+    assert parts is not None
     batches = {n: [np.roll(pieces[i % PIECES], 37 * (i // PIECES), 0) for i in range(n)]
                for n in BATCHES}  # fmt: skip
     turn = 0
@@ -179,19 +226,24 @@ def table(model: TdtModel, pieces: Sequence[Floats], rounds: int) -> str:
             1,
             lambda: greedy_tdt(model.step, model.initial_state(), one(), model.vocabulary),
         ),
-        "ours, in parts, batch 1": (1, lambda: in_parts(model, split, [one()])),
+        "ours, in parts, batch 1": (1, lambda: in_parts(model, parts, [one()])),
         **{
-            f"ours, in parts, batch {n}": (n, lambda n=n: in_parts(model, split, batches[n]))
+            f"ours, in parts, batch {n}": (n, lambda n=n: in_parts(model, parts, batches[n]))
             for n in BATCHES[1:]
         },
     }
+    if loop is not None:
+        ways["the loop in one graph, batch 1"] = (1, lambda: loop.decode(one()))
+        for piece in pieces:
+            ours = greedy_tdt(model.step, model.initial_state(), piece, model.vocabulary)
+            assert loop.decode(piece) == [(e.id, e.frame, e.duration) for e in ours]
     taken: dict[str, list[float]] = {way: [] for way in ways}
     for turn in range(rounds + 1):  # noqa: B007  read by `one`; the first round warms up
         for way, (count, run) in ways.items():
             began = time.perf_counter()
             run()
             taken[way].append((time.perf_counter() - began) / count)
-    inside = [Inside(s) for s in (split.prediction, split.projection, split.joint)]
+    inside = [Inside(s) for s in (parts.prediction, parts.projection, parts.joint)]
     watched = SplitTransducer(*inside)
     lines = [
         "| decoding | ms per 30 s | best | times onnx-asr | Python's share |",
@@ -203,7 +255,7 @@ def table(model: TdtModel, pieces: Sequence[Floats], rounds: int) -> str:
         share = python_share(model, watched, inside, batches[count]) if "parts" in way else ""
         typical, best = 1e3 * median(times), 1e3 * min(times)
         lines.append(f"| {way} | {typical:.1f} | {best:.1f} | {ratio:.2f} | {share} |")
-    found = in_parts(model, split, pieces)
+    found = in_parts(model, parts, pieces)
     tokens = sum(len(d.emissions) for d in found)
     frames = sum(map(len, pieces))
     lines.append(

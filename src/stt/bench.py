@@ -96,7 +96,8 @@ class Run:
     """RTFx beside the first row of onnx-asr, median of each round's ratio; None without it."""
     ms_per_s: dict[str, float] | None
     """Stage -> milliseconds per second of audio; None where the engine does not let one look.
-    `other` is what is not hidden behind the other stages."""
+    Of all threads together: where utterances are worked on side by side they come to more than the
+    time taken. `other` is what is not hidden behind them."""
     cpu_ms_per_s: float
     """Milliseconds of processor time, of all cores together, per second of audio: what others at
     work on the machine disturb least. Threads that wait for one another count too."""
