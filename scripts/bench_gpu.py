@@ -1,9 +1,9 @@
-"""Speed on an NVIDIA GPU: build the full-size stand-in, convert it to FP16, measure, print a table.
+"""Speed on an NVIDIA GPU: build the full-size stand-in, set it up in FP16, measure, print a table.
 
 usage: python scripts/bench_gpu.py MAKE_FACSIMILE [--work DIR] [--batch N,N,...]
 
 MAKE_FACSIMILE is the script that writes the stand-in (`make_facsimile.py OUT_DIR`). Needs the extra
-`gpu`, 8 GB of disk and a CUDA card. It measures what ONNX Runtime finds of CUDA and TensorRT, each
+`gpu`, 10 GB of disk, 24 GB of memory and a CUDA card. It measures what ONNX Runtime finds of CUDA and TensorRT, each
 beside onnx-asr, `stt bench` doing the work. It was written without a GPU at hand and has never run
 on one. The stand-in's weights are random: its speed is Parakeet's, its text is noise.
 """
@@ -19,7 +19,10 @@ from stt.bench import Plan, bench, contenders
 from stt.cli.bench import table
 from stt.errors import SttError
 from stt.models.folder import inspect
+from stt.models.installation import Events
 from stt.models.measure import providers_here
+from stt.models.setup import Order, set_up
+from stt.models.source import find_source
 
 
 def report(stage: str, done: int, total: int) -> None:
@@ -38,13 +41,13 @@ def main() -> None:
     providers = [name for name in providers_here() if name in ("cuda", "tensorrt")]
     if not providers:
         sys.exit("bench_gpu: this ONNX Runtime has neither CUDA nor TensorRT; install extra `gpu`")
-    model = args.work / "stand-in"
-    if not (model / "config.json").exists():
-        model.parent.mkdir(parents=True, exist_ok=True)
-        subprocess.run([sys.executable, str(args.make_facsimile), str(model)], check=True)
-    if not (model / "encoder-model.fp16.onnx").exists():
-        convert = Path(__file__).with_name("convert_to_fp16.py")
-        subprocess.run([sys.executable, str(convert), "--input-dir", str(model)], check=True)
+    made = args.work / "stand-in"
+    if not (made / "config.json").exists():
+        made.parent.mkdir(parents=True, exist_ok=True)
+        subprocess.run([sys.executable, str(args.make_facsimile), str(made)], check=True)
+    events = Events(report, lambda line: print(f"bench_gpu: {line}", file=sys.stderr))
+    source = find_source(str(made), None, args.work)
+    model = set_up(source, args.work / "models", Order(), events)
     for provider in providers:
         try:
             found = contenders(inspect(model), ["onnx-asr"], provider)
