@@ -3,9 +3,10 @@
 usage: python scripts/bench_gpu.py MAKE_FACSIMILE [--work DIR] [--batch N,N,...]
 
 MAKE_FACSIMILE is the script that writes the stand-in (`make_facsimile.py OUT_DIR`). Needs the extra
-`gpu`, 10 GB of disk, 24 GB of memory and a CUDA card. It measures what ONNX Runtime finds of CUDA and TensorRT, each
-beside onnx-asr, `stt bench` doing the work. It was written without a GPU at hand and has never run
-on one. The stand-in's weights are random: its speed is Parakeet's, its text is noise.
+`gpu`, 10 GB of disk, 24 GB of memory and a CUDA card. It measures what ONNX Runtime finds of CUDA
+and TensorRT, each beside onnx-asr, `stt bench` doing the work. It was written without a GPU at hand
+and has never run on one. The stand-in's weights are random: its speed is Parakeet's, its text is
+noise.
 """
 
 from __future__ import annotations
