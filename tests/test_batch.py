@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import pytest
 
 from stt.batch import transcribe_many
 from stt.errors import AudioError, SttError
 from stt.transcriber import Transcriber, load
-from stt.transcript import Transcript
+from stt.transcript import Segment, Transcript
 
+Samples = npt.NDArray[np.float32]
 DIGITS = Path(__file__).parent / "data" / "parakeet-digits"
 CLIPS = sorted((DIGITS / "clips").glob("*.flac"))
 
@@ -40,6 +44,27 @@ def test_a_recording_that_fails_stops_no_other(transcriber: Transcriber, tmp_pat
     assert isinstance(wrong, AudioError)
     assert plain(first).text
     assert plain(last).text
+
+
+def test_elsewhere_than_on_the_cpu_recordings_share_batches(transcriber: Transcriber) -> None:
+    class Elsewhere:
+        """The same model, told to run on a GPU; it notes how much it is handed."""
+
+        provider, streams = "cuda", 1
+
+        def __init__(self) -> None:
+            self.sizes: list[int] = []
+
+        def recognize(self, batch: Sequence[Samples]) -> list[list[Segment]]:
+            self.sizes.append(len(batch))
+            return transcriber.recognizer.recognize(batch)
+
+    model = Elsewhere()
+    cutting = replace(transcriber.cutting, batch_size=4)
+    gpu = replace(transcriber, recognizer=model, cutting=cutting)
+    found = [plain(one) for one in transcribe_many(gpu, CLIPS * 3)]
+    assert found == [plain(transcriber.transcribe(path)) for path in CLIPS * 3]
+    assert 1 < max(model.sizes) <= 4
 
 
 def test_who_stops_listening_leaves_no_thread(transcriber: Transcriber) -> None:

@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
+from stt.engine.gathering import GatheringRecognizer
 from stt.errors import SttError
 from stt.pipeline import Step
 from stt.transcriber import Transcriber, recognizing_pool
@@ -29,6 +30,8 @@ def transcribe_many(
     transcriber: Transcriber, sources: Iterable[Source], on_step: OnStep | None = None
 ) -> Iterator[Transcript | SttError]:
     """Transcribe recordings, one more at a time than the recogniser takes utterances.
+
+    Where the model does not run on the CPU, utterances of all of them share batches.
 
     Args:
         transcriber: the loaded model.
@@ -52,11 +55,14 @@ def transcribe_many(
         except SttError as error:
             return error
 
-    lanes = transcriber.recognizer.streams + 1
+    recognizer = transcriber.recognizer
+    if recognizer.provider != "cpu":
+        recognizer = GatheringRecognizer(recognizer, transcriber.cutting.batch_size)
+    lanes = recognizer.streams + 1
     under_way: deque[Future[Transcript | SttError]] = deque()
     with ExitStack() as stack:
-        pool = stack.enter_context(recognizing_pool(transcriber.recognizer))
-        shared = replace(transcriber, pool=pool)
+        pool = stack.enter_context(recognizing_pool(recognizer))
+        shared = replace(transcriber, recognizer=recognizer, pool=pool)
         readers = stack.enter_context(ThreadPoolExecutor(lanes, "recording"))
         stack.callback(stopped.set)  # before the threads are waited for
         for source in sources:
