@@ -183,11 +183,11 @@ class _Job:
 
     def _fp32_is_needed(self) -> bool:
         """Whether there is work that reads FP32: not after --no-keep-fp32 when all is proven."""
-        dropped = bool(self.manifest.precisions) and not any(
-            (self.work / file.name).exists() for file in self._graph_files()
-        )
-        intact = all(self._proven_and_intact(precision) for precision in self.order.precisions)
-        return self.order.force or self.manifest.keep_fp32 or not (dropped and intact)
+        if self.order.force or self.manifest.keep_fp32 or not self.manifest.precisions:
+            return True
+        if any((self.work / file.name).exists() for file in self._graph_files()):
+            return True
+        return not all(self._proven_and_intact(precision) for precision in self.order.precisions)
 
     def _proven_and_intact(self, precision: str) -> bool:
         if not self.manifest.precisions.get(precision, {}).get("proven"):
