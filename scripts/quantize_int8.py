@@ -1,4 +1,4 @@
-"""Write INT8 files beside the FP32 ones of a model folder, and tell sizes and the encoder's error.
+"""Write INT8 files beside the FP32 ones of a model folder, and tell what was done and the sizes.
 
 usage: python scripts/quantize_int8.py [-v] [--input-dir models/parakeet] [--calibration FILE.npz]
        python scripts/quantize_int8.py --collect AUDIO_DIR --calibration FILE.npz [--seconds S]
@@ -21,7 +21,7 @@ from stt.audio.resample import SAMPLE_RATE
 from stt.convert.calibration import Clip, collect, load
 from stt.convert.int8 import quantize
 from stt.engine.whisper_features import log_mel
-from stt.errors import ModelError, SttError
+from stt.errors import ModelError, SttError, UsageError
 
 STEMS = ("encoder-model", "decoder_joint-model", "encoder_model", "decoder_model_merged")
 CLIPS = 8
@@ -72,6 +72,7 @@ def present(folder: Path) -> list[str]:
 
 def quantize_folder(folder: Path, keep: list[str], verbose: bool) -> None:
     """Quantise both files of a folder and print a line on each."""
+    kept: list[str] = []
     for stem in present(folder):
         target = f"{stem}.int8.onnx"
         told = report_progress if verbose else None
@@ -84,15 +85,25 @@ def quantize_folder(folder: Path, keep: list[str], verbose: bool) -> None:
             f"{report.attentions} attentions rewritten, {report.smoothed} norms smoothed, "
             f"{len(report.kept)} products kept"
         )
+        kept += report.kept
+    for name in keep:
+        if not any(f"{node}/".startswith(f"{name.rstrip('/')}/") for node in kept):
+            raise UsageError(f"--keep {name}: no product has this name; written without it")
 
 
 def main() -> None:
     """Collect, or quantise and measure."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--input-dir", type=Path, default=Path("models/parakeet"))
-    parser.add_argument("--calibration", type=Path, metavar="FILE.npz")
-    parser.add_argument("--collect", type=Path, metavar="AUDIO_DIR")
-    parser.add_argument("--seconds", type=float, default=600)
+    parser.add_argument(
+        "--input-dir", type=Path, default=Path("models/parakeet"), help="default models/parakeet"
+    )
+    parser.add_argument(
+        "--calibration", type=Path, metavar="FILE.npz", help="clips to measure the error on"
+    )
+    parser.add_argument(
+        "--collect", type=Path, metavar="AUDIO_DIR", help="make --calibration from these recordings"
+    )
+    parser.add_argument("--seconds", type=float, default=600, help="of --collect; default 600")
     parser.add_argument("--keep", nargs="*", default=[], metavar="NODE", help="leave these in FP32")
     parser.add_argument("-v", "--verbose", action="store_true")
     args = parser.parse_args()

@@ -54,7 +54,13 @@ class Microphone:
     """What comes instead, where a test wants something else."""
     made: Microphone
 
-    def __init__(self, device: str | None = None, *, keep: Path | None = None) -> None:
+    def __init__(
+        self,
+        device: str | None = None,
+        *,
+        keep: Path | None = None,
+        limit_s: float | None = None,
+    ) -> None:
         if device == "missing":
             raise AudioError("no input is called 'missing'; there are: 0 desk")
         self.device = SimpleNamespace(name="desk")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +24,7 @@ class Parrot:
     """Says one word over the whole of every utterance."""
 
     provider = "cpu"
+    streams = 1
 
     def __init__(self) -> None:
         self.batches: list[list[int]] = []
@@ -39,7 +43,8 @@ def steps(
     samples: Samples, parrot: Parrot, *, rate: int = RATE, block: int = RATE, batch: int = 4
 ) -> list[Step]:
     blocks = (samples[i : i + block] for i in range(0, len(samples), block))
-    return list(recognized(blocks, rate, guarded(parrot), Cutting(6.0, 0.5, batch)))
+    with ThreadPoolExecutor(parrot.streams) as pool:
+        return list(recognized(blocks, rate, guarded(parrot), Cutting(6.0, 0.5, batch), pool))
 
 
 def guarded(parrot: Parrot) -> GuardedRecognizer:
@@ -113,38 +118,82 @@ def test_segments_come_while_the_recording_is_still_read(long: Samples) -> None:
             read += 1
             yield long[i : i + RATE]
 
-    path = recognized(blocks(), RATE, guarded(Parrot()), Cutting(6.0, 0.5, 1))  # type: ignore[arg-type]
-    next(step for step in path if step.segments)
+    with ThreadPoolExecutor(1) as pool:
+        path = recognized(blocks(), RATE, guarded(Parrot()), Cutting(6.0, 0.5, 1), pool)  # type: ignore[arg-type]
+        next(step for step in path if step.segments)
     assert read < len(long) / RATE / 2
 
 
 class MuteParrot(Parrot):
-    """Says nothing from its fourth utterance on, or fails."""
+    """Says nothing of some audio, or fails."""
 
-    def __init__(self, *, fails: bool) -> None:
+    def __init__(self, mute: Sequence[Samples], *, fails: bool) -> None:
         super().__init__()
-        self.fails = fails
+        self.mute, self.fails = mute, fails
 
     def recognize(self, batch: Sequence[Samples]) -> list[list[Segment]]:
         found = super().recognize(batch)
-        mute = [len(self.heard) - len(batch) + index >= 3 for index in range(len(batch))]
+        mute = [any(np.array_equal(samples, one) for one in self.mute) for samples in batch]
         if self.fails and any(mute):
             raise CollapseError("NaN in the logits", mute.index(True))
         return [[] if silent else segments for silent, segments in zip(mute, found, strict=True)]
 
 
 @pytest.mark.parametrize("fails", [True, False])
-@pytest.mark.parametrize("batch", [1, 4])
+@pytest.mark.parametrize(("batch", "streams"), [(1, 1), (4, 1), (4, 3)])
 def test_a_recording_goes_on_in_fp32_and_says_so_once(
-    long: Samples, fails: bool, batch: int
+    long: Samples, fails: bool, batch: int, streams: int
 ) -> None:
-    full = Parrot()
-    recognizer = GuardedRecognizer(MuteParrot(fails=fails), "fp16", Reserve(lambda: full))
+    parrot, full = Parrot(), Parrot()
+    expected = [segment for step in steps(long, parrot) for segment in step.segments]
+    broken = MuteParrot(parrot.heard[3:], fails=fails)
+    broken.streams = full.streams = streams
+    recognizer = GuardedRecognizer(broken, "fp16", Reserve(lambda: full))
     blocks = (long[i : i + RATE] for i in range(0, len(long), RATE))
-    found = list(recognized(blocks, RATE, recognizer, Cutting(6.0, 0.5, batch)))
-    expected = [segment for step in steps(long, Parrot()) for segment in step.segments]
+    with ThreadPoolExecutor(streams) as pool:
+        found = list(recognized(blocks, RATE, recognizer, Cutting(6.0, 0.5, batch), pool))
     assert [segment for step in found for segment in step.segments] == expected
     (told,) = [step.fallback for step in found if step.fallback]
     assert told.at == expected[3].start
     assert told is recognizer.fallback
     assert full.batches
+
+
+class SlowParrot(Parrot):
+    """Each call waits until another has begun, or half a second; later ones are done first."""
+
+    streams = 2
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun, self.now, self.most = threading.Condition(), 0, 0
+
+    def recognize(self, batch: Sequence[Samples]) -> list[list[Segment]]:
+        with self.begun:
+            self.now += 1
+            self.most = max(self.most, self.now)
+            self.begun.notify_all()
+            self.begun.wait_for(lambda: self.now > 1, timeout=0.5)
+        found = super().recognize(batch)
+        time.sleep(0.05 * (len(self.heard) % 2))
+        with self.begun:
+            self.now -= 1
+        return found
+
+
+def test_streams_work_at_the_same_time_and_change_nothing(long: Samples) -> None:
+    parrot = SlowParrot()
+    found = [segment for step in steps(long, parrot) for segment in step.segments]
+    assert found == [segment for step in steps(long, Parrot()) for segment in step.segments]
+    assert parrot.most == 2
+    assert {len(batch) for batch in parrot.batches} == {1}
+
+
+def test_a_recording_left_half_way_takes_its_work_back(long: Samples) -> None:
+    blocks = (long[i : i + RATE] for i in range(0, len(long), RATE))
+    parrot = SlowParrot()
+    with ThreadPoolExecutor(1) as pool:  # of which others are wanted too
+        path = recognized(blocks, RATE, guarded(parrot), Cutting(6.0, 0.5, 4), pool)
+        next(step for step in path if step.segments)
+        path.close()  # type: ignore[attr-defined]
+    assert len(parrot.batches) < 4

@@ -34,7 +34,7 @@ def test_every_command_is_in_the_readme(name: str) -> None:
     assert f"stt {name}" in README
 
 
-@pytest.mark.parametrize("name", ["transcribe", "live"])
+@pytest.mark.parametrize("name", ["transcribe", "live", "setup", "bench"])
 def test_every_option_is_in_the_readme(name: str) -> None:
     told = re.search(rf"```\n(stt {name} (?:PATH|\[).*?)```", README, re.DOTALL)
     assert told

@@ -78,9 +78,10 @@ def test_from_a_hub_to_a_transcript(tmp_path: Path, hub: Hub) -> None:
     (here / "models/digits/vocab.txt").write_bytes(content)
     checked = stt(here, None, "setup", "digits", "--check")
     assert checked.returncode == 1
+    assert "`stt setup digits` repairs" in checked.stderr
     assert "vocab.txt is damaged" in checked.stderr
     sent = hub.bytes_sent("encoder-model.onnx.data")
-    repaired = stt(here, hub, "setup", REPO)
+    repaired = stt(here, hub, "setup", "digits")
     assert repaired.returncode == 0, repaired.stderr
     assert hub.bytes_sent("encoder-model.onnx.data") == sent
     assert stt(here, None, "setup", "digits", "--check").returncode == 0
@@ -117,7 +118,13 @@ def test_offline_names_what_is_missing(tmp_path: Path) -> None:
     ("arguments", "told"),
     [
         (["setup", "nothing"], "no model named nothing"),
-        (["setup", "--precision", "fp8", str(DIGITS)], "precision fp8 is not made"),
+        (["setup", "--precision", "fp8", str(DIGITS)], "precision 'fp8' is not made"),
+        (["setup", "--precision", "", str(DIGITS)], "--precision is empty"),
+        (["setup", "--rtol", "nan", str(DIGITS)], "--rtol must be a number above 0"),
+        (["setup", "starter", "--precision", "int8"], "--precision does not go with starter"),
+        (["setup", "starter", "--no-keep-fp32"], "--keep-fp32 does not go with starter"),
+        (["setup", "foo/bar", "--offline"], "offline, and foo/bar is not in the catalogue"),
+        (["setup", "parakeet-v2", "--check"], "run `stt setup parakeet-v2`"),
         (["setup", "--check"], "no installed model"),
     ],
 )

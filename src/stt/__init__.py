@@ -115,5 +115,5 @@ def live(
     from stt.streaming.listen import Listening
     from stt.transcriber import load
 
-    transcriber = load(model, precision=precision, provider=provider)
+    transcriber = load(model, precision=precision, provider=provider, live=True)
     return Listening(transcriber, device, None if record is None else Path(record))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +41,8 @@ class Transcriber:
     cutting: Cutting
     reserve: Reserve | None = None
     """FP32 for recordings of which the chosen precision makes nothing usable; None: it is none."""
+    pool: Executor | None = None
+    """Threads that recognise, where recordings share them; None: each has its own."""
 
     @property
     def model(self) -> str:
@@ -90,7 +93,17 @@ class Transcriber:
     def steps(self, stream: AudioStream) -> Iterator[Step]:
         """Yield the Steps of an opened recording; the last one's `heard` is its duration."""
         recognizer = GuardedRecognizer(self.recognizer, self.choice.precision, self.reserve)
-        return recognized(stream.blocks, stream.sample_rate, recognizer, self.cutting)
+        blocks, rate = stream.blocks, stream.sample_rate
+        if self.pool is not None:
+            yield from recognized(blocks, rate, recognizer, self.cutting, self.pool)
+            return
+        with recognizing_pool(self.recognizer) as pool:
+            yield from recognized(blocks, rate, recognizer, self.cutting, pool)
+
+
+def recognizing_pool(recognizer: Recognizer) -> ThreadPoolExecutor:
+    """Return as many threads as it is good for; to be closed."""
+    return ThreadPoolExecutor(recognizer.streams, "recognizer")
 
 
 @contextmanager
@@ -133,6 +146,7 @@ def load(
     threads: int | None = None,
     config: str | Path | None = None,
     on_progress: ReportProgress | None = None,
+    live: bool = False,
 ) -> Transcriber:
     """Load a model once, to transcribe many recordings.
 
@@ -146,6 +160,8 @@ def load(
         threads: ONNX Runtime threads; 0 lets it decide.
         config: another settings file than the one found.
         on_progress: (stage, done, total) while a model is prepared.
+        live: each utterance is to be recognised as soon as can be, rather than many in little
+            time: all cores work on one, not on several.
 
     Raises:
         SettingsError, ModelError, ProviderError: with the cure in the text.
@@ -159,10 +175,12 @@ def load(
     }
     given = {key: value for key, value in flags.items() if value is not None}
     loaded = load_settings(None if config is None else Path(config), given)
-    return load_with(loaded, on_progress)
+    return load_with(loaded, on_progress, live=live)
 
 
-def load_with(loaded: LoadedSettings, on_progress: ReportProgress | None = None) -> Transcriber:
+def load_with(
+    loaded: LoadedSettings, on_progress: ReportProgress | None = None, *, live: bool = False
+) -> Transcriber:
     """Load the model that the settings name; see load."""
     settings = loaded.settings
     folder = locate(settings.model, loaded.models_dir, on_progress or _ignore)
@@ -173,14 +191,17 @@ def load_with(loaded: LoadedSettings, on_progress: ReportProgress | None = None)
         threads=settings.threads,
         strict=settings.strict,
         auto_int8=settings.auto_int8,
+        spread=not live,
     )
     longest = min(settings.max_segment_s, folder.max_audio_s - TRAILING_SILENCE / 16_000)
     cutting = Cutting(longest, settings.vad_threshold, settings.batch_size)
-    reserve = _reserve(folder, choice, settings)
+    reserve = _reserve(folder, choice, settings, spread=not live)
     return Transcriber(folder, choice, recognizer, cutting, reserve)
 
 
-def _reserve(folder: ModelFolder, choice: Choice, settings: Settings) -> Reserve | None:
+def _reserve(
+    folder: ModelFolder, choice: Choice, settings: Settings, *, spread: bool
+) -> Reserve | None:
     """Return FP32 for where the choice collapses; None where it is the choice."""
     if choice.precision == "fp32":
         return None
@@ -196,6 +217,7 @@ def _reserve(folder: ModelFolder, choice: Choice, settings: Settings) -> Reserve
             provider=choice.provider,
             threads=settings.threads,
             strict=True,
+            spread=spread,
         )[0]
 
     return Reserve(load)

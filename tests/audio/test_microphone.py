@@ -21,7 +21,7 @@ from stt.audio import microphone as module
 from stt.audio.files import open_audio
 from stt.audio.microphone import Block, Microphone
 from stt.audio.trouble import Trouble
-from stt.errors import AudioError, OutputError
+from stt.errors import AudioError, OutputError, UsageError
 from stt.events import Problem
 
 Samples = npt.NDArray[np.float32]
@@ -210,12 +210,32 @@ def test_a_fault_in_the_pump_is_raised_to_the_reader_and_the_recording_kept(
 
     microphone = listening()
     with microphone:
+        speak(sd, clock, noise(0.1))
+        items = microphone.blocks()
+        next(items)
         monkeypatch.setattr(microphone, "_pass_on", broken)
         speak(sd, clock, noise(0.1))
         with pytest.raises(AudioError, match="surprise") as told:
-            list(microphone.blocks())
+            list(items)
         assert isinstance(told.value.__cause__, RuntimeError)
     assert microphone.recording is not None and microphone.recording.path.exists()
+
+
+def test_it_stops_by_itself_when_enough_is_captured(
+    sd: FakeSounddevice, clock: Clock, listening: Open
+) -> None:
+    with listening(limit_s=1.0) as microphone:
+        for _ in range(12):
+            speak(sd, clock, noise(0.1))
+        heard = sum(len(b.samples) for b in microphone.blocks() if isinstance(b, Block))
+    assert heard >= microphone.rate
+
+
+def test_a_recording_without_sound_is_not_kept_when_something_fails(listening: Open) -> None:
+    with pytest.raises(ValueError, match="early"), listening() as microphone:
+        raise ValueError("early")
+    assert microphone.recording is not None
+    assert not microphone.recording.path.exists()
 
 
 # --- the recording ---------------------------------------------------------------------------
@@ -293,7 +313,7 @@ def test_it_gets_the_name_asked_for_also_after_an_exception(
 def test_a_name_it_cannot_have_is_told_before_anything_is_opened(
     sd: FakeSounddevice, listening: Open, tmp_path: Path
 ) -> None:
-    with pytest.raises(OutputError, match=r"\.flac"):
+    with pytest.raises(UsageError, match=r"\.flac"):
         listening(keep=tmp_path / "talk.mp3")
     assert sd.streams == []
 

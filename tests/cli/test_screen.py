@@ -86,6 +86,24 @@ def test_a_narrow_terminal_cuts_the_figures_not_the_words() -> None:
     assert all(len(line) <= 24 for line in below.splitlines())
 
 
+def test_a_window_made_narrower_is_drawn_anew() -> None:
+    console = Console(width=70, file=io.StringIO(), force_terminal=True, highlight=False)
+    with Screen(Tally(), "desk", console=console) as screen:
+        for event in (final("Good morning."), final("Good night.", 2)):
+            screen.take(event)
+        assert isinstance(console.file, io.StringIO)
+        before = console.file.tell()
+        console.width = 30
+        screen.take(State(0, "speech"))
+        anew = console.file.getvalue()[before:]
+        assert "\x1b[2J" in anew
+        assert anew.index("Good morning.") < anew.index("Good night.")
+        before = console.file.tell()
+        console.width = 80
+        screen.take(State(0, "listening"))
+        assert "Good night." not in console.file.getvalue()[before:]
+
+
 def test_the_meter_follows_the_level() -> None:
     _, quiet = shown(level(rms_db=-55.0))
     _, loud = shown(level(rms_db=-10.0))

@@ -24,6 +24,7 @@ class Scripted:
     """Says its name for utterances of SPOKEN, nothing for SILENT, and collapses on BROKEN."""
 
     provider = "cpu"
+    streams = 1
 
     def __init__(self, name: str, hears: dict[float, float] | None = None) -> None:
         self.name = name

@@ -11,6 +11,8 @@ from onnx_asr.models.nemo import NemoConformerCtc, NemoConformerRnnt, NemoConfor
 from onnx_asr.models.whisper import WhisperHf
 from onnx_asr.preprocessors.numpy_preprocessor import NemoPreprocessorNumpy
 
+from stt.engine.onnx_asr_models import mel_filters
+
 
 def test_the_release_is_the_pinned_one() -> None:
     assert version("onnx-asr") == "0.12.0"
@@ -22,6 +24,7 @@ def test_the_transducer_has_what_we_call() -> None:
         "_create_state",
         "_max_tokens_per_step",
         "_subsampling_factor",
+        "_features_size",
         "window_step",
     ):
         assert hasattr(NemoConformerTdt, name), name
@@ -75,4 +78,5 @@ def test_the_features_have_a_frame_each_ten_milliseconds(mels: int) -> None:
         np.zeros((1, 16_000), np.float32), np.array([16_000])
     )
     assert features.shape == (1, mels, 101)
+    assert mel_filters(mels).shape == (257, mels)
     assert lengths.tolist() == [100]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
-from stt.engine.onnx_asr_models import TdtModel, load_tdt
+from stt.engine.collapse import CollapseError
+from stt.engine.onnx_asr_models import TdtModel, encode_batch, load_tdt
 from stt.engine.recognizer import TdtRecognizer, load_recognizer
 from stt.engine.tdt import greedy_tdt
 from stt.errors import ModelError, ProviderError
@@ -74,6 +76,24 @@ def test_a_batch_gives_what_each_gives_alone(model: TdtModel) -> None:
     batch = [soundfile.read(path, dtype="float32")[0] for path in CLIPS[:4]]
     recognizer = TdtRecognizer(model)
     assert recognizer.recognize(batch) == [recognizer.recognize([one])[0] for one in batch]
+
+
+def test_batches_of_like_length_encode_what_each_gives_alone(model: TdtModel) -> None:
+    clips = [soundfile.read(path, dtype="float32")[0] for path in CLIPS[:6]]
+    batch = [*clips, *(np.tile(clip, 3) for clip in clips)]
+    elsewhere = replace(model, provider="cuda")  # where batches are padded; the CPU computes
+    for together, samples in zip(encode_batch(elsewhere, batch), batch, strict=True):
+        alone = model.encode(samples)
+        assert together.shape == alone.shape
+        np.testing.assert_allclose(together, alone, atol=2e-3)
+
+
+def test_a_collapse_in_a_batch_is_told_with_its_place(model: TdtModel) -> None:
+    batch = [soundfile.read(path, dtype="float32")[0] for path in CLIPS[:3]]
+    batch[1] = np.full_like(np.tile(batch[1], 2), np.nan)
+    with pytest.raises(CollapseError) as told:
+        encode_batch(replace(model, provider="cuda"), batch)
+    assert told.value.index == 1
 
 
 def test_words_lie_inside_their_utterance_and_rise(model: TdtModel) -> None:

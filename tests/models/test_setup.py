@@ -9,6 +9,7 @@ import shutil
 import signal
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +20,9 @@ from stt.errors import ModelError, UsageError
 from stt.models import measure, proof
 from stt.models.clips import Clip, bundled_clips
 from stt.models.folder import inspect
+from stt.models.installation import Events
 from stt.models.manifest import Manifest
-from stt.models.setup import Events, Order, check, set_up
+from stt.models.setup import Order, check, set_up
 from stt.models.source import Source, find_source
 
 DIGITS = Path(__file__).parents[1] / "data" / "parakeet-digits"
@@ -53,7 +55,7 @@ def source(tmp_path: Path) -> Source:
     """A copy of the digits model, to be imported."""
     folder = tmp_path / "stick" / "digits"
     shutil.copytree(DIGITS, folder, ignore=shutil.ignore_patterns("clips", "README.md"))
-    return find_source(str(folder), None)
+    return find_source(str(folder), None, Path("models"))
 
 
 @pytest.fixture(autouse=True)
@@ -182,6 +184,8 @@ def test_fp32_can_be_dropped_and_comes_back_when_needed(
     _, told = install(source, tmp_path / "models", clips, Order(keep_fp32=False))
     assert any("everything ordered is there" in note for note in told.notes)
     install(source, tmp_path / "models", clips)
+    assert "encoder-model.onnx" not in names(folder), "what was told lasts"
+    install(source, tmp_path / "models", clips, Order(keep_fp32=True))
     assert "encoder-model.onnx" in names(folder)
 
 
@@ -241,7 +245,7 @@ def run_set_up(stick: str, models: str) -> None:
     proof.DURATIONS_S = (0.3, 5.0)
     measure.measure = lambda f, precision, provider: measure.Speed(precision, provider, 9.0, 1, 1)
     clips = bundled_clips(DIGITS / "clips")
-    set_up(find_source(stick, None), Path(models), Order(), Told().events, clips)
+    set_up(find_source(stick, None, Path("models")), Path(models), Order(), Told().events, clips)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="kills by signal")
@@ -277,7 +281,7 @@ def test_manifest_says_everything_in_json(
     folder, _ = install(source, tmp_path / "models", clips)
     content = json.loads((folder / "manifest.json").read_text())
     assert content["source"] == str(source.folder)
-    assert content["timings"].keys() == {"fetch", "convert", "prove", "measure"}
+    assert content["timings"].keys() == {"fetch", "convert", "prove", "split", "measure"}
     tally = content["files"]["encoder-model.fp16.onnx"]["tally"]
     assert tally["values"] > 1_000_000
     assert np.isfinite(content["precisions"]["fp16"]["checks"][4]["figure"])
@@ -294,24 +298,97 @@ def test_sources_that_are_none(
     model: str, origin: str | None, error: type[Exception], told: str
 ) -> None:
     with pytest.raises(error, match=told):
-        find_source(model, origin)
+        find_source(model, origin, Path("models"))
+
+
+def test_a_path_that_is_not_there_is_no_name_on_the_hub(tmp_path: Path) -> None:
+    for model, origin in ((str(tmp_path / "no"), None), ("parakeet", "./no"), ("../no", None)):
+        with pytest.raises(UsageError, match="there is no such folder"):
+            find_source(model, origin, tmp_path)
+
+
+def test_an_installed_model_is_known_by_its_name(
+    source: Source, tmp_path: Path, clips: tuple[Clip, ...]
+) -> None:
+    models = tmp_path / "models"
+    folder, _ = install(source, models, clips, Order(precisions=()))
+    again = find_source("digits", None, models)
+    assert again == replace(source, name="digits")
+    (folder / "vocab.txt").write_text("damaged")
+    install(again, models, clips, Order(precisions=()))
+    assert not check(folder, Told().events, clips)
+    shutil.rmtree(str(source.folder))
+    alone = find_source("digits", None, models)
+    assert alone.folder == folder
+    install(alone, models, clips, Order(precisions=()))
+    content = bytearray((folder / "vocab.txt").read_bytes())
+    content[0] ^= 1
+    (folder / "vocab.txt").write_bytes(content)
+    with pytest.raises(ModelError, match=r"is damaged, and .* is not there"):
+        install(alone, models, clips, Order(precisions=()))
+
+
+@pytest.mark.parametrize(
+    "order",
+    [Order(("bogus",)), Order(rtol=-1.0), Order(rtol=float("nan")), Order(atol=float("inf"))],
+)
+def test_what_cannot_be_made_is_refused(order: Order) -> None:
+    with pytest.raises(UsageError):
+        order.check()
+
+
+def test_a_failed_import_leaves_no_empty_folder(
+    source: Source, tmp_path: Path, clips: tuple[Clip, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=10_000))
+    with pytest.raises(ModelError):
+        install(source, tmp_path / "models", clips)
+    assert [path.name for path in (tmp_path / "models").iterdir()] == [".digits.lock"]
+
+
+def test_what_a_killed_search_left_is_removed(
+    source: Source, tmp_path: Path, clips: tuple[Clip, ...]
+) -> None:
+    folder, _ = install(source, tmp_path / "models", clips, Order(precisions=()))
+    (folder / ".encoder-model.mixed.onnx.trial.onnx").write_bytes(b"left")
+    install(source, tmp_path / "models", clips, Order(precisions=()))
+    assert not list(folder.glob(".*"))
+
+
+def test_figures_that_are_compared_are_measured_together(
+    source: Source, tmp_path: Path, clips: tuple[Clip, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timed: list[str] = []
+
+    def fake(folder: Path, precision: str, provider: str) -> measure.Speed:
+        timed.append(precision)
+        return measure.Speed(precision, provider, 1.0, 1.0, 1.0)
+
+    monkeypatch.setattr(measure, "measure", fake)
+    monkeypatch.setattr(measure, "providers_here", lambda: ["cpu"])
+    install(source, tmp_path / "models", clips)
+    install(source, tmp_path / "models", clips)
+    assert timed == ["fp32", "fp16"]
+    install(source, tmp_path / "models", clips, Order(precisions=("fp16", "int8")))
+    assert timed[2:] == ["fp32", "fp16", "int8"]
 
 
 def test_a_folder_that_holds_no_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="not a model in onnx-asr's layout"):
-        find_source(str(tmp_path), None)
+        find_source(str(tmp_path), None, Path("models"))
     (tmp_path / "config.json").write_text('{"model_type": "whisper"}')
     with pytest.raises(ModelError, match="cannot be set up"):
-        find_source(str(tmp_path), None)
+        find_source(str(tmp_path), None, Path("models"))
     (tmp_path / "config.json").write_text('{"model_type": "nemo-conformer-tdt"}')
     with pytest.raises(ModelError, match=r"vocab\.txt, encoder-model\.onnx"):
-        find_source(str(tmp_path), None)
+        find_source(str(tmp_path), None, Path("models"))
 
 
 def test_a_catalogued_name_holds_a_folder_against_its_pins(
     source: Source, tmp_path: Path, clips: tuple[Clip, ...]
 ) -> None:
-    parakeet = find_source("parakeet", str(source.folder))
+    parakeet = find_source("parakeet", str(source.folder), Path("models"))
     with pytest.raises(ModelError, match="pinned"):
         install(parakeet, tmp_path / "models", clips)
     assert not (tmp_path / "models" / "parakeet").exists()

@@ -108,6 +108,18 @@ def test_verify_sees_a_changed_byte(models: Path) -> None:
         file.write(b"damaged")
     with pytest.raises(ModelError, match="damaged"):
         verify_starter(models)
+    ensure_starter(models)  # looks at sizes only
+    with pytest.raises(ModelError, match="run `stt setup starter`"):
+        verify_starter(models)
+    ensure_starter(models, contents=True)
+    verify_starter(models)
+
+
+def test_built_again_when_that_is_asked(models: Path) -> None:
+    before = (models / "starter").stat().st_ino
+    ensure_starter(models, again=True)
+    assert (models / "starter").stat().st_ino != before
+    verify_starter(models)
 
 
 def test_weights_that_differ_are_refused(weights: Path, tmp_path: Path) -> None:

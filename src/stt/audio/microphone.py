@@ -84,7 +84,8 @@ class Microphone:
     """An open microphone; a context manager.
 
     The recording is deleted when the block ends without an exception, unless `keep` names a file
-    for it or `keep_recording` was called. After any exception, Ctrl-C among them, it stays.
+    for it or `keep_recording` was called. After any exception, Ctrl-C among them, it stays, if
+    there is anything in it.
     """
 
     def __init__(
@@ -94,6 +95,7 @@ class Microphone:
         keep: Path | None = None,
         record: bool = True,
         folder: Path | None = None,
+        limit_s: float | None = None,
         sd: Any = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -104,6 +106,7 @@ class Microphone:
             keep: FLAC file that the recording becomes in the end.
             record: whether to record at all; False is for a level meter.
             folder: where the recording lies meanwhile, by default the user's state folder.
+            limit_s: stop by itself when so many seconds have been captured.
             sd: the module `sounddevice`; None loads it.
             clock: seconds of the wall clock.
 
@@ -116,7 +119,7 @@ class Microphone:
         self._sd = sd or load_sounddevice()
         self._asked = device
         self._keep, self._record, self._folder = keep, record, folder
-        self._clock = clock
+        self._clock, self._limit_s = clock, limit_s
         self.device = find(device, self._sd)
         """The device in use; another after it was unplugged, if the default was asked for."""
         self.format = Format(self.device.default_rate, 1, "float32")
@@ -224,7 +227,7 @@ class Microphone:
             return
         if self._keep is not None:
             recording.keep(self._keep)
-        elif self._keep_anyway:
+        elif self._keep_anyway and recording.samples:
             recording.keep()
         else:
             recording.discard()
@@ -279,6 +282,8 @@ class Microphone:
             pause = POLL_S * (_AT_REST if now - voice_at > _REST_AFTER_S else 1)
             if self._take():
                 quiet, limit = 0.0, _SILENT_S
+            if self._limit_s is not None and self.seconds >= self._limit_s:
+                break
             if self._capture.ended or quiet > limit:
                 self._wait_for_device()
                 quiet, before, limit = 0.0, self._clock(), _FIRST_S

@@ -20,7 +20,7 @@ import numpy.typing as npt
 import platformdirs
 import psutil
 
-from stt.errors import OutputError
+from stt.errors import OutputError, UsageError
 
 Samples = npt.NDArray[np.float32]
 
@@ -53,10 +53,11 @@ def check_target(path: Path) -> None:
     """Refuse a name that `Recording.keep` could not give the recording.
 
     Raises:
-        OutputError: not .flac, there already, or its folder is missing.
+        UsageError: not .flac.
+        OutputError: there already, or its folder is missing.
     """
     if path.suffix.lower() != SUFFIX:
-        raise OutputError(f"{path}: recordings are FLAC; give a name that ends in {SUFFIX}")
+        raise UsageError(f"{path}: recordings are FLAC; give a name that ends in {SUFFIX}")
     if path.exists():
         raise OutputError(f"{path}: is there already; give another name, or move it away")
     if not path.parent.is_dir():

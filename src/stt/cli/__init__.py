@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 import click
 
+from stt.cli.bench import bench
 from stt.cli.config import config
 from stt.cli.devices import devices
 from stt.cli.live import live
@@ -38,7 +39,7 @@ def stt() -> None:
     """
 
 
-for command in (transcribe, live, devices, setup, config):
+for command in (transcribe, live, devices, setup, bench, config):
     stt.add_command(command)
 
 

@@ -24,9 +24,11 @@ class Commands:
     At the end it waits for what is still to do, but no longer than 10 s for the command running.
     """
 
-    def __init__(self, command: str, note: Callable[[str], None]) -> None:
-        """`note` is told, line by line, what the command prints, and that it failed."""
-        self._command, self._note = command, note
+    def __init__(
+        self, command: str, note: Callable[[str], None], failed: Callable[[str], None]
+    ) -> None:
+        """`note` is told, line by line, what the command prints; `failed` what goes wrong."""
+        self._command, self._note, self._failed = command, note, failed
         self._texts: SimpleQueue[str | None] = SimpleQueue()
         self._running: subprocess.Popen[str] | None = None
         self._given_up = False
@@ -47,7 +49,9 @@ class Commands:
         if self._thread.is_alive():
             self._given_up = True
             left = self._texts.qsize()  # the end's mark stands for the one that is stopped
-            self._note(f"--exec: stopped after {_PATIENCE_S:g} s; {left} texts were not handed on")
+            self._failed(
+                f"--exec: stopped after {_PATIENCE_S:g} s; {left} texts were not handed on"
+            )
             self._kill()
             self._thread.join()
 
@@ -61,7 +65,7 @@ class Commands:
             try:
                 self._one(text)
             except OSError as error:
-                self._note(f"--exec: {error.strerror or error}")
+                self._failed(f"--exec: {error.strerror or error}")
 
     def _one(self, text: str) -> None:
         # a session of its own: Ctrl-C is for stt, which lets the command finish
@@ -80,7 +84,7 @@ class Commands:
         for line in printed.splitlines():
             self._note(line)
         if process.returncode and not self._given_up:
-            self._note(f"--exec: the command ended with exit code {process.returncode}")
+            self._failed(f"--exec: the command ended with exit code {process.returncode}")
 
     def _kill(self) -> None:
         if self._running is None:

@@ -136,7 +136,8 @@ def _stopped_after(microphone: Microphone, seconds: float | None) -> Iterator[No
 def _show(microphone: Microphone, live: bool) -> None:
     from stt.events import Problem
 
-    began = spoke = time.monotonic()
+    began = time.monotonic()
+    spoke = began - 0.5  # the first line comes soon
     held_db, held_at = -200.0, began
     for item in microphone.blocks():
         now = time.monotonic()

@@ -109,7 +109,6 @@ def live(list_: bool, config: Path | None, **options: Any) -> int:
 
     given = {key: value for key, value in flags.items() if value is not None}
     loaded = load_settings(config, given)
-    _prepare(loaded, quiet=wishes.quiet)
     return _listen(wishes, loaded)
 
 
@@ -150,11 +149,13 @@ def _listen(wishes: _Wishes, loaded: LoadedSettings) -> int:
 
     if not wishes.quiet:
         _tell_leftovers()
-    microphone = Microphone(wishes.device, keep=wishes.record)
+    microphone = Microphone(wishes.device, keep=wishes.record, limit_s=wishes.duration)
+    _prepare(loaded, quiet=wishes.quiet)
     with _telling_what_is_kept(microphone), microphone:
         name = printable(microphone.device.name)
         if not wishes.quiet:
-            report(f"listening to '{name}' at {microphone.rate / 1000:g} kHz; Ctrl-C ends")
+            keys = "space talks, Ctrl-C ends" if wishes.push_to_talk else "Ctrl-C ends"
+            report(f"listening to '{name}' at {microphone.rate / 1000:g} kHz; {keys}")
         return _session(wishes, loaded, microphone, name)
 
 
@@ -192,7 +193,7 @@ def _session(
     from stt.streaming.stream import live as events_of
 
     with _ending(microphone.stop):
-        transcriber = load_model(loaded, quiet=wishes.quiet)
+        transcriber = load_model(loaded, quiet=wishes.quiet, live=True)
         choice, tally = transcriber.choice, Tally()
         talk = Talk() if wishes.push_to_talk else None
         output: Output
@@ -207,7 +208,7 @@ def _session(
         with (
             keys(talk.press) if talk else nullcontext(),
             output,
-            _commands(wishes.command, output.note) as hand_on,
+            _commands(wishes.command, output) as hand_on,
             events_of(source, transcriber, microphone.rate) as events,
         ):
             for event in events:
@@ -274,16 +275,14 @@ def _ending(stop: Callable[[], None]) -> Iterator[None]:
 
 
 @contextmanager
-def _commands(
-    command: str | None, note: Callable[[str], None]
-) -> Iterator[Callable[[Event], None]]:
+def _commands(command: str | None, output: Output) -> Iterator[Callable[[Event], None]]:
     """Give what hands final texts to `command`; those waiting are handed on at the end."""
     if command is None:
         yield lambda _: None
         return
     from stt.cli.commands import Commands
 
-    with Commands(command, note) as commands:
+    with Commands(command, output.note, output.failed) as commands:
         yield commands.take
 
 

@@ -47,8 +47,10 @@ def model_options(command: Command) -> Command:
     return command
 
 
-def load_model(loaded: LoadedSettings, *, quiet: bool) -> Transcriber:
+def load_model(loaded: LoadedSettings, *, quiet: bool, live: bool = False) -> Transcriber:
     """Load what the settings name, and say on stderr what it is and why, unless `quiet`.
+
+    `live`: see `stt.load`.
 
     Raises:
         SttError: with the cure in the text.
@@ -57,7 +59,7 @@ def load_model(loaded: LoadedSettings, *, quiet: bool) -> Transcriber:
 
     progress = StageProgress(quiet=quiet)
     try:
-        transcriber = load_with(loaded, progress)
+        transcriber = load_with(loaded, progress, live=live)
     finally:
         progress.close()
     if not quiet:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import sys
 import time
+from collections import deque
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol
@@ -26,6 +27,8 @@ _REFRESH_S, _IDLE_REFRESH_S = 0.1, 0.25
 """Seconds between two drawings, while somebody speaks and while nobody does."""
 _BAR, _FLOOR_DB = 24, -60.0
 _SETTLED = "…"
+_REMEMBERED = 200
+"""Final texts that are shown again in a window made narrower."""
 
 
 def stamp(seconds: float) -> str:
@@ -99,6 +102,10 @@ class Output(Protocol):
         """Show one line of news."""
         ...
 
+    def failed(self, line: str) -> None:
+        """Show what went wrong."""
+        ...
+
 
 class Lines:
     """One line on standard output for each final text, at once; news on stderr."""
@@ -136,6 +143,10 @@ class Lines:
         if not self._quiet:
             report(line)
 
+    def failed(self, line: str) -> None:
+        """Print a line on stderr, however quiet."""
+        report(line)
+
 
 class Screen:
     """Final texts scroll by; below them the utterance being spoken, the level and the figures."""
@@ -157,6 +168,8 @@ class Screen:
         self._level: Level | None = None
         self._committed = self._draft = ""
         self._drawn = 0.0
+        self._width = self._console.width
+        self._finals: deque[Final] = deque(maxlen=_REMEMBERED)
 
     def __enter__(self) -> Screen:
         from rich.live import Live
@@ -177,6 +190,7 @@ class Screen:
 
     def take(self, event: Event) -> None:
         """Show an event; levels are drawn when it is time, all else at once."""
+        self._refit()
         if isinstance(event, Level):
             self._level = event
             due = _IDLE_REFRESH_S if self._state == "listening" else _REFRESH_S
@@ -195,11 +209,28 @@ class Screen:
         self._drawn = time.monotonic()
         self._live.update(self.render(), refresh=True)
 
+    def _refit(self) -> None:
+        """Draw anew in a window that has become narrower.
+
+        The terminal has wrapped the lines that were there, so nobody knows where they stand.
+        """
+        before, self._width = self._width, self._console.width
+        if self._width < before:
+            from rich.control import Control
+
+            self._console.control(Control.clear(), Control.home())
+            for final in list(self._finals)[-self._console.height :]:
+                self._print(final)
+
     def _settle(self, final: Final) -> None:
+        self._committed, self._draft = final.carried, ""
+        self._finals.append(final)
+        self._print(final)
+
+    def _print(self, final: Final) -> None:
         from rich.table import Table
         from rich.text import Text
 
-        self._committed, self._draft = final.carried, ""
         if final.text:
             line = Table.grid(padding=(0, 1))
             line.add_column(no_wrap=True, style="dim")
@@ -212,6 +243,10 @@ class Screen:
         from rich.text import Text
 
         self._console.print(Text(f"stt: {line}", style="yellow"))
+
+    def failed(self, line: str) -> None:
+        """Print a line above the screen."""
+        self.note(line)
 
     def render(self) -> RenderableType:
         """Return the part of the screen that changes."""

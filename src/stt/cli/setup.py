@@ -10,10 +10,11 @@ import click
 from stt.cli.model import CONFIG_OPTION, QUIET_OPTION
 from stt.cli.progress import SetupProgress
 from stt.cli.report import report
-from stt.errors import ModelError
+from stt.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
-    from stt.models.setup import Events, Order
+    from stt.models.installation import Events
+    from stt.models.setup import Order
 
 NO_PRECISION = "fp32"
 
@@ -34,10 +35,20 @@ NO_PRECISION = "fp32"
 )
 @click.option("--offline", is_flag=True, help="Ask nothing of the network.")
 @click.option("--force", is_flag=True, help="Convert, prove and measure again.")
-@click.option("--keep-fp32/--no-keep-fp32", default=True, help="Keep FP32 beside what is proven.")
+@click.option(
+    "--keep-fp32/--no-keep-fp32",
+    default=None,
+    help="Keep FP32 beside what is proven.  [default: keep, or as last told for this model]",
+)
 @click.option("--keep-failed", is_flag=True, help="Keep a conversion that failed, to inspect it.")
-@click.option("--rtol", type=float, default=0.02, help="For mixed: tolerance, relative.")
-@click.option("--atol", type=float, help="For mixed: tolerance, absolute.")
+@click.option(
+    "--rtol", type=float, default=0.02, help="For mixed: tolerance, relative.  [default: 0.02]"
+)
+@click.option(
+    "--atol",
+    type=float,
+    help="For mixed: tolerance, absolute.  [default: rtol times the output's size]",
+)
 @click.option("--check", is_flag=True, help="Only verify what is installed; change nothing.")
 @CONFIG_OPTION
 @QUIET_OPTION
@@ -48,7 +59,7 @@ def setup(
     origin: str | None,
     offline: bool,
     force: bool,
-    keep_fp32: bool,
+    keep_fp32: bool | None,
     keep_failed: bool,
     rtol: float,
     atol: float | None,
@@ -58,11 +69,13 @@ def setup(
 ) -> int:
     """Download a model, convert it to FP16, prove the result and install it.
 
-    MODEL is parakeet (v3, the default), parakeet-v2, starter, a folder in onnx-asr's layout, or
-    OWNER/REPO[@REVISION] on the hub. An interrupted set-up goes on where it stopped when run again;
-    on an installed model it repairs what is damaged and adds what is missing.
+    MODEL is parakeet (v3, the default), parakeet-v2, starter, an installed model, a folder in
+    onnx-asr's layout, or OWNER/REPO[/DIR][@REVISION] on the hub. An interrupted set-up goes on
+    where it stopped when run again; on an installed model it repairs what is damaged and adds what
+    is missing.
     """
-    from stt.models.setup import Events, Order
+    from stt.models.installation import Events
+    from stt.models.setup import Order
     from stt.settings import load_settings
 
     models_dir = load_settings(config, {}).models_dir
@@ -70,11 +83,14 @@ def setup(
     events = Events(progress, progress.note)
     try:
         if model == "starter":
-            return _starter(models_dir, events, check=check)
+            return _starter(models_dir, events, check=check, force=force)
         if check:
-            return _check(models_dir / model, events)
-        precisions = tuple(p for p in precision.split(",") if p and p != NO_PRECISION)
+            return _check(models_dir / Path(model).name, events)
+        if not precision:
+            raise UsageError("--precision is empty; name fp16, int8, mixed, or fp32 for none")
+        precisions = tuple(p for p in precision.split(",") if p != NO_PRECISION)
         order = Order(precisions, offline, force, keep_fp32, keep_failed, rtol, atol)
+        order.check()
         folder = _install(model, origin, models_dir, order, events)
     except KeyboardInterrupt:
         progress.close()
@@ -92,25 +108,44 @@ def _install(
     from stt.models.setup import set_up
     from stt.models.source import find_source
 
-    source = find_source(model, origin)
+    source = find_source(model, origin, models_dir, offline=order.offline)
     told = f" at revision {source.pinned.revision[:12]}" if source.pinned else ""
-    events.note(f"{source.name} from {source.told}{told}, {source.size / 1e9:.2f} GB")
+    size = f"{source.size / 1e9:.2f} GB" if source.size >= 1e8 else f"{source.size / 1e6:.1f} MB"
+    events.note(f"{source.name} from {source.told}{told}, {size}")
     return set_up(source, models_dir, order, events)
 
 
-def _starter(models_dir: Path, events: Events, *, check: bool) -> int:
+_NOT_FOR_STARTER = {
+    "precision": "--precision",
+    "origin": "--from",
+    "keep_fp32": "--keep-fp32",
+    "keep_failed": "--keep-failed",
+    "rtol": "--rtol",
+    "atol": "--atol",
+}
+
+
+def _starter(models_dir: Path, events: Events, *, check: bool, force: bool) -> int:
     from stt.models.starter import ensure_starter, verify_starter
 
+    context = click.get_current_context()
+    for name, option in _NOT_FOR_STARTER.items():
+        if context.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT:
+            raise UsageError(
+                f"{option} does not go with starter: it is built in FP32 from an installed package"
+            )
     if check:
         verify_starter(models_dir)
         click.echo("starter: every file is as it was made")
         return 0
-    folder = ensure_starter(models_dir, progress=events.progress)
+    folder = ensure_starter(models_dir, progress=events.progress, contents=True, again=force)
     click.echo(f"installed in {folder}")
     return 0
 
 
 def _check(folder: Path, events: Events) -> int:
+    from stt.models.folder import inspect
+    from stt.models.manifest import Manifest
     from stt.models.setup import check
 
     wrong = check(folder, events)
@@ -118,10 +153,15 @@ def _check(folder: Path, events: Events) -> int:
         report(f"{folder}: {line}")
     if wrong:
         raise ModelError(
-            f"{folder}: {len(wrong)} problems; run `stt setup {folder.name}` to repair: only what "
-            "is damaged is fetched or made again"
+            f"{folder}: {len(wrong)} problem{'s' * (len(wrong) > 1)}; `stt setup {folder.name}` "
+            "repairs: only what is damaged is fetched or made again"
         )
-    click.echo(f"{folder.name}: every file is as it was installed, every conversion proven again")
+    proven = ""
+    if Manifest.read(folder).precisions:
+        proven = ", every conversion proven again"
+        if inspect(folder).problems["fp32"] is not None:
+            proven = "; conversions were not proven again, as FP32 was not kept"
+    click.echo(f"{folder.name}: every file is as it was installed{proven}")
     return 0
 
 

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from stt.cli.inputs import Input, collect
 from stt.cli.model import CONFIG_OPTION, QUIET_OPTION, load_model, model_options
 from stt.cli.progress import RecordingProgress, clock
 from stt.cli.report import report
 from stt.errors import OutputError, SttError, UsageError
 
 if TYPE_CHECKING:
+    from stt.cli.inputs import Input
     from stt.pipeline import Step
     from stt.settings import Settings
     from stt.transcriber import Transcriber
@@ -47,6 +47,7 @@ def transcribe(
     PATH is a file, a folder, or - for standard input. Without -o the text is printed; everything
     else goes to stderr. Defaults come from stt_config.json and STT_* variables: see `stt config`.
     """
+    from stt.cli.inputs import collect
     from stt.settings import load_settings
 
     given = {key: value for key, value in flags.items() if value not in (None, ())}

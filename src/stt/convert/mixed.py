@@ -103,6 +103,7 @@ class _Hunt:
         ]
         self.groups: dict[str, list[str]] = {}
         self.trials = 0
+        self._known: dict[frozenset[str], bool] = {}
 
     def run(self) -> list[str]:
         """Return the groups to keep, by way of ever smaller ones."""
@@ -140,8 +141,11 @@ class _Hunt:
 
     def _test(self, kept: Sequence[str]) -> bool:
         nodes = [name for group in kept for name in self.groups[group]]
+        if (same := frozenset(nodes)) in self._known:
+            return self._known[same]
         convert(self._source, self._file, nodes)
         held, told = self._holds(self._file)
+        self._known[same] = held
         self.trials += 1
         self._on_trial(Trial(self.trials, tuple(self.groups), frozenset(kept), held, told))
         return held

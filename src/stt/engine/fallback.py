@@ -68,8 +68,20 @@ class Reserve:
         return self._recognizer
 
 
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """What a recogniser made of a batch, before anybody has judged it."""
+
+    by: Recognizer
+    found: list[list[Segment]] | CollapseError
+
+
 class GuardedRecognizer:
-    """Recognises one recording, batch after batch. Make one for each recording."""
+    """Recognises one recording, batch after batch. Make one for each recording.
+
+    `attempt` may be called from several threads at once, `settle` from one and in the recording's
+    order: so a recording reads the same however many batches are under way.
+    """
 
     def __init__(self, chosen: Recognizer, precision: str, reserve: Reserve | None = None) -> None:
         """Begin with `chosen`, which runs `precision`; a `reserve` belongs to other than fp32."""
@@ -80,23 +92,40 @@ class GuardedRecognizer:
         self.fallback: Fallback | None = None
         """Set once the recording goes on in FP32."""
 
+    @property
+    def streams(self) -> int:
+        """How many batches it recognises at a time, each in a thread of the caller's."""
+        return self._running.streams
+
     def recognize(self, batch: Sequence[Utterance]) -> list[list[Segment]]:
         """Return for each utterance its segments, in seconds from the utterance's own start.
 
         Raises:
             ModelError: the output cannot be read, and FP32 cannot take over or fares no better.
         """
-        samples = [utterance.samples for utterance in batch]
+        return self.settle(batch, self.attempt(batch))
+
+    def attempt(self, batch: Sequence[Utterance]) -> Attempt:
+        """Recognise, and do nothing about what is not usable."""
+        running = self._running
         try:
-            found = self._running.recognize(samples)
+            return Attempt(running, running.recognize([u.samples for u in batch]))
         except CollapseError as error:
-            self._go_on_in_fp32(batch[error.index], error)
-            return self._running.recognize(samples)
+            return Attempt(running, error)
+
+    def settle(self, batch: Sequence[Utterance], attempt: Attempt) -> list[list[Segment]]:
+        """Judge an attempt; see `recognize`. One begun before the recording left its precision is
+        made again."""
+        if attempt.by is not self._running:
+            attempt = self.attempt(batch)
+        if isinstance(attempt.found, CollapseError):
+            self._go_on_in_fp32(batch[attempt.found.index], attempt.found)
+            return self._running.recognize([u.samples for u in batch])
         if self._reserve is None or self.fallback:
-            return found
+            return attempt.found
         return [
             segments or self._second_opinion(utterance, self._reserve)
-            for utterance, segments in zip(batch, found, strict=True)
+            for utterance, segments in zip(batch, attempt.found, strict=True)
         ]
 
     def _go_on_in_fp32(self, utterance: Utterance, error: CollapseError) -> None:

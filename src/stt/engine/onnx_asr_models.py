@@ -13,13 +13,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from stt.engine.collapse import finite
+from stt.engine.buckets import buckets
+from stt.engine.collapse import CollapseError, finite
+from stt.engine.features import nemo_features
+from stt.engine.label_looping import Decoding, label_looping
 from stt.engine.providers import session_providers, short_name
-from stt.engine.tdt import DURATIONS, TdtVocabulary
+from stt.engine.sessions import session_options
+from stt.engine.split_transducer import SplitTransducer, load_split
+from stt.engine.tdt import DURATIONS, TdtVocabulary, greedy_tdt
 from stt.engine.whisper_session import OrtWhisper
 from stt.engine.whisper_vocabulary import WhisperVocabulary, load_vocabulary
 from stt.errors import ModelError
-from stt.models.folder import ModelFolder
+from stt.models.folder import ModelFolder, split_names
 
 Floats = npt.NDArray[np.float32]
 Samples = npt.NDArray[np.float32]
@@ -34,19 +39,15 @@ def load_asr(folder: ModelFolder, precision: str, provider: str, threads: int) -
         ModelError: onnx-asr or ONNX Runtime refuses the files; the text says which and why.
     """
     import onnx_asr
-    import onnxruntime
     from onnx_asr.utils import ModelLoadingError
 
     refusals: tuple[type[Exception], ...] = (ModelLoadingError, OSError, *_runtime_errors())
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 3  # errors are raised; warnings would land on the user's screen
     try:
         adapter = onnx_asr.load_model(
             folder.kind,
             folder.path,
             quantization=None if precision == "fp32" else precision,
-            sess_options=options,
+            sess_options=session_options(threads),
             providers=session_providers(provider),
         )
     except refusals as error:
@@ -93,10 +94,57 @@ def _encode(asr: Any, samples: Samples) -> tuple[Floats, int]:
     return frames[0], int(valid[0])
 
 
+def encode_batch(model: TdtModel | CtcModel, batch: Sequence[Samples]) -> list[Floats]:
+    """Return encoder frames, float32 [T, D], of each of float32 [n] utterances at 16 kHz.
+
+    On the CPU one after the other, which is faster there (docs/speed.md); elsewhere in batches of
+    like length.
+
+    Raises:
+        CollapseError: NaN or infinity in them; its `index` is the utterance's.
+    """
+    groups = [[place] for place in range(len(batch))]
+    if model.provider != "cpu":
+        groups = buckets([len(samples) for samples in batch])
+    found: dict[int, Floats] = {}
+    for group in groups:
+        frames, valid = model.asr._encode(*batch_features(model.asr, [batch[i] for i in group]))
+        for place, row, length in zip(group, frames, valid, strict=True):
+            try:
+                found[place] = usable(row, int(length))
+            except CollapseError as error:
+                error.index = place
+                raise
+    return [found[place] for place in range(len(batch))]
+
+
 def _features(asr: Any, samples: Samples) -> tuple[Floats, npt.NDArray[np.int64]]:
-    waveforms, lengths = samples[None], np.array([len(samples)], np.int64)
+    return batch_features(asr, [samples])
+
+
+def batch_features(asr: Any, utterances: Sequence[Samples]) -> tuple[Floats, npt.NDArray[np.int64]]:
+    """Return features float32 [B, mels, T] and lengths int64 [B] of float32 [n] utterances.
+
+    On the CPU they are computed here, elsewhere by onnx-asr's graph where the model runs.
+    """
+    from onnx_asr.preprocessors.numpy_preprocessor import NemoPreprocessorNumpy
+
+    if isinstance(asr._preprocessor, NemoPreprocessorNumpy):
+        return nemo_features(utterances, asr._features_size)
+    lengths = np.array([len(samples) for samples in utterances], np.int64)
+    waveforms = np.zeros((len(utterances), int(lengths.max())), np.float32)
+    for row, samples in zip(waveforms, utterances, strict=True):
+        row[: len(samples)] = samples
     features, valid = asr._preprocessor(waveforms, lengths)
     return features, valid
+
+
+def mel_filters(mels: int) -> Floats:
+    """Return onnx-asr's filters of NeMo's features, float32 [257 bins, mels]."""
+    from onnx_asr.preprocessors.numpy_preprocessor import NemoPreprocessorNumpy
+
+    filters: Floats = NemoPreprocessorNumpy(f"nemo{mels}")._melscale_fbanks
+    return filters
 
 
 def encoder_feed(model: TdtModel | CtcModel, samples: Samples) -> dict[str, npt.NDArray[Any]]:
@@ -157,6 +205,8 @@ class TdtModel:
     """Seconds per encoder frame."""
     provider: str
     """The provider its encoder really runs on."""
+    split: SplitTransducer | None = None
+    """The decoder_joint in parts, where set-up has made and proven them."""
 
     def encode(self, samples: Samples) -> Floats:
         """Return encoder frames, float32 [T, D], of float32 [n] samples at 16 kHz."""
@@ -165,6 +215,24 @@ class TdtModel:
     def encode_all(self, samples: Samples) -> tuple[Floats, int]:
         """Return all frames, float32 [T, D], and how many of them the model says are real."""
         return _encode(self.asr, samples)
+
+    def decode(self, batch: Sequence[Floats]) -> list[Decoding]:
+        """Decode encoder frames, float32 [T, D] of each utterance.
+
+        Raises:
+            CollapseError: NaN or infinity in logits; its `index` is the utterance's.
+        """
+        if self.split is not None:
+            lengths = [len(frames) for frames in batch]
+            return label_looping(self.split.batch(batch), lengths, self.vocabulary)
+        return [self._decode_fused(frames, index) for index, frames in enumerate(batch)]
+
+    def _decode_fused(self, frames: Floats, index: int) -> Decoding:
+        try:
+            return Decoding(greedy_tdt(self.step, self.initial_state(), frames, self.vocabulary))
+        except CollapseError as error:
+            error.index = index
+            raise
 
     def initial_state(self) -> LstmState:
         """Return the prediction network's state before any token."""
@@ -185,7 +253,7 @@ class TdtModel:
 
 
 def load_tdt(folder: ModelFolder, precision: str, provider: str, threads: int) -> TdtModel:
-    """Load a transducer: nemo-conformer-tdt or nemo-conformer-rnnt.
+    """Load a transducer: nemo-conformer-tdt or nemo-conformer-rnnt, in parts where it has them.
 
     Raises:
         ModelError: the files do not load, or their vocabulary and joint do not fit together.
@@ -206,7 +274,19 @@ def load_tdt(folder: ModelFolder, precision: str, provider: str, threads: int) -
         dict(asr._vocab),
         _frame_s(asr),
         running_provider(asr._encoder),
+        _load_split(folder, precision, provider) if precision in folder.split else None,
     )
+
+
+def _load_split(folder: ModelFolder, precision: str, provider: str) -> SplitTransducer | None:
+    if provider not in ("cpu", "cuda"):
+        return None  # others compile a graph anew for every shape they meet
+    paths = [folder.path / name for name in split_names(precision)]
+    refusals: tuple[type[Exception], ...] = (OSError, *_runtime_errors())
+    try:
+        return load_split(paths, session_options(1), session_providers(provider))
+    except refusals as error:
+        raise ModelError(_told(error, folder.path)) from error
 
 
 def _vocabulary(asr: Any, outputs: object, durations: int) -> tuple[int, int]:

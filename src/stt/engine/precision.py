@@ -53,6 +53,8 @@ def choose(
             )
         passed[requested] = why_not
     precision, remark = _automatic(known, passed, auto_int8=auto_int8)
+    if requested == "auto" and precision == PRECISIONS[0] and not set(passed) - _no_files(known):
+        remark = "; ".join(filter(None, (_preference(known), remark)))
     return Choice(precision, known.provider, _reason(requested, passed, remark))
 
 
@@ -101,6 +103,11 @@ class Known:
             "real time)"
         )
 
+    def rtfx(self, precision: str) -> float | None:
+        """Return the speed that was measured, in seconds of audio per second."""
+        measured = self._measurement(precision)
+        return measured.rtfx if measured else None
+
     def slow_int8(self, precision: str) -> str | None:
         """Say that int8 is the wrong choice on a GPU (10 to 25 times slower on CUDA)."""
         if precision != "int8" or self.provider == "cpu":
@@ -123,8 +130,31 @@ def _automatic(known: Known, passed: dict[str, str], *, auto_int8: bool) -> tupl
         elif auto_int8 and (gain := _int8_gain(known, precision, passed)):
             return "int8", f"{gain}, and auto_int8 is set"
         else:
-            return precision, ""
+            return precision, _int8_hint(known, precision, passed)
     return _last_resort(known, passed)
+
+
+def _no_files(known: Known) -> set[str]:
+    """Precisions that nobody misses: only fp16 is expected to be there."""
+    return {name for name, why in known.problems.items() if name != "fp16" and why == absent(name)}
+
+
+def _int8_hint(known: Known, precision: str, passed: Mapping[str, str]) -> str:
+    """Say that int8 would be faster, where nobody has asked for it."""
+    if precision == "int8" or "int8" in passed:
+        return ""
+    if known.unusable("int8") or known.slow_int8("int8") or known.doubt("int8"):
+        return ""
+    gain = known.faster("int8", than=precision)
+    return f"{gain}; `stt config set auto_int8 true` allows it" if gain else ""
+
+
+def _preference(known: Known) -> str:
+    """Say why fp16 was taken when nothing was passed over, with the figures there are."""
+    fp16, fp32 = known.rtfx("fp16"), known.rtfx("fp32")
+    if fp16 is None or fp32 is None:
+        return "auto prefers fp16"
+    return f"auto prefers fp16 (measured {fp16:.1f} times real time, fp32 {fp32:.1f})"
 
 
 def _int8_gain(known: Known, precision: str, passed: dict[str, str]) -> str | None:
@@ -160,9 +190,8 @@ def _by_name(precision: str, known: Known) -> str:
 
 
 def _reason(requested: str, passed: Mapping[str, str], remark: str) -> str:
-    # that a folder has no mixed or int8 files is nothing special: only fp16 is expected
     told = {name: why for name, why in passed.items() if name == "fp16" or why != absent(name)}
     parts = [f"{name} passed over: {why}" for name, why in told.items() if name != requested]
     if requested != "auto":
         parts.insert(0, f"{requested} was asked for, but: {passed[requested]}")
-    return "; ".join([*parts, remark] if remark else parts) or "auto prefers fp16"
+    return "; ".join([*parts, remark] if remark else parts)

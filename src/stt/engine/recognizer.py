@@ -5,25 +5,27 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from threading import Lock
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from stt import words
+from stt import word_edges, words
 from stt.engine import providers
-from stt.engine.collapse import CollapseError
 from stt.engine.ctc import greedy_ctc
 from stt.engine.onnx_asr_models import (
     CtcModel,
     TdtModel,
     WhisperModel,
+    encode_batch,
     load_ctc,
     load_tdt,
     load_whisper,
 )
 from stt.engine.precision import Known, choose
-from stt.engine.tdt import Emission, greedy_tdt, until_next
+from stt.engine.sessions import Share, share_of
+from stt.engine.tdt import Emission, until_next
 from stt.engine.whisper import transcribe
 from stt.engine.whisper_features import WINDOW_SECONDS
 from stt.engine.whisper_rules import Rules
@@ -50,6 +52,11 @@ class Recognizer(Protocol):
         """Short name of the provider that really runs."""
         ...
 
+    @property
+    def streams(self) -> int:
+        """How many threads may call `recognize` at once, to good purpose."""
+        ...
+
     def recognize(self, batch: Sequence[Samples]) -> list[list[Segment]]:
         """Recognise float32 [n] utterances at 16 kHz.
 
@@ -63,9 +70,11 @@ class Recognizer(Protocol):
 
 
 class TokenRecognizer(ABC):
-    """Models that give tokens on a grid of encoder frames, one utterance at a time."""
+    """Models that give tokens on a grid of encoder frames."""
 
-    def __init__(self, model: TdtModel | CtcModel) -> None:
+    def __init__(self, model: TdtModel | CtcModel, streams: int = 1) -> None:
+        """`streams`: see Recognizer."""
+        self._streams = streams
         self._pieces = model.pieces
         self._frame_s = model.frame_s
         self._provider = model.provider
@@ -75,61 +84,76 @@ class TokenRecognizer(ABC):
         """Short name of the provider that really runs."""
         return self._provider
 
+    @property
+    def streams(self) -> int:
+        """See Recognizer."""
+        return self._streams
+
     @abstractmethod
+    def decode(self, batch: Sequence[Samples]) -> list[list[Emission]]:
+        """Decode utterances, float32 [n] at 16 kHz, exactly as given."""
+
     def emissions(self, samples: Samples) -> list[Emission]:
         """Decode one utterance, float32 [n] at 16 kHz, exactly as given."""
+        return self.decode([samples])[0]
 
     def tokens(self, samples: Samples) -> list[Token]:
         """Recognise one utterance, float32 [n] at 16 kHz, exactly as given."""
-        return [
-            Token(e.id, self._pieces[e.id], e.frame, e.duration, e.logprob)
-            for e in self.emissions(samples)
-        ]
+        return [self._token(emission) for emission in self.emissions(samples)]
 
     def recognize(self, batch: Sequence[Samples]) -> list[list[Segment]]:
-        """Recognise utterances one by one; see Recognizer."""
-        found: list[list[Segment]] = []
-        for index, samples in enumerate(batch):
-            try:
-                found.append(self._recognize(samples))
-            except CollapseError as error:
-                error.index = index
-                raise
-        return found
+        """Recognise utterances; see Recognizer."""
+        decoded = self.decode([_padded(samples) for samples in batch])
+        return [
+            self._segments(emissions, samples)
+            for emissions, samples in zip(decoded, batch, strict=True)
+        ]
 
-    def _recognize(self, samples: Samples) -> list[Segment]:
-        silence = max(TRAILING_SILENCE, _MIN_SAMPLES - len(samples))
-        padded = np.concatenate([samples, np.zeros(silence, np.float32)])
-        tokens = [token for token in self.tokens(padded) if not _is_special(token.text)]
-        limit_s = len(samples) / 16_000
-        return words.segments(words.words(tokens, self._frame_s, 0.0, limit_s))
+    def _token(self, emission: Emission) -> Token:
+        e = emission
+        return Token(e.id, self._pieces[e.id], e.frame, e.duration, e.logprob)
+
+    def _segments(self, emissions: Sequence[Emission], samples: Samples) -> list[Segment]:
+        tokens = [token for token in map(self._token, emissions) if not _is_special(token.text)]
+        spoken = words.words(tokens, self._frame_s, 0.0, len(samples) / 16_000)
+        return words.segments(word_edges.refined(spoken, samples))
 
 
 class TdtRecognizer(TokenRecognizer):
     """Transducers: Parakeet TDT and its relatives, and plain ones (RNN-T)."""
 
-    def __init__(self, model: TdtModel) -> None:
-        super().__init__(model)
+    def __init__(self, model: TdtModel, streams: int = 1) -> None:
+        """`streams`: see Recognizer."""
+        super().__init__(model, streams)
         self._model = model
+        self.near_ties = 0
+        """Decisions so far that rounding may have made, see `label_looping.NEAR`; counted where
+        the decoder_joint is in parts."""
+        self._counting = Lock()
 
-    def emissions(self, samples: Samples) -> list[Emission]:
-        """Decode one utterance token by token; see TokenRecognizer."""
-        model = self._model
-        frames = model.encode(samples)
-        found = greedy_tdt(model.step, model.initial_state(), frames, model.vocabulary)
-        return found if model.vocabulary.durations else until_next(found, len(frames))
+    def decode(self, batch: Sequence[Samples]) -> list[list[Emission]]:
+        """Decode all together; see TokenRecognizer."""
+        frames = encode_batch(self._model, batch)
+        decoded = self._model.decode(frames)
+        with self._counting:
+            self.near_ties += sum(decoding.near_ties for decoding in decoded)
+        found = [decoding.emissions for decoding in decoded]
+        if self._model.vocabulary.durations:
+            return found
+        return [until_next(e, len(f)) for e, f in zip(found, frames, strict=True)]
 
 
 class CtcRecognizer(TokenRecognizer):
     """CTC models: all frames of an utterance at once."""
 
-    def __init__(self, model: CtcModel) -> None:
-        super().__init__(model)
+    def __init__(self, model: CtcModel, streams: int = 1) -> None:
+        """`streams`: see Recognizer."""
+        super().__init__(model, streams)
         self._model = model
 
-    def emissions(self, samples: Samples) -> list[Emission]:
-        """Decode one utterance; see TokenRecognizer."""
-        return greedy_ctc(self._model.encode(samples), self._model.blank)
+    def decode(self, batch: Sequence[Samples]) -> list[list[Emission]]:
+        """Decode one utterance after the other; see TokenRecognizer."""
+        return [greedy_ctc(f, self._model.blank) for f in encode_batch(self._model, batch)]
 
 
 class WhisperRecognizer:
@@ -156,6 +180,11 @@ class WhisperRecognizer:
         """Short name of the provider that really runs."""
         return self._model.provider
 
+    @property
+    def streams(self) -> int:
+        """One: its utterances are decoded together, by all cores."""
+        return 1
+
     def recognize(self, batch: Sequence[Samples]) -> list[list[Segment]]:
         """Recognise utterances of at most 30 s together; see Recognizer."""
         model = self._model
@@ -175,6 +204,11 @@ class WhisperRecognizer:
         ]
 
 
+def _padded(samples: Samples) -> Samples:
+    silence = max(TRAILING_SILENCE, _MIN_SAMPLES - len(samples))
+    return np.concatenate([samples, np.zeros(silence, np.float32)])
+
+
 def _is_special(piece: str) -> bool:
     """Tell control tokens such as <unk> and <|nospeech|>, which are no text."""
     return piece.startswith("<") and piece.endswith(">")
@@ -188,10 +222,12 @@ def load_recognizer(
     threads: int = 0,
     strict: bool = False,
     auto_int8: bool = False,
+    spread: bool = False,
 ) -> tuple[Recognizer, Choice]:
     """Load a model in the best precision on the best provider that really work.
 
-    `strict` and `auto_int8` are `precision.choose`'s.
+    `strict` and `auto_int8` are `precision.choose`'s; `spread`: cores work on several utterances
+    rather than on one, where that is faster.
 
     Raises:
         ModelError: no precision loads, or `strict` forbids what would.
@@ -212,6 +248,7 @@ def load_recognizer(
                 threads=threads,
                 strict=strict,
                 auto_int8=auto_int8,
+                spread=spread,
             )
         except ModelError as error:
             if candidate == candidates[-1]:
@@ -226,11 +263,11 @@ def load_recognizer(
     raise ModelError(f"{folder.path}: ran on no provider{note}")
 
 
-_LOADERS: Mapping[str, Callable[[ModelFolder, str, str, int], Recognizer]] = {
-    "nemo-conformer-tdt": lambda *args: TdtRecognizer(load_tdt(*args)),
-    "nemo-conformer-rnnt": lambda *args: TdtRecognizer(load_tdt(*args)),
-    "nemo-conformer-ctc": lambda *args: CtcRecognizer(load_ctc(*args)),
-    "whisper": lambda *args: WhisperRecognizer(load_whisper(*args)),
+_LOADERS: Mapping[str, Callable[[ModelFolder, str, str, Share], Recognizer]] = {
+    "nemo-conformer-tdt": lambda f, p, on, s: TdtRecognizer(load_tdt(f, p, on, s.each), s.streams),
+    "nemo-conformer-rnnt": lambda f, p, on, s: TdtRecognizer(load_tdt(f, p, on, s.each), s.streams),
+    "nemo-conformer-ctc": lambda f, p, on, s: CtcRecognizer(load_ctc(f, p, on, s.each), s.streams),
+    "whisper": lambda f, p, on, s: WhisperRecognizer(load_whisper(f, p, on, s.whole)),
 }
 """Kind of model -> (folder, precision, provider, threads) -> recogniser."""
 
@@ -243,8 +280,10 @@ def _load_on(
     threads: int,
     strict: bool,
     auto_int8: bool,
+    spread: bool,
 ) -> tuple[Recognizer, Choice]:
     """Try precisions in the selector's order until one loads."""
+    share = share_of(threads) if spread and provider == "cpu" else Share(threads, threads)
     failed: dict[str, str] = {}
     known = Known(provider, folder.problems, folder.proofs, folder.measured, failed)
     while True:
@@ -253,6 +292,6 @@ def _load_on(
         except ModelError as error:
             raise ModelError(f"{folder.path}: {error}") from error
         try:
-            return _LOADERS[folder.kind](folder, choice.precision, provider, threads), choice
+            return _LOADERS[folder.kind](folder, choice.precision, provider, share), choice
         except ModelError as error:
             failed[choice.precision] = f"did not load ({error})"

@@ -25,6 +25,9 @@ _GRAPHS = {
     "whisper": ("encoder_model", "decoder_model_merged"),
 }
 """Graphs of each kind of model, without precision and ending."""
+TRANSDUCERS = ("nemo-conformer-tdt", "nemo-conformer-rnnt")
+_SPLIT = ("prediction-model", "encoder_projection-model", "joint-model")
+"""What a decoder_joint becomes when it is taken apart, see `stt.convert.split`."""
 _WHISPER_VOCABULARY = ("vocab.json", "added_tokens.json")
 _NEMO_VOCABULARY = ("vocab.txt",)
 _WHISPER_WINDOW_S = 30
@@ -72,6 +75,8 @@ class ModelFolder:
     """Precision -> what set-up found; those it did not judge are missing."""
     measured: Mapping[tuple[str, str], Measurement]
     """(precision, provider) -> what set-up measured here; empty before set-up measured."""
+    split: frozenset[str] = frozenset()
+    """Precisions whose decoder_joint lies there in parts as well, complete and proven."""
 
     @property
     def name(self) -> str:
@@ -92,6 +97,12 @@ def graph_names(kind: str, precision: str) -> tuple[str, ...]:
     """Return the names of the graphs of one precision: encoder and decoder, or one for CTC."""
     suffix = "" if precision == "fp32" else f".{precision}"
     return tuple(f"{name}{suffix}.onnx" for name in _GRAPHS[kind])
+
+
+def split_names(precision: str) -> tuple[str, ...]:
+    """Return the names of a decoder_joint's parts: prediction, encoder projection, joint."""
+    suffix = "" if precision == "fp32" else f".{precision}"
+    return tuple(f"{name}{suffix}.onnx" for name in _SPLIT)
 
 
 def absent(precision: str) -> str:
@@ -122,7 +133,12 @@ def inspect(path: Path) -> ModelFolder:
     if all(problems.values()):
         told = "; ".join(dict.fromkeys(p for p in problems.values() if p))
         raise ModelError(f"{path}: no complete model: {told}; run `stt setup` for this model again")
-    return ModelFolder(path, kind, config, problems, manifest.proofs, manifest.measured)
+    split = frozenset(
+        precision
+        for precision in manifest.split
+        if not any(_file_problem(path, name, manifest.sizes) for name in split_names(precision))
+    )
+    return ModelFolder(path, kind, config, problems, manifest.proofs, manifest.measured, split)
 
 
 def _kind(path: Path, config: Mapping[str, Any]) -> str:
@@ -185,6 +201,7 @@ class _Manifest:
     """File -> bytes."""
     proofs: Mapping[str, Proof]
     measured: Mapping[tuple[str, str], Measurement]
+    split: frozenset[str]
 
     @staticmethod
     def read(path: Path) -> _Manifest:
@@ -200,6 +217,7 @@ class _Manifest:
                     (row["precision"], row["provider"]): _measurement(row)
                     for row in content.get("measurements", [])
                 },
+                frozenset(n for n, e in content.get("splits", {}).items() if e["proven"] is True),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ModelError(

@@ -262,7 +262,7 @@ def _unreachable(error: Exception, http: Any, what: str) -> str:
     )
 
 
-def model_info(repo: str, revision: str | None) -> Any:
+def model_info(repo: str, revision: str | None, *, offline: bool = False) -> Any:
     """Return what the hub says of a repository: its commit and its files with sizes and sums.
 
     Raises:
@@ -271,7 +271,7 @@ def model_info(repo: str, revision: str | None) -> Any:
     """
     asked = PinnedModel(repo, repo, revision or "main", "", "", ())
     hub, (_, http) = _library(), _session()
-    if hub.constants.HF_HUB_OFFLINE:
+    if offline or hub.constants.HF_HUB_OFFLINE:
         raise ModelError(f"offline, and {repo} is not in the catalogue; {ONLINE}")
     timeout = hub.constants.HF_HUB_DOWNLOAD_TIMEOUT
     try:

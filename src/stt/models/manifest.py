@@ -26,10 +26,14 @@ class Manifest:
     """Repository id, or the folder it was imported from."""
     revision: str | None = None
     licence: str = ""
+    keep_fp32: bool = True
+    """Whether FP32 stays when another precision is proven."""
     files: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Name -> size in bytes, sha256, and for converted ones made_from and what was done."""
     precisions: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Precision -> proven, why, checks with figures and bounds."""
+    splits: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Precision -> the same of its decoder_joint taken apart, and what that was made from."""
     measurements: list[dict[str, Any]] = field(default_factory=list)
     """precision, provider, rtfx, load_s, peak_mib, correct."""
     timings: dict[str, float] = field(default_factory=dict)
@@ -65,6 +69,7 @@ class Manifest:
     def forget(self, precision: str, names: tuple[str, ...]) -> None:
         """Drop what is written of a precision and its files."""
         self.precisions.pop(precision, None)
+        self.splits.pop(precision, None)
         self.measurements = [row for row in self.measurements if row["precision"] != precision]
         for name in names:
             self.files.pop(name, None)

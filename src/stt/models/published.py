@@ -24,13 +24,14 @@ _GRAPHS = {
 }
 
 
-def resolve(repo_id: str, revision: str | None, *, name: str) -> PinnedModel:
+def resolve(repo_id: str, revision: str | None, *, name: str, offline: bool = False) -> PinnedModel:
     """Ask the hub for a model in onnx-asr's layout and pin its FP32 files to the commit found.
 
     Args:
         repo_id: OWNER/REPO, or OWNER/REPO/FOLDER where the files lie in a folder.
         revision: a branch, tag or commit; None: the hub's default branch.
         name: what the model is to be called here.
+        offline: ask nothing of the network, as HF_HUB_OFFLINE does; then there is no answer.
 
     Raises:
         UsageError: `repo_id` has another form.
@@ -43,7 +44,7 @@ def resolve(repo_id: str, revision: str | None, *, name: str) -> PinnedModel:
         )
     owner, repo, *inside = repo_id.rstrip("/").split("/")
     repo, prefix = f"{owner}/{repo}", "".join(f"{part}/" for part in inside)
-    info = model_info(repo, revision)
+    info = model_info(repo, revision, offline=offline)
     there = {sibling.rfilename: sibling for sibling in info.siblings or ()}
     whole = PinnedModel(name, repo, str(info.sha), _licence(info), f"{repo_id} on the hub", ())
     kind = _kind(whole, _pinned(_needed(whole, prefix, ["config.json"], there), there)[0])

@@ -8,23 +8,24 @@ next.
 
 from __future__ import annotations
 
+import math
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from stt.convert import fp16, mixed
-from stt.convert.mixed import Feed
 from stt.errors import ModelError, UsageError
-from stt.models import measure, proof
+from stt.models import measure, proof, split_proof
 from stt.models.clips import Clip, bundled_clips
 from stt.models.download import download, import_folder
-from stt.models.folder import ModelFolder, graph_names, inspect
-from stt.models.locate import ReportProgress
+from stt.models.folder import ModelFolder, graph_names, inspect, split_names
+from stt.models.installation import Events, Installation, reading
+from stt.models.making import made
 from stt.models.manifest import Manifest, sha256_of
+from stt.models.parts import take_apart
 from stt.models.source import Source
 
 CONVERTED = ("fp16", "mixed", "int8")
@@ -33,8 +34,6 @@ _SHARE = {"fp16": 0.51, "mixed": 0.75, "int8": 0.35}
 """Bytes of a converted graph for each byte of FP32, at most."""
 _MARGIN = 300_000_000
 """Bytes left free for other things."""
-_MAKER = 1
-"""Raised when conversions change, so that older ones are made again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,22 +45,26 @@ class Order:
     """Ask nothing of the network."""
     force: bool = False
     """Convert, prove and measure again what is there already."""
-    keep_fp32: bool = True
-    """False: delete the FP32 files once another precision is proven."""
+    keep_fp32: bool | None = None
+    """False: delete the FP32 files once another precision is proven; None: as it was before."""
     keep_failed: bool = False
     """Keep a conversion that failed its proof, as `NAME.failed.onnx`, to look at."""
     rtol: float = 0.02
     """For mixed: see `stt.convert.mixed.within`."""
     atol: float | None = None
 
+    def check(self) -> None:
+        """Refuse what cannot be made.
 
-@dataclass(frozen=True, slots=True)
-class Events:
-    """Where set-up tells what it does."""
-
-    progress: ReportProgress
-    note: Callable[[str], None]
-    """One line of news."""
+        Raises:
+            UsageError: a precision that set-up does not make, or a tolerance that is none.
+        """
+        if wrong := [p for p in self.precisions if p not in CONVERTED]:
+            raise UsageError(
+                f"precision {wrong[0]!r} is not made by set-up; {', '.join(CONVERTED)} are"
+            )
+        if not 0 < self.rtol < math.inf or not 0 <= (self.atol or 0) < math.inf:
+            raise UsageError("--rtol must be a number above 0, and --atol at least 0")
 
 
 def set_up(
@@ -82,8 +85,7 @@ def set_up(
         UsageError: a precision that cannot be made.
         ModelError: no space, no download, nothing that can be used; what was done is kept.
     """
-    if wrong := [p for p in order.precisions if p not in CONVERTED]:
-        raise UsageError(f"precision {wrong[0]} is not made by set-up; {', '.join(CONVERTED)} are")
+    order.check()
     from filelock import FileLock
 
     target = models_dir / source.name
@@ -91,8 +93,13 @@ def set_up(
     with FileLock(models_dir / f".{source.name}.lock"):
         work = target if target.is_dir() else models_dir / f".{source.name}.partial"
         work.mkdir(exist_ok=True)
-        job = _Job(source, work, order, events, tuple(clips or bundled_clips()))
-        job.do()
+        for left in work.glob(".*.trial.onnx*"):  # by a search that was killed
+            left.unlink()
+        try:
+            _Job(source, Installation(work, events), order, tuple(clips or bundled_clips())).do()
+        finally:
+            if work != target and not any(work.iterdir()):
+                work.rmdir()
         if work != target:
             work.replace(target)
     return target
@@ -109,11 +116,11 @@ def check(folder: Path, events: Events, clips: Sequence[Clip] | None = None) -> 
     """
     manifest = Manifest.read(folder)
     if not manifest.files:
-        raise ModelError(f"{folder}: no installed model; run `stt setup`")
+        raise ModelError(f"{folder}: no installed model; run `stt setup {folder.name}`")
     wrong = []
     for name, entry in manifest.files.items():
         path = folder / name
-        told = _reading(events, f"checking {name}", entry["size"])
+        told = reading(events, f"checking {name}", entry["size"])
         if not path.is_file():
             wrong.append(f"{name} is missing")
         elif path.stat().st_size != entry["size"] or sha256_of(path, told) != entry["sha256"]:
@@ -127,6 +134,9 @@ def check(folder: Path, events: Events, clips: Sequence[Clip] | None = None) -> 
         for precision in precisions:
             verdict = _verdict(model, precision, fp32, given, events)
             wrong += [] if verdict.proven else [f"{precision}: {verdict.why}"]
+    for precision in sorted(model.split):
+        verdict = split_proof.prove(model, precision, given)
+        wrong += [] if verdict.proven else [f"{precision} in parts: {verdict.why}"]
     return wrong
 
 
@@ -134,16 +144,12 @@ class _Job:
     """One run of set-up in one folder."""
 
     def __init__(
-        self,
-        source: Source,
-        work: Path,
-        order: Order,
-        events: Events,
-        clips: tuple[Clip, ...],
+        self, source: Source, at: Installation, order: Order, clips: tuple[Clip, ...]
     ) -> None:
-        self.source, self.work, self.order, self.events = source, work, order, events
-        self.clips = clips
-        self.manifest = Manifest.read(work)
+        self.source, self.at, self.order, self.clips = source, at, order, clips
+        self.work, self.events, self.manifest = at.folder, at.events, at.manifest
+        if order.keep_fp32 is not None:
+            self.manifest.keep_fp32 = order.keep_fp32
 
     def do(self) -> None:
         """All steps in their order."""
@@ -157,16 +163,13 @@ class _Job:
             made = [p for p in self.order.precisions if self._convert(p)]
         with self._step("prove"):
             self._prove(made)
+        with self._step("split"):
+            split = take_apart(self.at, self.clips, force=self.order.force)
         with self._step("measure"):
-            self._measure(changed=made)
-        self.manifest.save(self.work)
-        if not self.order.keep_fp32:
+            self._measure(changed=[*made, *split])
+        self.at.save()
+        if not self.manifest.keep_fp32:
             self._drop_fp32()
-
-    @property
-    def model(self) -> ModelFolder:
-        """The folder as it is now."""
-        return inspect(self.work)
 
     @contextmanager
     def _step(self, name: str) -> Iterator[None]:
@@ -180,16 +183,16 @@ class _Job:
 
     def _fp32_is_needed(self) -> bool:
         """Whether there is work that reads FP32: not after --no-keep-fp32 when all is proven."""
-        dropped = bool(self.manifest.precisions) and not any(
-            (self.work / file.name).exists() for file in self._graph_files()
-        )
-        intact = all(self._proven_and_intact(precision) for precision in self.order.precisions)
-        return self.order.force or self.order.keep_fp32 or not (dropped and intact)
+        if self.order.force or self.manifest.keep_fp32 or not self.manifest.precisions:
+            return True
+        if any((self.work / file.name).exists() for file in self._graph_files()):
+            return True
+        return not all(self._proven_and_intact(precision) for precision in self.order.precisions)
 
     def _proven_and_intact(self, precision: str) -> bool:
         if not self.manifest.precisions.get(precision, {}).get("proven"):
             return False
-        return all(self._is_right(name) for name in graph_names(self.model.kind, precision))
+        return all(self.at.is_right(name) for name in graph_names(self.at.model.kind, precision))
 
     def _graph_files(self) -> list[Any]:
         return [file for file in self.source.files if ".onnx" in file.name]
@@ -219,14 +222,24 @@ class _Job:
         elif source.folder and source.folder.resolve() != self.work.resolve():
             hashes = self._import(source.folder)
         else:
-            hashes = {file.name: self._hash(file.name) for file in source.files}
+            hashes = {file.name: self._own(file.name) for file in source.files}
         for file in source.files:
             entry = {"size": file.size, "sha256": hashes[file.name]}
             self.manifest.files[file.name] = entry
         self.manifest.source = source.told
         self.manifest.revision = source.pinned.revision if source.pinned else None
         self.manifest.licence = source.pinned.licence if source.pinned else ""
-        self.manifest.save(self.work)
+        self.at.save()
+
+    def _own(self, name: str) -> str:
+        """Return the SHA-256 of a file that lies here already, and came from nowhere else."""
+        found, known = self.at.hash(name), self.manifest.files.get(name)
+        if known and known["sha256"] != found:
+            raise ModelError(
+                f"{self.work / name}: is damaged, and {self.manifest.source} is not there; "
+                f"bring it back: `stt setup {self.source.name} --from DIR`"
+            )
+        return found
 
     def _import(self, folder: Path) -> dict[str, str]:
         """Copy what is not there as the manifest has it; pinned files are held against the pins."""
@@ -237,73 +250,44 @@ class _Job:
             if source.pinned is None
             and file.name in known
             and known[file.name]["size"] == file.size
-            and self._is_right(file.name)
+            and self.at.is_right(file.name)
         }
         missing = [file for file in source.files if file.name not in kept]
         copied = import_folder(source.pinned, missing, folder, self.work, self.events.progress)
         return kept | copied
 
-    def _hash(self, name: str) -> str:
-        path = self.work / name
-        return sha256_of(path, _reading(self.events, f"checking {name}", path.stat().st_size))
-
     # --- convert --------------------------------------------------------------------------------
 
     def _convert(self, precision: str) -> bool:
         """Make one precision unless it is there and right; says whether anything was made."""
-        kind = self.model.kind
+        kind = self.at.model.kind
         names = graph_names(kind, precision)
         sources = graph_names(kind, "fp32")
-        made_from = [self._made_from(name) for name in sources]
+        made_from = [self.at.made_from(name) for name in sources]
+        if precision == "mixed":
+            tolerance = {"rtol": self.order.rtol, "atol": self.order.atol}
+            made_from = [origin | tolerance for origin in made_from]
         pairs = zip(names, made_from, strict=True)
-        right = all(self._is_right(name, origin) for name, origin in pairs)
+        right = all(self.at.is_right(name, origin) for name, origin in pairs)
         if right and not self.order.force:
             self.events.note(f"{precision}: already converted")
             return precision not in self.manifest.precisions
         self.manifest.forget(precision, names)
-        self.manifest.save(self.work)
-        feeds = proof.feeds(self.model, self.clips) if precision == "mixed" else ((), ())
+        self.at.save()
+        feeds = proof.feeds(self.at.model, self.clips) if precision == "mixed" else ((), ())
         for position, (name, origin) in enumerate(zip(names, made_from, strict=True)):
             source, target = self.work / sources[position], self.work / name
-            told = _made(
+            told = made(
                 precision=precision,
                 source=source,
                 target=target,
-                order=self.order,
+                rtol=self.order.rtol,
+                atol=self.order.atol,
                 feeds=feeds[position],
                 events=self.events,
             )
-            self._written(name, {"made_from": origin, **told})
+            self.at.written(name, {"made_from": origin, **told})
         return True
-
-    def _made_from(self, name: str) -> dict[str, Any]:
-        """What a conversion depends on: the contents of its source and our own version."""
-        parts = [n for n in (name, f"{name}.data") if n in self.manifest.files]
-        return {"maker": _MAKER, "sha256": [self.manifest.files[n]["sha256"] for n in parts]}
-
-    def _is_right(self, name: str, origin: dict[str, Any] | None = None) -> bool:
-        """Whether a converted file is the one the manifest describes, from that origin."""
-        for part in (name, f"{name}.data"):
-            entry = self.manifest.files.get(part)
-            if entry is None and part != name:
-                continue
-            path = self.work / part
-            if entry is None or not path.is_file() or path.stat().st_size != entry["size"]:
-                return False
-            if origin and part == name and entry.get("made_from") != origin:
-                return False
-            if self._hash(part) != entry["sha256"]:
-                self.events.note(f"{part} is damaged and is replaced")
-                return False
-        return True
-
-    def _written(self, name: str, told: dict[str, Any]) -> None:
-        for part in (name, f"{name}.data"):
-            path = self.work / part
-            if path.exists():
-                entry = {"size": path.stat().st_size, "sha256": self._hash(part)}
-                self.manifest.files[part] = entry | (told if part == name else {})
-        self.manifest.save(self.work)
 
     # --- prove and measure ----------------------------------------------------------------------
 
@@ -311,7 +295,7 @@ class _Job:
         """Compare each with FP32; one that fails loses its files."""
         if not precisions:
             return
-        model = self.model
+        model = self.at.model
         fp32 = proof.observe(model, "fp32", self.clips, self.events.progress)
         for precision in precisions:
             verdict = _verdict(model, precision, fp32, self.clips, self.events)
@@ -321,35 +305,40 @@ class _Job:
             else:
                 self.events.note(f"{precision}: failed its proof ({verdict.why}); FP32 is used")
                 self._take_away(precision)
-            self.manifest.save(self.work)
+            self.at.save()
 
     def _take_away(self, precision: str) -> None:
-        names = graph_names(self.model.kind, precision)
+        self.at.delete(split_names(precision))
+        names = graph_names(self.at.model.kind, precision)
         for name in names:
             path = self.work / name
             if self.order.keep_failed:
                 kept = path.with_name(f"{path.stem}.failed.onnx")
                 path.replace(kept)
                 self.events.note(f"kept for inspection: {kept}")
-            path.unlink(missing_ok=True)
-            path.with_name(f"{name}.data").unlink(missing_ok=True)
-            self.manifest.files.pop(name, None)
-            self.manifest.files.pop(f"{name}.data", None)
+        self.at.delete(names)
 
     def _measure(self, changed: Sequence[str]) -> None:
-        """Time what is proven, on every provider this machine really has."""
+        """Time what is proven, on every provider this machine really has.
+
+        On a provider where something is to be timed all is: figures that are compared must be of
+        the same hour.
+        """
         proven = [p for p, entry in self.manifest.precisions.items() if entry["proven"]]
         have = {(row["precision"], row["provider"]) for row in self.manifest.measurements}
+        able = {
+            # int8 is 10 to 25 times slower than fp32 there, and never chosen
+            provider: [p for p in ("fp32", *proven) if provider == "cpu" or p != "int8"]
+            for provider in measure.providers_here()
+        }
         wanted = [
             (precision, provider)
-            for provider in measure.providers_here()
-            for precision in ("fp32", *proven)
-            if self.order.force or precision in changed or (precision, provider) not in have
+            for provider, precisions in able.items()
+            if self.order.force or changed or any((p, provider) not in have for p in precisions)
+            for precision in precisions
         ]
         for number, (precision, provider) in enumerate(wanted):
             self.events.progress(f"measuring {precision} on {provider}", number, len(wanted))
-            if precision == "int8" and provider != "cpu":
-                continue  # 10 to 25 times slower than fp32 there; never chosen
             try:
                 speed = measure.measure(self.work, precision, provider)
             except ModelError as error:
@@ -362,69 +351,21 @@ class _Job:
                 if (r["precision"], r["provider"]) != (speed.precision, speed.provider)
             ]
             self.manifest.measurements = [*kept, row]
-            self.manifest.save(self.work)
+            self.at.save()
 
     def _drop_fp32(self) -> None:
         """Delete FP32 when something proven can take its place."""
         if not any(entry["proven"] for entry in self.manifest.precisions.values()):
             self.events.note("FP32 is kept: nothing else is proven")
             return
-        for file in self._graph_files():
-            self.manifest.files.pop(file.name, None)
-        self.manifest.save(self.work)
-        for file in self._graph_files():
-            (self.work / file.name).unlink(missing_ok=True)
+        names = [file.name for file in self._graph_files()] + list(split_names("fp32"))
+        for name in names:
+            self.manifest.files.pop(name, None)
+        self.manifest.splits.pop("fp32", None)
+        self.at.save()
+        for name in names:
+            (self.work / name).unlink(missing_ok=True)
         self.events.note("FP32 files deleted: a recording on which another fails has no fallback")
-
-
-def _made(
-    *,
-    precision: str,
-    source: Path,
-    target: Path,
-    order: Order,
-    feeds: Sequence[Feed],
-    events: Events,
-) -> dict[str, Any]:
-    """Convert one graph; returns what was done, for the manifest."""
-    if precision == "int8":
-        from stt.convert.int8 import quantize
-
-        def told(stage: str, done: int, total: int) -> None:
-            events.progress(f"quantising {source.name}: {stage}", done, total)
-
-        return {"quantised": _plain(asdict(quantize(source, target, progress=told)))}
-    if precision == "mixed":
-        holds = mixed.within(source, feeds, order.rtol, order.atol)
-        events.note(f"{target.name}: searching what must stay in FP32 (#)")
-        found = mixed.search(source, target, holds, lambda trial: events.note(trial.picture()))
-        events.note(f"{target.name}: {', '.join(found.kept) or 'nothing'} stays in FP32")
-        return _told(found.conversion) | {"kept_groups": list(found.kept), "trials": found.trials}
-    done = fp16.convert(source, target, report=events.progress)
-    events.note(
-        f"{target.name}: {done.bytes_after:,} bytes of {done.bytes_before:,}; "
-        f"{done.tally.values:,} weights, {done.tally.clipped:,} clipped to ±1e4, "
-        f"{done.tally.raised:,} raised to ±1e-7; {len(done.kept)} nodes kept in FP32, "
-        f"{len(done.changes)} casts put in or aimed anew"
-    )
-    return _told(done)
-
-
-def _told(done: fp16.Conversion) -> dict[str, Any]:
-    return {
-        "tally": asdict(done.tally),
-        "kept_fp32": list(done.kept),
-        "changes": [asdict(change) for change in done.changes],
-    }
-
-
-def _plain(value: Any) -> Any:
-    """The same for JSON."""
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return [_plain(item) for item in value]
-    return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)
 
 
 def _verdict(
@@ -444,7 +385,3 @@ def _verdict(
         return proof.Verdict((*static, proof.Check("loads", passed=False, told=str(error))))
     judged = proof.compare(fp32, seen, proof.BOUNDS[precision], clips)
     return proof.Verdict((*static, *judged.checks))
-
-
-def _reading(events: Events, stage: str, size: int) -> Callable[[int], None]:
-    return lambda done: events.progress(stage, done, size)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from stt.errors import ModelError, UsageError
 from stt.models.catalog import MODELS, STARTER, PinnedFile, PinnedModel
-from stt.models.folder import graph_names
+from stt.models.folder import MANIFEST, graph_names
+from stt.models.manifest import Manifest
 from stt.models.published import resolve
 
 _NEMO = ("nemo-conformer-tdt", "nemo-conformer-rnnt", "nemo-conformer-ctc")
@@ -37,13 +39,18 @@ class Source:
         return str(self.folder) if self.folder else f"{self.pinned and self.pinned.repo_id}"
 
 
-def find_source(model: str, origin: str | None) -> Source:
+def find_source(
+    model: str, origin: str | None, models_dir: Path, *, offline: bool = False
+) -> Source:
     """Understand MODEL and --from of `stt setup`.
 
     Args:
-        model: a name in the catalogue, a folder in onnx-asr's layout, or OWNER/REPO[@REVISION].
+        model: a name in the catalogue, the name of an installed model, a folder in onnx-asr's
+            layout, or OWNER/REPO[@REVISION].
         origin: where a catalogued model comes from instead: a folder, checked against the
             catalogue's pins, or another repository.
+        models_dir: where models are installed.
+        offline: do not ask the hub.
 
     Raises:
         UsageError: neither of these.
@@ -56,23 +63,43 @@ def find_source(model: str, origin: str | None) -> Source:
         if pinned is None:
             return _from_folder(Path(origin), model)
         return Source(model, pinned.files, pinned, Path(origin))
+    for told in (origin, model):
+        if told and not Path(told).is_dir() and _is_path(told):
+            raise UsageError(f"{told}: there is no such folder; check the path")
+    if origin is None and model not in MODELS and (models_dir / model / MANIFEST).is_file():
+        return _installed(models_dir / model, offline=offline)
     if origin is not None or "/" in model:
         name = model.partition("@")[0].rstrip("/").rpartition("/")[2]
-        pinned = _from_hub(origin or model, name)
+        pinned = _from_hub(origin or model, name, offline=offline)
         return Source(name, pinned.files, pinned, None)
     if model in MODELS:
         return Source(model, MODELS[model].files, MODELS[model], None)
     raise UsageError(
-        f"no model named {model}; choose {', '.join([*MODELS, STARTER])}, a folder with a model in "
-        "onnx-asr's layout, or OWNER/REPO on the hub"
+        f"no model named {model}; choose {', '.join([*MODELS, STARTER])}, an installed one, a "
+        "folder with a model in onnx-asr's layout, or OWNER/REPO on the hub"
     )
 
 
-def _from_hub(told: str, name: str) -> PinnedModel:
+def _is_path(told: str) -> bool:
+    """Whether it can only be meant as a path, not as OWNER/REPO."""
+    return told.startswith((".", "/", "~")) or (os.sep != "/" and os.sep in told)
+
+
+def _installed(folder: Path, *, offline: bool) -> Source:
+    """Where an installed model came from."""
+    manifest = Manifest.read(folder)
+    if manifest.revision:
+        pinned = _from_hub(f"{manifest.source}@{manifest.revision}", folder.name, offline=offline)
+        return Source(folder.name, pinned.files, pinned, None)
+    origin = Path(manifest.source)
+    return _from_folder(origin if (origin / "config.json").is_file() else folder, folder.name)
+
+
+def _from_hub(told: str, name: str, *, offline: bool) -> PinnedModel:
     repo_id, _, revision = told.partition("@")
     if "/" not in repo_id:
         raise UsageError(f"--from {told}: no such folder, and not OWNER/REPO on the hub")
-    return resolve(repo_id, revision or None, name=name)
+    return resolve(repo_id, revision or None, name=name, offline=offline)
 
 
 def _from_folder(folder: Path, name: str) -> Source:
@@ -91,6 +118,9 @@ def _from_folder(folder: Path, name: str) -> Source:
         names += [graph, *([f"{graph}.data"] if (folder / f"{graph}.data").exists() else [])]
     missing = [name for name in names if not (folder / name).is_file()]
     if missing:
-        raise ModelError(f"{folder}: {', '.join(missing)} missing; copy the model there whole")
+        cure = "copy the model there whole"
+        if (folder / MANIFEST).is_file():
+            cure = f"bring FP32 back: `stt setup {name} --from DIR --keep-fp32`"
+        raise ModelError(f"{folder}: {', '.join(missing)} missing; {cure}")
     files = tuple(PinnedFile(name, (folder / name).stat().st_size, None) for name in names)
     return Source(name, files, None, folder)

@@ -82,28 +82,36 @@ _QUIET: Progress = lambda *_: None  # noqa: E731
 
 
 def ensure_starter(
-    models_dir: Path, *, progress: Progress = _QUIET, source: Path | None = None
+    models_dir: Path,
+    *,
+    progress: Progress = _QUIET,
+    source: Path | None = None,
+    contents: bool = False,
+    again: bool = False,
 ) -> Path:
     """The folder of the starter model inside `models_dir`, built first if need be.
 
-    A folder whose manifest fits, with every file of its size, is returned at once; `verify_starter`
-    looks at the contents too. Otherwise the model is built beside it, loaded, tried, and only then
-    renamed into place. Processes that need it at the same time wait for one of them to build it.
+    A folder whose manifest fits, with every file of its size, is returned at once. Otherwise the
+    model is built beside it, loaded, tried, and only then renamed into place. Processes that need
+    it at the same time wait for one of them to build it.
 
     progress: called with (stage, done, total).
     source: an unpacked copy of the data package's model folder, instead of the installed one.
+    contents: look at what is in the files too, not only at their sizes.
+    again: build it whatever is there.
 
     Raises ModelError when the weights are not installed, are not the ones expected, or when the
     folder cannot be written.
     """
     folder = models_dir / NAME
-    if _is_complete(folder, contents=False):
+    if not again and _is_complete(folder, contents=contents):
         return folder
     try:
         models_dir.mkdir(parents=True, exist_ok=True)
         with _lock(models_dir / f"{_BUILDING}lock"):
             _remove_debris(models_dir)
-            if not _is_complete(folder, contents=False):  # another process may just have built it
+            # another process may just have built it
+            if again or not _is_complete(folder, contents=contents):
                 _build(source or installed_weights(), folder, progress)
     except OSError as error:
         raise _unwritable(models_dir, error) from error
@@ -113,13 +121,13 @@ def ensure_starter(
 def verify_starter(models_dir: Path) -> None:
     """Compare every file of the starter with its manifest by SHA-256.
 
-    Raises ModelError when it is missing or differs; `ensure_starter` after removing it builds anew.
+    Raises ModelError when it is missing or differs.
     """
     folder = models_dir / NAME
     if not _is_complete(folder, contents=True):
         raise ModelError(
             f"the starter model in {folder} is missing or damaged; "
-            "delete that folder, the next run builds it again"
+            "run `stt setup starter` to build it again"
         )
 
 

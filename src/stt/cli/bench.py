@@ -1,0 +1,141 @@
+"""`stt bench`: how fast, stage by stage, beside other engines."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from stt.cli.model import CONFIG_OPTION, QUIET_OPTION
+from stt.cli.progress import SetupProgress, StageProgress
+
+if TYPE_CHECKING:
+    from stt.bench import Result, Run
+
+
+def _numbers(_: click.Context, option: click.Parameter, value: str) -> tuple[int, ...]:
+    try:
+        numbers = tuple(sorted({int(part) for part in value.split(",")}))
+    except ValueError:
+        numbers = ()
+    if not numbers or numbers[0] < 1:
+        raise click.BadParameter("give one or more whole numbers, e.g. 1,4,16", param=option)
+    return numbers
+
+
+@click.command()
+@click.option("-m", "--model", metavar="NAME|DIR", help="auto, an installed model, or a folder.")
+@click.option(
+    "--audio",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Folder of recordings.  [default: the bundled ones]",
+)
+@click.option(
+    "--batch",
+    "batches",
+    default="1",
+    metavar="N[,N...]",
+    callback=_numbers,
+    help="Recordings handed over at a time.  [default: 1]",
+)
+@click.option("--threads", type=click.IntRange(0, 1024), help="0: ONNX Runtime decides.")
+@click.option(
+    "--against",
+    default="",
+    metavar="ENGINE[=DIR][,...]",
+    help="onnx-asr, sherpa-onnx; with the files of another folder.",
+)
+@click.option("--provider", type=click.Choice(("cpu", "cuda", "tensorrt")), default="cpu")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
+@CONFIG_OPTION
+@QUIET_OPTION
+def bench(
+    *,
+    model: str | None,
+    audio: Path | None,
+    batches: tuple[int, ...],
+    threads: int | None,
+    against: str,
+    provider: str,
+    as_json: bool,
+    config: Path | None,
+    quiet: bool,
+) -> int:
+    """Measure speed, stage by stage, load time and memory of every precision of a model.
+
+    Recordings of 28 s go from file to text, in rounds through all engines and precisions, so that
+    a busy machine slows all alike. The table shows medians of five rounds.
+    """
+    from stt.bench import Plan, contenders
+    from stt.bench import bench as measure
+    from stt.models.locate import locate
+    from stt.settings import load_settings
+
+    given = {"model": model, "threads": threads}
+    loaded = load_settings(config, {k: v for k, v in given.items() if v is not None})
+    stages = StageProgress(quiet=quiet)
+    try:
+        folder = locate(loaded.settings.model, loaded.models_dir, stages)
+    finally:
+        stages.close()
+    others = tuple(part for part in against.split(",") if part)
+    found = contenders(folder, others, provider)
+    progress = SetupProgress(quiet=quiet)
+    try:
+        result = measure(Plan(found, batches, loaded.settings.threads, provider, audio), progress)
+    finally:
+        progress.close()
+    click.echo(json.dumps(result.as_json(), indent=2) if as_json else table(result))
+    return 0
+
+
+_HEADINGS = (
+    *("engine", "model", "precision", "batch", "RTFx", "(slowest - fastest)", "times onnx-asr"),
+    *("features", "encoder", "decoding", "other", "CPU", "load s", "first s", "MiB"),
+)
+
+
+def table(result: Result) -> str:
+    """Return the result as a Markdown table, the machine above it."""
+    told = ", ".join(f"{key} {value}" for key, value in result.machine.items())
+    first = result.runs[0]
+    rows = [_HEADINGS, *(_row(run) for run in result.runs)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADINGS))]
+    lines = [
+        "| " + " | ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)) + " |"
+        for row in rows
+    ]
+    rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
+    threads = first.threads or "ONNX Runtime's"
+    return "\n".join(
+        (
+            f"{told}",
+            f"provider {first.provider}, threads {threads}, {first.audio_s:.0f} s of audio a "
+            "round; stages and CPU time in ms per second of audio",
+            "",
+            lines[0],
+            rule,
+            *lines[1:],
+        )
+    )
+
+
+def _row(run: Run) -> tuple[str, ...]:
+    stages = run.ms_per_s or {}
+    shown = (f"{stages[name]:.2f}" if name in stages else "" for name in _HEADINGS[7:11])
+    return (
+        run.engine,
+        run.model,
+        run.precision,
+        str(run.batch),
+        f"{run.rtfx:.1f}",
+        f"({run.rtfx_min:.1f} - {run.rtfx_max:.1f})",
+        "" if run.ratio is None else f"{run.ratio:.2f}",
+        *shown,
+        f"{run.cpu_ms_per_s:.1f}",
+        f"{run.load_s:.1f}",
+        f"{run.first_result_s:.1f}",
+        "" if run.peak_mib is None else f"{run.peak_mib:,.0f}",
+    )

@@ -1,0 +1,156 @@
+"""`stt bench` end to end on a model of a few kB, and the parts of it that only compute."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+import tiny_nemo
+from stt import bench
+from stt.bench import Contender, Plan, Result, Run, contenders
+from stt.bench_worker import Clock
+from stt.cli.bench import table
+from stt.errors import ModelError, UsageError
+from stt.models.folder import inspect
+
+Samples = npt.NDArray[np.float32]
+KIND = "nemo-conformer-rnnt"
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_nemo.build(tmp_path_factory.mktemp("models") / "tiny", KIND)
+
+
+def silent(stage: str, done: int, total: int) -> None:
+    assert stage
+    assert 0 <= done <= total
+
+
+def run(**changes: object) -> Run:
+    figures: dict[str, object] = {
+        "engine": "stt",
+        "model": "parakeet",
+        "precision": "fp32",
+        "provider": "cpu",
+        "batch": 4,
+        "threads": 0,
+        "audio_s": 112.0,
+        "rtfx": 20.0,
+        "rtfx_min": 19.0,
+        "rtfx_max": 21.0,
+        "ratio": 1.25,
+        "ms_per_s": {"features": 0.25, "encoder": 40.0, "decoding": 6.0, "other": 1.0},
+        "cpu_ms_per_s": 90.0,
+        "load_s": 2.5,
+        "first_result_s": 4.0,
+        "peak_mib": 2700.0,
+    }
+    return Run(**(figures | changes))  # type: ignore[arg-type]
+
+
+def test_every_engine_precision_and_batch_has_a_row(
+    model: Path, speech: Samples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import soundfile
+
+    monkeypatch.setattr(bench, "_ROUNDS", 1)
+    monkeypatch.setattr(bench, "FILE_S", 2.0)
+    soundfile.write(tmp_path / "speech.flac", speech[: 4 * 16_000], 16_000)
+    found = contenders(inspect(model), ["onnx-asr"], "cpu")
+    assert found == (Contender("stt", model, "fp32"), Contender("onnx-asr", model, "fp32"))
+    result = bench.bench(Plan(found, (1, 2), 1, "cpu", tmp_path), silent).as_json()
+    runs = result["runs"]
+    assert [(row["engine"], row["batch"]) for row in runs] == [
+        ("stt", 1),
+        ("stt", 2),
+        ("onnx-asr", 1),
+        ("onnx-asr", 2),
+    ]
+    for row in runs:
+        assert row["audio_s"] == 4.0
+        assert set(row["ms_per_s"]) == {"features", "encoder", "decoding", "other"}
+        assert all(value >= 0 for value in row["ms_per_s"].values())
+        assert row["ms_per_s"]["features"] > 0
+        assert row["rtfx_min"] <= row["rtfx"] <= row["rtfx_max"]
+        assert row["first_result_s"] >= row["load_s"] > 0
+        assert row["ratio"] > 0
+    assert runs[2]["ratio"] == 1
+    assert result["machine"]["cores"] >= 1
+
+
+def test_a_contender_that_cannot_run_is_an_error_with_its_reason(model: Path) -> None:
+    plan = Plan((Contender("stt", model, "int8"),), (1,), 1, "cpu")
+    with pytest.raises(ModelError, match=r"stt tiny int8 did not run: .*no int8 files"):
+        bench.bench(plan, silent)
+
+
+def test_engines_are_checked_before_anything_runs(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(UsageError, match="'kaldi' is not known; use onnx-asr or sherpa-onnx"):
+        contenders(inspect(model), ["kaldi"], "cpu")
+    monkeypatch.setattr(bench, "find_spec", lambda name: None)
+    with pytest.raises(UsageError, match="pip install sherpa-onnx"):
+        contenders(inspect(model), ["sherpa-onnx"], "cpu")
+
+
+def test_another_folder_for_another_engine(model: Path, tmp_path: Path) -> None:
+    other = tiny_nemo.build(tmp_path / "published", KIND)
+    found = contenders(inspect(model), [f"onnx-asr={other}"], "cpu")
+    assert [str(one) for one in found] == ["stt tiny fp32", "onnx-asr published fp32"]
+
+
+def test_stages_leave_the_rest_to_other() -> None:
+    clock = Clock()
+    clock.add("features", 1)
+    clock.add("encoder", 5)
+    clock.add("whole", 8)
+    expected = {"features": 1, "encoder": 5, "decoding": 2, "other": 2}
+    assert clock.stages(10) == expected
+    assert clock.stages(7)["other"] == 0  # stages of different utterances overlapped
+    clock.add("decoding", 3)
+    assert clock.stages(10)["decoding"] == 3
+
+
+def test_the_time_inside_a_generator_is_counted() -> None:
+    clock = Clock()
+    counted = clock.timed_steps("decoding", iter)
+    assert list(counted([1, 2, 3])) == [1, 2, 3]
+    assert clock.seconds["decoding"] >= 0
+
+
+def test_the_table_shows_what_is_known() -> None:
+    sherpa = run(engine="sherpa-onnx", ms_per_s=None, ratio=None, peak_mib=None)
+    lines = table(Result({"cpu": "a processor", "cores": 2}, (run(), sherpa))).splitlines()
+    assert lines[0] == "cpu a processor, cores 2"
+    assert "112 s of audio" in lines[1]
+    assert len({line.count("|") for line in lines[3:]}) == 1
+    cells = [cell.strip() for cell in lines[5].split("|")]
+    assert cells[5:8] == ["20.0", "(19.0 - 21.0)", "1.25"]
+    assert "sherpa-onnx" in lines[6]
+
+
+def test_the_command_prints_one_json_object(
+    model: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from stt.cli import main
+
+    plans = []
+
+    def measured(plan: Plan, report: object) -> Result:
+        plans.append(plan)
+        return Result({"cores": 2}, (run(),))
+
+    monkeypatch.setattr(bench, "bench", measured)
+    arguments = ["bench", "-m", str(model), "--batch", "4,1,4", "--threads", "2", "--json", "-q"]
+    assert main(arguments) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["runs"][0]["ms_per_s"]["encoder"] == 40.0
+    assert plans == [Plan((Contender("stt", model, "fp32"),), (1, 4), 2, "cpu", None)]
+    assert main(["bench", "-m", str(model), "--batch", "0"]) == 2
+    assert "whole numbers" in capsys.readouterr().err
