@@ -80,13 +80,15 @@ def _fill(energies: Floats, samples: Floats, first: int) -> None:
     wave = np.empty((_BLOCK - 1) * HOP + _WINDOW)
     frames = np.lib.stride_tricks.sliding_window_view(wave, _WINDOW)[::HOP]
     block = np.zeros((_BLOCK, _FFT))  # behind the window's samples it stays zero
-    power = np.empty((_BLOCK, _FFT // 2 + 1), np.float32)
+    spectrum = np.empty((_BLOCK, _FFT // 2 + 1), np.complex128)
+    power = np.empty(spectrum.shape, np.float32)
     for begin in range(0, len(energies), _BLOCK):
         rows = energies[begin : begin + _BLOCK]
         size = len(rows)
         _emphasise(samples, (first + begin) * HOP - _WINDOW // 2, wave)
         np.multiply(frames[:size], _window(), out=block[:size, :_WINDOW])
-        np.abs(np.fft.rfft(block[:size]), out=power[:size], casting="same_kind")
+        np.fft.rfft(block[:size], out=spectrum[:size])
+        np.abs(spectrum[:size], out=power[:size], casting="same_kind")
         np.square(power[:size], out=power[:size])
         for band, bins, weights in filters:
             np.matmul(power[:size, bins], weights, out=rows[:, band])
