@@ -26,7 +26,7 @@ NEW_STATES = ("output_states_1", "output_states_2")
 PROJECTED, PREDICTION = "projected", "prediction"
 """What the three graphs hand to each other: float32 [B, T, H] and [B, 1, H]."""
 
-WINDOW_ROWS = 4
+WINDOW_ROWS = 8
 """Frames of all utterances together that the joint computes at once, at least. Measured; see
 `scripts/compare_decoding.py`."""
 
