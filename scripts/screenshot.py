@@ -14,6 +14,7 @@ import pty
 import re
 import shlex
 import sys
+from itertools import groupby
 from pathlib import Path
 
 import pyte
@@ -51,13 +52,16 @@ def screen_of(command: list[str], columns: int) -> list[Text]:
 def line_text(screen: pyte.Screen, row: int, columns: int) -> Text:
     """One screen line with its colours."""
     text = Text()
-    for column in range(columns):
-        cell = screen.buffer[row][column]
-        style = "" if cell.fg == "default" else cell.fg.replace("brown", "yellow")
-        shape = f"{'bold ' * cell.bold}{'italic ' * cell.italics}"
-        text.append(cell.data, f"{shape}{style}".strip())
+    cells = [screen.buffer[row][column] for column in range(columns)]
+    for style, run in groupby(cells, key=_style):
+        text.append("".join(cell.data for cell in run), style)
     text.rstrip()
     return text
+
+
+def _style(cell: pyte.screens.Char) -> str:
+    colour = "" if cell.fg == "default" else cell.fg.replace("brown", "yellow")
+    return f"{'bold ' * cell.bold}{'italic ' * cell.italics}{colour}".strip()
 
 
 def main() -> None:

@@ -207,6 +207,8 @@ class TdtModel:
     """The provider its encoder really runs on."""
     split: SplitTransducer | None = None
     """The decoder_joint in parts, where set-up has made and proven them."""
+    parts_alone: bool = True
+    """Whether the parts are faster for one utterance alone too; in INT8 they are not."""
 
     def encode(self, samples: Samples) -> Floats:
         """Return encoder frames, float32 [T, D], of float32 [n] samples at 16 kHz."""
@@ -222,7 +224,7 @@ class TdtModel:
         Raises:
             CollapseError: NaN or infinity in logits; its `index` is the utterance's.
         """
-        if self.split is not None:
+        if self.split is not None and (self.parts_alone or len(batch) > 1):
             lengths = [len(frames) for frames in batch]
             return label_looping(self.split.batch(batch), lengths, self.vocabulary)
         return [self._decode_fused(frames, index) for index, frames in enumerate(batch)]
@@ -275,6 +277,7 @@ def load_tdt(folder: ModelFolder, precision: str, provider: str, threads: int) -
         _frame_s(asr),
         running_provider(asr._encoder),
         _load_split(folder, precision, provider, threads) if precision in folder.split else None,
+        precision != "int8",
     )
 
 
