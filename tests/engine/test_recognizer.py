@@ -89,14 +89,14 @@ def test_batches_of_like_length_encode_what_each_gives_alone(model: TdtModel) ->
         np.testing.assert_allclose(together, alone, atol=2e-3)
 
 
-def test_an_utterance_alone_is_decoded_whole_where_that_is_faster(model: TdtModel) -> None:
+def test_utterances_are_decoded_whole_where_that_is_better(model: TdtModel) -> None:
     samples, _ = soundfile.read(CLIPS[0], dtype="float32")
     frames = model.encode(samples)
     unused: Any = None.__class__  # has nothing that decoding in parts would call
-    whole = replace(model, split=unused, parts_alone=False)
+    whole = replace(model, split=unused, parts_win=False)
     assert whole.decode([frames]) == model.decode([frames])
     with pytest.raises(AttributeError):
-        replace(whole, parts_alone=True).decode([frames])
+        replace(whole, parts_win=True).decode([frames])
 
 
 def test_a_collapse_in_a_batch_is_told_with_its_place(model: TdtModel) -> None:

@@ -207,8 +207,9 @@ class TdtModel:
     """The provider its encoder really runs on."""
     split: SplitTransducer | None = None
     """The decoder_joint in parts, where set-up has made and proven them."""
-    parts_alone: bool = True
-    """Whether the parts are faster for one utterance alone too; in INT8 they are not."""
+    parts_win: bool = True
+    """Whether the parts decode. In INT8 they are slower for one utterance, and do not give a batch
+    what each gives alone: its LSTM quantises all of them by one scale."""
 
     def encode(self, samples: Samples) -> Floats:
         """Return encoder frames, float32 [T, D], of float32 [n] samples at 16 kHz."""
@@ -224,7 +225,7 @@ class TdtModel:
         Raises:
             CollapseError: NaN or infinity in logits; its `index` is the utterance's.
         """
-        if self.split is not None and (self.parts_alone or len(batch) > 1):
+        if self.split is not None and self.parts_win:
             lengths = [len(frames) for frames in batch]
             return label_looping(self.split.batch(batch), lengths, self.vocabulary)
         return [self._decode_fused(frames, index) for index, frames in enumerate(batch)]
