@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -87,16 +86,6 @@ def test_batches_of_like_length_encode_what_each_gives_alone(model: TdtModel) ->
         alone = model.encode(samples)
         assert together.shape == alone.shape
         np.testing.assert_allclose(together, alone, atol=2e-3)
-
-
-def test_utterances_are_decoded_whole_where_that_is_better(model: TdtModel) -> None:
-    samples, _ = soundfile.read(CLIPS[0], dtype="float32")
-    frames = model.encode(samples)
-    unused: Any = None.__class__  # has nothing that decoding in parts would call
-    whole = replace(model, split=unused, parts_win=False)
-    assert whole.decode([frames]) == model.decode([frames])
-    with pytest.raises(AttributeError):
-        replace(whole, parts_win=True).decode([frames])
 
 
 def test_a_collapse_in_a_batch_is_told_with_its_place(model: TdtModel) -> None:

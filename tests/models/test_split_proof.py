@@ -66,6 +66,20 @@ def test_parts_are_made_proven_and_used(tmp_path: Path, clips: tuple[Clip, ...])
     assert check(folder, Events(lambda *_: None, notes.append), clips) == []
 
 
+def test_parts_decode_where_they_are_better_which_int8_is_not(
+    tmp_path: Path, clips: tuple[Clip, ...]
+) -> None:
+    folder, _ = install(tmp_path, clips)
+    manifest = Manifest.read(folder)
+    for precision in ("int8", "fp16"):
+        manifest.splits[precision] = manifest.splits["fp32"]
+        for name, other in zip(PARTS, split_names(precision), strict=True):
+            shutil.copy(folder / name, folder / other)
+            manifest.files[other] = manifest.files[name]
+    manifest.save(folder)
+    assert inspect(folder).split == {"fp32", "fp16"}
+
+
 def test_parts_are_not_made_again_and_a_damaged_one_is(
     tmp_path: Path, clips: tuple[Clip, ...]
 ) -> None:

@@ -206,10 +206,7 @@ class TdtModel:
     provider: str
     """The provider its encoder really runs on."""
     split: SplitTransducer | None = None
-    """The decoder_joint in parts, where set-up has made and proven them."""
-    parts_win: bool = True
-    """Whether the parts decode. In INT8 they are slower for one utterance, and do not give a batch
-    what each gives alone: its LSTM quantises all of them by one scale."""
+    """The decoder_joint in parts, which then decode; None: it decodes whole."""
 
     def encode(self, samples: Samples) -> Floats:
         """Return encoder frames, float32 [T, D], of float32 [n] samples at 16 kHz."""
@@ -225,7 +222,7 @@ class TdtModel:
         Raises:
             CollapseError: NaN or infinity in logits; its `index` is the utterance's.
         """
-        if self.split is not None and self.parts_win:
+        if self.split is not None:
             lengths = [len(frames) for frames in batch]
             return label_looping(self.split.batch(batch), lengths, self.vocabulary)
         return [self._decode_fused(frames, index) for index, frames in enumerate(batch)]
@@ -278,7 +275,6 @@ def load_tdt(folder: ModelFolder, precision: str, provider: str, threads: int) -
         _frame_s(asr),
         running_provider(asr._encoder),
         _load_split(folder, precision, provider, threads) if precision in folder.split else None,
-        precision != "int8",
     )
 
 

@@ -76,7 +76,11 @@ class ModelFolder:
     measured: Mapping[tuple[str, str], Measurement]
     """(precision, provider) -> what set-up measured here; empty before set-up measured."""
     split: frozenset[str] = frozenset()
-    """Precisions whose decoder_joint lies there in parts as well, complete and proven."""
+    """Precisions that decode with their decoder_joint in parts: complete, proven, not int8.
+
+    In int8 the parts are slower for one utterance, and a batch does not give what each gives alone:
+    its LSTM quantises all of them by one scale (docs/speed.md).
+    """
 
     @property
     def name(self) -> str:
@@ -135,7 +139,7 @@ def inspect(path: Path) -> ModelFolder:
         raise ModelError(f"{path}: no complete model: {told}; run `stt setup` for this model again")
     split = frozenset(
         precision
-        for precision in manifest.split
+        for precision in manifest.split - {"int8"}
         if not any(_file_problem(path, name, manifest.sizes) for name in split_names(precision))
     )
     return ModelFolder(path, kind, config, problems, manifest.proofs, manifest.measured, split)

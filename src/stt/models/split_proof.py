@@ -38,7 +38,7 @@ def prove(folder: ModelFolder, precision: str, clips: Sequence[Clip]) -> Verdict
     """
     try:
         with_parts = replace(folder, split=frozenset([precision]))
-        model = replace(load_tdt(with_parts, precision, "cpu", 0), parts_win=True)
+        model = load_tdt(with_parts, precision, "cpu", 0)
     except ModelError as error:
         load_tdt(replace(folder, split=frozenset()), precision, "cpu", 0)
         return Verdict((Check("loads", passed=False, told=str(error)),))
