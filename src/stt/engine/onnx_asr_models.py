@@ -18,13 +18,13 @@ from stt.engine.collapse import CollapseError, finite
 from stt.engine.features import nemo_features
 from stt.engine.label_looping import Decoding, label_looping
 from stt.engine.providers import session_providers, short_name
-from stt.engine.sessions import session_options
+from stt.engine.sessions import packed_options, packing_key, session_options
 from stt.engine.split_transducer import SplitTransducer, load_split
 from stt.engine.tdt import DURATIONS, TdtVocabulary, greedy_tdt
 from stt.engine.whisper_session import OrtWhisper
 from stt.engine.whisper_vocabulary import WhisperVocabulary, load_vocabulary
 from stt.errors import ModelError
-from stt.models.folder import ModelFolder, split_names
+from stt.models.folder import ModelFolder, packed_folder, split_names
 
 Floats = npt.NDArray[np.float32]
 Samples = npt.NDArray[np.float32]
@@ -35,19 +35,24 @@ LstmState = tuple[Floats, Floats]
 def load_asr(folder: ModelFolder, precision: str, provider: str, threads: int) -> Any:
     """Load one precision of a model folder through onnx-asr and return its inner model object.
 
+    From its packed copy where there is one for this processor, see `stt.models.packed`.
+
     Raises:
         ModelError: onnx-asr or ONNX Runtime refuses the files; the text says which and why.
     """
     import onnx_asr
     from onnx_asr.utils import ModelLoadingError
 
-    refusals: tuple[type[Exception], ...] = (ModelLoadingError, OSError, *_runtime_errors())
+    path, options = folder.path, session_options(threads)
+    if provider == "cpu" and folder.packed.get(precision, "") == packing_key():
+        path, options = packed_folder(path, precision), packed_options(threads)
+    refusals: tuple[type[Exception], ...] = (ModelLoadingError, OSError, *runtime_errors())
     try:
         adapter = onnx_asr.load_model(
             folder.kind,
-            folder.path,
+            path,
             quantization=None if precision == "fp32" else precision,
-            sess_options=session_options(threads),
+            sess_options=options,
             providers=session_providers(provider),
         )
     except refusals as error:
@@ -55,7 +60,7 @@ def load_asr(folder: ModelFolder, precision: str, provider: str, threads: int) -
     return adapter.asr  # type: ignore[attr-defined, unused-ignore]
 
 
-def _runtime_errors() -> tuple[type[Exception], ...]:
+def runtime_errors() -> tuple[type[Exception], ...]:
     """ONNX Runtime's exceptions: they share no base class of their own."""
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
@@ -284,7 +289,7 @@ def _load_split(
     if provider not in ("cpu", "cuda"):
         return None  # others compile a graph anew for every shape they meet
     paths = [folder.path / name for name in split_names(precision)]
-    refusals: tuple[type[Exception], ...] = (OSError, *_runtime_errors())
+    refusals: tuple[type[Exception], ...] = (OSError, *runtime_errors())
     try:
         # many small products one after the other: to spin between them takes 2.5 times as long
         options = session_options(threads, spinning=False)

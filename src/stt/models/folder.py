@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +81,8 @@ class ModelFolder:
     In int8 the parts are slower for one utterance, and a batch does not give what each gives alone:
     its LSTM quantises all of them by one scale (docs/speed.md).
     """
+    packed: Mapping[str, str] = field(default_factory=dict)
+    """Precision -> what its packed copy is good for, see `stt.models.packed`."""
 
     @property
     def name(self) -> str:
@@ -107,6 +109,16 @@ def split_names(precision: str) -> tuple[str, ...]:
     """Return the names of a decoder_joint's parts: prediction, encoder projection, joint."""
     suffix = "" if precision == "fp32" else f".{precision}"
     return tuple(f"{name}{suffix}.onnx" for name in _SPLIT)
+
+
+def packed_folder(path: Path, precision: str) -> Path:
+    """Return the folder of a precision's packed copy, in the model's."""
+    return path / f"packed-{precision}"
+
+
+def without_packed(model: ModelFolder) -> ModelFolder:
+    """Return the folder as if nothing had been packed."""
+    return replace(model, packed={})
 
 
 def absent(precision: str) -> str:
@@ -142,7 +154,14 @@ def inspect(path: Path) -> ModelFolder:
         for precision in manifest.split - {"int8"}
         if not any(_file_problem(path, name, manifest.sizes) for name in split_names(precision))
     )
-    return ModelFolder(path, kind, config, problems, manifest.proofs, manifest.measured, split)
+    packed = {
+        precision: key
+        for precision, (key, names) in manifest.packed.items()
+        if not any(_file_problem(path, name, manifest.sizes) for name in names)
+    }
+    return ModelFolder(
+        path, kind, config, problems, manifest.proofs, manifest.measured, split, packed
+    )
 
 
 def _kind(path: Path, config: Mapping[str, Any]) -> str:
@@ -206,6 +225,8 @@ class _Manifest:
     proofs: Mapping[str, Proof]
     measured: Mapping[tuple[str, str], Measurement]
     split: frozenset[str]
+    packed: Mapping[str, tuple[str, tuple[str, ...]]]
+    """Precision -> what its packed copy is good for, and its files."""
 
     @staticmethod
     def read(path: Path) -> _Manifest:
@@ -222,6 +243,11 @@ class _Manifest:
                     for row in content.get("measurements", [])
                 },
                 frozenset(n for n, e in content.get("splits", {}).items() if e["proven"] is True),
+                {
+                    name: (str(entry["key"]), tuple(entry["files"]))
+                    for name, entry in content.get("packed", {}).items()
+                    if entry["files"]
+                },
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ModelError(

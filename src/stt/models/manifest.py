@@ -34,6 +34,10 @@ class Manifest:
     """Precision -> proven, why, checks with figures and bounds."""
     splits: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Precision -> the same of its decoder_joint taken apart, and what that was made from."""
+    packed: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Precision -> key (what it is good for), made_from, and files: none where it was not kept."""
+    fast_load: bool = False
+    """Whether a packed copy is wanted."""
     measurements: list[dict[str, Any]] = field(default_factory=list)
     """precision, provider, rtfx, load_s, peak_mib, correct."""
     timings: dict[str, float] = field(default_factory=dict)
@@ -70,6 +74,7 @@ class Manifest:
         """Drop what is written of a precision and its files."""
         self.precisions.pop(precision, None)
         self.splits.pop(precision, None)
+        self.packed.pop(precision, None)
         self.measurements = [row for row in self.measurements if row["precision"] != precision]
         for name in names:
             self.files.pop(name, None)

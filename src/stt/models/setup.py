@@ -17,8 +17,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from stt.engine.precision import Known, choose
 from stt.errors import ModelError, UsageError
-from stt.models import measure, proof, split_proof
+from stt.models import measure, packed, proof, split_proof
 from stt.models.clips import Clip, bundled_clips
 from stt.models.download import download, import_folder
 from stt.models.folder import ModelFolder, graph_names, inspect, split_names
@@ -47,6 +48,8 @@ class Order:
     """Convert, prove and measure again what is there already."""
     keep_fp32: bool | None = None
     """False: delete the FP32 files once another precision is proven; None: as it was before."""
+    fast_load: bool | None = None
+    """Keep a packed copy of what `auto` takes, see `stt.models.packed`; None: as it was before."""
     keep_failed: bool = False
     """Keep a conversion that failed its proof, as `NAME.failed.onnx`, to look at."""
     rtol: float = 0.02
@@ -150,11 +153,14 @@ class _Job:
         self.work, self.events, self.manifest = at.folder, at.events, at.manifest
         if order.keep_fp32 is not None:
             self.manifest.keep_fp32 = order.keep_fp32
+        if order.fast_load is not None:
+            self.manifest.fast_load = order.fast_load
 
     def do(self) -> None:
         """All steps in their order."""
         if not self._fp32_is_needed():
             self.events.note("everything ordered is there and proven; FP32 was not kept")
+            self._pack()
             return
         self._check_space()
         with self._step("fetch"):
@@ -167,6 +173,8 @@ class _Job:
             split = take_apart(self.at, self.clips, force=self.order.force)
         with self._step("measure"):
             self._measure(changed=[*made, *split])
+        with self._step("pack"):
+            self._pack()
         self.at.save()
         if not self.manifest.keep_fp32:
             self._drop_fp32()
@@ -230,6 +238,7 @@ class _Job:
         self.manifest.revision = source.pinned.revision if source.pinned else None
         self.manifest.licence = source.pinned.licence if source.pinned else ""
         self.at.save()
+        packed.drop_stale(self.at)
 
     def _own(self, name: str) -> str:
         """Return the SHA-256 of a file that lies here already, and came from nowhere else."""
@@ -344,14 +353,37 @@ class _Job:
             except ModelError as error:
                 self.events.note(f"not measured: {error}")
                 continue
-            row = {**asdict(speed), "correct": True}
-            kept = [
-                r
-                for r in self.manifest.measurements
-                if (r["precision"], r["provider"]) != (speed.precision, speed.provider)
-            ]
-            self.manifest.measurements = [*kept, row]
-            self.at.save()
+            self._measured(speed)
+
+    def _measured(self, speed: measure.Speed) -> None:
+        row = {**asdict(speed), "correct": True}
+        kept = [
+            r
+            for r in self.manifest.measurements
+            if (r["precision"], r["provider"]) != (speed.precision, speed.provider)
+        ]
+        self.manifest.measurements = [*kept, row]
+        self.at.save()
+
+    def _pack(self) -> None:
+        """Pack what `auto` takes on the CPU, where that was asked for and is worth it."""
+        model, wanted = self.at.model, self.manifest.fast_load
+        if model.kind == "whisper":
+            return
+        known = Known("cpu", model.problems, model.proofs, model.measured, {})
+        precision = choose("auto", known).precision
+        for other in [p for p in self.manifest.packed if p != precision or not wanted]:
+            packed.drop(self.at, other)
+        row = model.measured.get((precision, "cpu"))
+        if not wanted or row is None or (row.load_s or 0.0) <= packed.LEAST_GAIN_S:
+            return
+        if packed.is_settled(self.at, precision) and not self.order.force:
+            return
+        if not packed.fits(self.at, precision):
+            self.events.note(f"{precision}: not packed (the disk has no room for it)")
+            return
+        if speed := packed.pack(self.at, precision, self.clips):
+            self._measured(speed)
 
     def _drop_fp32(self) -> None:
         """Delete FP32 when something proven can take its place."""
@@ -362,7 +394,7 @@ class _Job:
         for name in names:
             self.manifest.files.pop(name, None)
         self.manifest.splits.pop("fp32", None)
-        self.at.save()
+        packed.drop(self.at, "fp32")
         for name in names:
             (self.work / name).unlink(missing_ok=True)
         self.events.note("FP32 files deleted: a recording on which another fails has no fallback")
