@@ -58,7 +58,7 @@ def test_parts_are_made_proven_and_used(tmp_path: Path, clips: tuple[Clip, ...])
     assert found.split == {"fp32"}
     whole, parts = (
         TdtRecognizer(load_tdt(inspect(DIGITS), "fp32", "cpu", 1)),
-        load_tdt(found, "fp32", "cpu", 1),
+        load_tdt(found.as_published, "fp32", "cpu", 1),
     )
     assert parts.split is not None
     samples = [clip.samples for clip in clips]

@@ -53,7 +53,7 @@ class _Block:
     """Its output is the attention's, [B, T, heads * width]."""
 
 
-class _Graph:
+class Graph:
     """Producers, consumers and constants of a graph by value name."""
 
     def __init__(self, file: GraphFile) -> None:
@@ -69,6 +69,7 @@ class _Graph:
         self.small = {tensor.name: tensor for tensor in graph.initializer}
 
     def constant(self, name: str) -> npt.NDArray[Any] | None:
+        """Return the array of a constant; None where the value is none."""
         node = self.producer.get(name)
         if name in self.file.weights:
             return self.file.weights[name].load()
@@ -84,7 +85,7 @@ class _Graph:
         for kind in types:
             node = self.producer.get(name)
             if node is None or node.op_type != kind:
-                raise _NoMatchError
+                raise NoMatchError
             name = node.input[0]
         assert node is not None
         return node
@@ -94,12 +95,12 @@ class _Graph:
         for kind in types:
             found = [node for node in self.consumers.get(name, []) if node.op_type == kind]
             if len(found) != 1:
-                raise _NoMatchError
+                raise NoMatchError
             name = found[0].output[0]
         return found[0]
 
 
-class _NoMatchError(Exception):
+class NoMatchError(Exception):
     """The graph is another than the one looked for."""
 
 
@@ -114,20 +115,20 @@ def fuse_relative_attention(file: GraphFile) -> int:
     opset = next((o.version for o in file.model.opset_import if o.domain in ("", "ai.onnx")), 0)
     if opset < 15:
         return 0
-    graph = _Graph(file)
+    graph = Graph(file)
     blocks = []
     for node in file.model.graph.node:
         if node.op_type == "Softmax":
             try:
                 blocks.append(_match(graph, node))
-            except _NoMatchError:
+            except NoMatchError:
                 continue
     if blocks:
         _rewrite(file, blocks)
     return len(blocks)
 
 
-def _match(graph: _Graph, softmax: NodeProto) -> _Block:
+def _match(graph: Graph, softmax: NodeProto) -> _Block:
     masked = graph.up(softmax.input[0], "Where")
     scaled = graph.up(masked.input[2], "Div")
     total = graph.up(scaled.input[0], "Add")
@@ -138,7 +139,7 @@ def _match(graph: _Graph, softmax: NodeProto) -> _Block:
     with_v = graph.up(position.input[0], "Transpose", "Add")
     query = graph.up(with_u.input[0], "Reshape")
     if with_v.input[0] != with_u.input[0]:
-        raise _NoMatchError
+        raise NoMatchError
     key = graph.up(content.input[1], "Transpose", "Reshape")
     positions = graph.up(position.input[1], "Transpose", "Reshape", "MatMul")
     mixed = graph.down(softmax.output[0], "Where", "MatMul")
@@ -147,7 +148,7 @@ def _match(graph: _Graph, softmax: NodeProto) -> _Block:
     mask = graph.up(masked.input[0], "Cast").input[0]
     bias, divisor = graph.constant(with_u.input[1]), graph.constant(scaled.input[1])
     if bias is None or bias.ndim != 2 or divisor is None or divisor.size != 1:
-        raise _NoMatchError
+        raise NoMatchError
     names = (query.input[0], key.input[0], value.input[0])
     return _Block(
         *names, bias, with_v, positions, position.output[0], mask, float(divisor.item()), last

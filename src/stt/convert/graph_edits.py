@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import chain, count
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from stt.convert.element_types import subgraphs
-from stt.convert.model_file import Array, value_of
+from stt.convert.model_file import Array, GraphFile, Weight, value_of
 
 if TYPE_CHECKING:
     import onnx
@@ -71,3 +72,40 @@ def constant_value(node: onnx.NodeProto) -> Array | None:
         if a.name == "value_floats":
             return np.array(a.floats, np.float32)
     return None
+
+
+def graphs_of(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    """The graph and all graphs inside its nodes."""
+    from onnx import AttributeProto
+
+    yield graph
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.type == AttributeProto.GRAPH:
+                yield from graphs_of(attribute.g)
+
+
+def all_inputs(graph: onnx.GraphProto) -> Iterator[str]:
+    """Every value that nodes read, in the graph and in those inside it."""
+    for inner in graphs_of(graph):
+        for node in inner.node:
+            yield from node.input
+        if inner is not graph:
+            yield from (output.name for output in inner.output)
+
+
+def tidied(file: GraphFile) -> list[Weight]:
+    """Leave out what nothing uses any more; returns the weights to write.
+
+    The operators of `com.microsoft` may be used in what is left.
+    """
+    graph = file.model.graph
+    used = set(all_inputs(graph)) | {output.name for output in graph.output}
+    small = [tensor for tensor in graph.initializer if tensor.name in used]
+    copies = [type(tensor).FromString(tensor.SerializeToString()) for tensor in small]
+    del graph.initializer[:]
+    graph.initializer.extend(copies)
+    del graph.value_info[:]  # what it says of values that are gone would be an error
+    if not any(opset.domain == "com.microsoft" for opset in file.model.opset_import):
+        file.model.opset_import.add(domain="com.microsoft", version=1)
+    return [weight for name, weight in file.weights.items() if name in used]

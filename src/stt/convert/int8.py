@@ -7,7 +7,8 @@ What is quantised, and how (docs/int8.md has the measurements behind each choice
   for just this pair of signs. A factor or bias that follows is taken into the product.
 - One-by-one convolutions, written as products first; other convolutions stay FP32 (`ConvInteger`
   is slower than the FP32 convolution), as do products of two activations.
-- FastConformer's attention is written more tightly, see `attention`; its arithmetic stays FP32.
+- FastConformer's attention is written more tightly, see `attention`, and what it makes of positions
+  is a constant, see `positions`; its arithmetic stays FP32.
 - Channels are evened out behind each LayerNormalization, exactly, see `smoothing`.
 - LSTMs: `DynamicQuantizeLSTM`. Large embeddings: one scale per row.
 
@@ -18,7 +19,7 @@ runs does not depend on which patterns a release fuses. Weights are read twice a
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,8 +28,10 @@ import numpy as np
 import numpy.typing as npt
 
 from stt.convert.attention import fuse_relative_attention
+from stt.convert.graph_edits import all_inputs, graphs_of, tidied
 from stt.convert.model_file import Array, GraphFile, Weight, read, value_of, write
 from stt.convert.pointwise import pointwise_as_matmul, replace_nodes
+from stt.convert.positions import precompute_positions
 from stt.convert.smoothing import even_out
 from stt.errors import ModelError
 
@@ -96,14 +99,15 @@ def quantize(
         raise ModelError(f"{source}: is quantised already ({min(done)}); give the FP32 file")
     before = file.model.ByteSize() + sum(weight.nbytes for weight in file.weights.values())
     convolutions, attentions = pointwise_as_matmul(file), fuse_relative_attention(file)
+    precompute_positions(file)
     smoothed = even_out(file)
     work = _Work(file, tuple(keep), progress)
-    for graph in _graphs(file.model.graph):
+    for graph in graphs_of(file.model.graph):
         work.quantise_graph(graph)
     counts = work.counts
     if not counts:
         raise ModelError(f"{source}: has no FP32 weights to quantise; give the FP32 file")
-    weights = _finish(file)
+    weights = tidied(file)
     after = file.model.ByteSize() + sum(weight.nbytes for weight in weights)
     write(target, file.model, _reported(weights, progress))
     return Report(
@@ -141,7 +145,7 @@ class _Work:
         self._scalars = _scalars(file)
         self._done = 0
         self._total = sum(weight.nbytes for weight in file.weights.values())
-        self._uses = Counter(_all_inputs(file.model.graph))
+        self._uses = Counter(all_inputs(file.model.graph))
         self._uses.update(output.name for output in file.model.graph.output)
 
     def quantise_graph(self, graph: GraphProto) -> None:
@@ -349,27 +353,8 @@ def _product(
     return make_node(kind, inputs, [output], node.name, domain=_DOMAIN)
 
 
-def _graphs(graph: GraphProto) -> Iterator[GraphProto]:
-    """The graph and all graphs inside its nodes."""
-    from onnx import AttributeProto
-
-    yield graph
-    for node in graph.node:
-        for attribute in node.attribute:
-            if attribute.type == AttributeProto.GRAPH:
-                yield from _graphs(attribute.g)
-
-
 def _kinds(graph: GraphProto) -> set[str]:
-    return {node.op_type for inner in _graphs(graph) for node in inner.node}
-
-
-def _all_inputs(graph: GraphProto) -> Iterator[str]:
-    for inner in _graphs(graph):
-        for node in inner.node:
-            yield from node.input
-        if inner is not graph:
-            yield from (output.name for output in inner.output)
+    return {node.op_type for inner in graphs_of(graph) for node in inner.node}
 
 
 def _scalars(file: GraphFile) -> dict[str, float]:
@@ -377,27 +362,13 @@ def _scalars(file: GraphFile) -> dict[str, float]:
     from onnx import TensorProto
 
     found = {tensor.name: tensor for tensor in file.model.graph.initializer}
-    for graph in _graphs(file.model.graph):
+    for graph in graphs_of(file.model.graph):
         for node in graph.node:
             if node.op_type == "Constant" and node.attribute[0].name == "value":
                 found[node.output[0]] = node.attribute[0].t
     kept = {n: t for n, t in found.items() if not t.dims and t.data_type == TensorProto.FLOAT}
     values = {name: float(value_of(tensor)) for name, tensor in kept.items()}
     return {name: value for name, value in values.items() if value > 0}
-
-
-def _finish(file: GraphFile) -> list[Weight]:
-    """Leave out what nothing uses any more; returns the weights to write."""
-    graph = file.model.graph
-    used = set(_all_inputs(graph)) | {output.name for output in graph.output}
-    small = [tensor for tensor in graph.initializer if tensor.name in used]
-    copies = [type(tensor).FromString(tensor.SerializeToString()) for tensor in small]
-    del graph.initializer[:]
-    graph.initializer.extend(copies)
-    del graph.value_info[:]  # what it says of values that are gone would be an error
-    if not any(opset.domain == _DOMAIN for opset in file.model.opset_import):
-        file.model.opset_import.add(domain=_DOMAIN, version=1)
-    return [weight for name, weight in file.weights.items() if name in used]
 
 
 def _reported(weights: list[Weight], progress: Progress | None) -> list[Weight]:

@@ -60,6 +60,8 @@ class Weight:
 
     Of types that numpy does not have (bfloat16, 4 bits) it is the bytes as they are stored.
     """
+    place: tuple[Path, int] | None = None
+    """The file and the byte where it lies as it is; None where it is made or parsed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +147,31 @@ def write(path: Path, model: onnx.ModelProto, weights: Iterable[Weight]) -> None
     finally:
         partial.unlink(missing_ok=True)
         partial_data.unlink(missing_ok=True)
+
+
+def write_beside(path: Path, model: onnx.ModelProto, weights: Iterable[Weight]) -> None:
+    """Write a model that shares the weights files of another in the same folder.
+
+    Weights that lie in such a `.data` file are referred to, others go inside the file.
+
+    Raises:
+        OSError: e.g. a full disk; nothing is left behind and an older file stays as it was.
+    """
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        with partial.open("wb") as file:
+            file.write(model.SerializeToString())
+            for weight in weights:
+                place = weight.place
+                if place and place[0].parent == path.parent and place[0].suffix == ".data":
+                    where = (place[1], weight.nbytes)
+                    _append_reference(file, weight, place[0].name, where)
+                else:
+                    _append(file, weight)
+            _settle(file)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def reported(
@@ -326,7 +353,7 @@ def _stored(tensor: onnx.TensorProto, file: Path, offset: int, length: int) -> W
         array: Array = np.fromfile(file, dtype, length // dtype.itemsize, offset=offset)
         return array.reshape(shape) if known else array
 
-    return Weight(tensor.name, tensor.data_type, shape, length, load)
+    return Weight(tensor.name, tensor.data_type, shape, length, load, (file, offset))
 
 
 def _nbytes(tensor: onnx.TensorProto) -> int:

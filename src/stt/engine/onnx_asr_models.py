@@ -24,7 +24,7 @@ from stt.engine.tdt import DURATIONS, TdtVocabulary, greedy_tdt
 from stt.engine.whisper_session import OrtWhisper
 from stt.engine.whisper_vocabulary import WhisperVocabulary, load_vocabulary
 from stt.errors import ModelError
-from stt.models.folder import ModelFolder, packed_folder, split_names
+from stt.models.folder import TUNED, ModelFolder, packed_folder, split_names
 
 Floats = npt.NDArray[np.float32]
 Samples = npt.NDArray[np.float32]
@@ -35,7 +35,8 @@ LstmState = tuple[Floats, Floats]
 def load_asr(folder: ModelFolder, precision: str, provider: str, threads: int) -> Any:
     """Load one precision of a model folder through onnx-asr and return its inner model object.
 
-    From its packed copy where there is one for this processor, see `stt.models.packed`.
+    On the CPU FP32 is loaded in its tuned form where there is one (`stt.convert.tuned`), and every
+    precision from its packed copy where there is one for this processor (`stt.models.packed`).
 
     Raises:
         ModelError: onnx-asr or ONNX Runtime refuses the files; the text says which and why.
@@ -44,14 +45,17 @@ def load_asr(folder: ModelFolder, precision: str, provider: str, threads: int) -
     from onnx_asr.utils import ModelLoadingError
 
     path, options = folder.path, session_options(threads)
+    named = "" if precision == "fp32" else precision
     if provider == "cpu" and folder.packed.get(precision, "") == packing_key():
         path, options = packed_folder(path, precision), packed_options(threads)
+    elif provider == "cpu" and folder.tuned and precision == "fp32":
+        named = TUNED
     refusals: tuple[type[Exception], ...] = (ModelLoadingError, OSError, *runtime_errors())
     try:
         adapter = onnx_asr.load_model(
             folder.kind,
             path,
-            quantization=None if precision == "fp32" else precision,
+            quantization=named or None,
             sess_options=options,
             providers=session_providers(provider),
         )

@@ -28,6 +28,8 @@ _GRAPHS = {
 TRANSDUCERS = ("nemo-conformer-tdt", "nemo-conformer-rnnt")
 _SPLIT = ("prediction-model", "encoder_projection-model", "joint-model")
 """What a decoder_joint becomes when it is taken apart, see `stt.convert.split`."""
+TUNED = "tuned"
+"""Stands in file names where a precision does: FP32 written tighter, see `stt.convert.tuned`."""
 _WHISPER_VOCABULARY = ("vocab.json", "added_tokens.json")
 _NEMO_VOCABULARY = ("vocab.txt",)
 _WHISPER_WINDOW_S = 30
@@ -84,6 +86,14 @@ class ModelFolder:
     packed: Mapping[str, str] = field(default_factory=dict)
     """Precision -> what its packed copy is good for, see `stt.models.packed`."""
 
+    tuned: bool = False
+    """Whether FP32 is there in its tuned form too: complete and proven."""
+
+    @property
+    def as_published(self) -> ModelFolder:
+        """The folder as if nothing were there but the files of each precision themselves."""
+        return replace(self, packed={}, tuned=False)
+
     @property
     def name(self) -> str:
         """The folder's name, e.g. parakeet."""
@@ -114,11 +124,6 @@ def split_names(precision: str) -> tuple[str, ...]:
 def packed_folder(path: Path, precision: str) -> Path:
     """Return the folder of a precision's packed copy, in the model's."""
     return path / f"packed-{precision}"
-
-
-def without_packed(model: ModelFolder) -> ModelFolder:
-    """Return the folder as if nothing had been packed."""
-    return replace(model, packed={})
 
 
 def absent(precision: str) -> str:
@@ -159,8 +164,11 @@ def inspect(path: Path) -> ModelFolder:
         for precision, (key, names) in manifest.packed.items()
         if not any(_file_problem(path, name, manifest.sizes) for name in names)
     }
+    tuned = manifest.tuned and problems["fp32"] is None
+    if tuned:
+        tuned = not any(_file_problem(path, n, manifest.sizes) for n in graph_names(kind, TUNED))
     return ModelFolder(
-        path, kind, config, problems, manifest.proofs, manifest.measured, split, packed
+        path, kind, config, problems, manifest.proofs, manifest.measured, split, packed, tuned
     )
 
 
@@ -227,6 +235,7 @@ class _Manifest:
     split: frozenset[str]
     packed: Mapping[str, tuple[str, tuple[str, ...]]]
     """Precision -> what its packed copy is good for, and its files."""
+    tuned: bool
 
     @staticmethod
     def read(path: Path) -> _Manifest:
@@ -248,6 +257,7 @@ class _Manifest:
                     for name, entry in content.get("packed", {}).items()
                     if entry["files"]
                 },
+                content.get("tuned", {}).get("proven") is True,
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ModelError(

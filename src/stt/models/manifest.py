@@ -34,6 +34,8 @@ class Manifest:
     """Precision -> proven, why, checks with figures and bounds."""
     splits: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Precision -> the same of its decoder_joint taken apart, and what that was made from."""
+    tuned: dict[str, Any] = field(default_factory=dict)
+    """What was found of FP32 written tighter: as of a precision, and what it was made from."""
     packed: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Precision -> key (what it is good for), made_from, and files: none where it was not kept."""
     fast_load: bool = False

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from stt.engine.onnx_asr_models import load_ctc, load_tdt, runtime_errors
 from stt.errors import ModelError
 from stt.models import measure
 from stt.models.clips import Clip
-from stt.models.folder import ModelFolder, graph_names, packed_folder, without_packed
+from stt.models.folder import TUNED, ModelFolder, graph_names, packed_folder
 from stt.models.installation import Installation
 
 LEAST_GAIN_S = 1.0
@@ -125,10 +126,12 @@ def _write(at: Installation, precision: str) -> list[str]:
     partial = target.with_name(f".{target.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
-    names = graph_names(at.model.kind, precision)
-    for number, name in enumerate(names):
+    model = at.model
+    names = graph_names(model.kind, precision)
+    sources = graph_names(model.kind, TUNED if model.tuned and precision == "fp32" else precision)
+    for number, (source, name) in enumerate(zip(sources, names, strict=True)):
         at.events.progress(f"packing {precision}", number, len(names))
-        sessions.pack(at.folder / name, partial / name)
+        sessions.pack(at.folder / source, partial / name)
     for name in _BESIDE:
         shutil.copyfile(at.folder / name, partial / name)
     partial.replace(target)
@@ -145,7 +148,7 @@ def _difference(model: ModelFolder, precision: str, clips: Sequence[Clip]) -> st
     """Say that something else comes out of the packed encoder; empty where it does not."""
     load = load_ctc if model.kind == "nemo-conformer-ctc" else load_tdt
     found = []
-    for folder in (without_packed(model), model):
+    for folder in (replace(model, packed={}), model):
         loaded = load(folder, precision, "cpu", 0)
         found.append([loaded.encode_all(clip.samples) for clip in clips[:_CLIPS]])
     same = all(

@@ -59,6 +59,7 @@ BOUNDS: Mapping[str, Bounds] = {
     "fp16": Bounds(0.02, 0.02),
     "mixed": Bounds(0.02, 0.02),
     "int8": Bounds(0.30, 0.30),
+    "tuned": Bounds(1e-4, 1e-6),
 }
 
 
@@ -133,10 +134,12 @@ def observe(
     *,
     provider: str = "cpu",
     like: Observation | None = None,
+    longest_s: float = DURATIONS_S[-1],
 ) -> Observation:
     """Run one precision over all durations and clips.
 
     Args:
+        longest_s: leave out longer durations.
         like: FP32's observation, whose decoding steps are repeated; None for FP32 itself.
 
     Raises:
@@ -146,7 +149,9 @@ def observe(
     durations = [
         seconds
         for seconds in (like.encoded if like else DURATIONS_S)
-        if seconds < folder.max_audio_s and memory_needed(folder, precision, seconds) < free
+        if seconds <= longest_s
+        and seconds < folder.max_audio_s
+        and memory_needed(folder, precision, seconds) < free
     ]
     model = _load(folder, precision, provider)
     total = sum(durations) + sum(len(clip.samples) for clip in clips) / 16_000
@@ -180,7 +185,7 @@ def _load(folder: ModelFolder, precision: str, provider: str) -> TdtModel | CtcM
     load: Callable[..., TdtModel | CtcModel] = load_tdt
     if folder.kind == "nemo-conformer-ctc":
         load = load_ctc
-    return load(folder, precision, provider, 0)
+    return load(folder.as_published, precision, provider, 0)
 
 
 def memory_needed(folder: ModelFolder, precision: str, seconds: float) -> int:

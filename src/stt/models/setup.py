@@ -19,7 +19,7 @@ from typing import Any
 
 from stt.engine.precision import Known, choose
 from stt.errors import ModelError, UsageError
-from stt.models import measure, packed, proof, split_proof
+from stt.models import measure, packed, proof, split_proof, tuning
 from stt.models.clips import Clip, bundled_clips
 from stt.models.download import download, import_folder
 from stt.models.folder import ModelFolder, graph_names, inspect, split_names
@@ -140,6 +140,9 @@ def check(folder: Path, events: Events, clips: Sequence[Clip] | None = None) -> 
     for precision in sorted(model.split):
         verdict = split_proof.prove(model, precision, given)
         wrong += [] if verdict.proven else [f"{precision} in parts: {verdict.why}"]
+    if model.tuned:
+        verdict = tuning.prove(Installation(folder, events), given)
+        wrong += [] if verdict.proven else [f"fp32 written tighter: {verdict.why}"]
     return wrong
 
 
@@ -171,8 +174,10 @@ class _Job:
             self._prove(made)
         with self._step("split"):
             split = take_apart(self.at, self.clips, force=self.order.force)
+        with self._step("tune"):
+            tuned = tuning.write_tuned(self.at, self.clips, force=self.order.force)
         with self._step("measure"):
-            self._measure(changed=[*made, *split])
+            self._measure(changed=bool(made or split or tuned))
         with self._step("pack"):
             self._pack()
         self.at.save()
@@ -327,7 +332,7 @@ class _Job:
                 self.events.note(f"kept for inspection: {kept}")
         self.at.delete(names)
 
-    def _measure(self, changed: Sequence[str]) -> None:
+    def _measure(self, *, changed: bool) -> None:
         """Time what is proven, on every provider this machine really has.
 
         On a provider where something is to be timed all is: figures that are compared must be of
@@ -395,6 +400,7 @@ class _Job:
             self.manifest.files.pop(name, None)
         self.manifest.splits.pop("fp32", None)
         packed.drop(self.at, "fp32")
+        tuning.drop_tuned(self.at)
         for name in names:
             (self.work / name).unlink(missing_ok=True)
         self.events.note("FP32 files deleted: a recording on which another fails has no fallback")
