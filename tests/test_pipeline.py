@@ -11,20 +11,22 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from stt import words
 from stt.engine.collapse import CollapseError
 from stt.engine.fallback import GuardedRecognizer, Reserve
 from stt.pipeline import Cutting, Step, recognized
-from stt.transcript import Segment, Word
+from stt.transcript import Coverage, Segment, Word
 
 Samples = npt.NDArray[np.float32]
 RATE = 16_000
 
 
 class Parrot:
-    """Says one word over the whole of every utterance."""
+    """Says one sentence over the whole of every utterance."""
 
     provider = "cpu"
     streams = 1
+    tells_words = True
 
     def __init__(self) -> None:
         self.batches: list[list[int]] = []
@@ -36,15 +38,22 @@ class Parrot:
         return [self._said(len(samples) / RATE) for samples in batch]
 
     def _said(self, seconds: float) -> list[Segment]:
-        return [Segment(0.0, seconds, "word", 0.9, (Word(0.0, seconds, "word", 0.9),))]
+        return [Segment(0.0, seconds, "Word.", 0.9, (Word(0.0, seconds, "Word.", 0.9),))]
 
 
 def steps(
-    samples: Samples, parrot: Parrot, *, rate: int = RATE, block: int = RATE, batch: int = 4
+    samples: Samples,
+    parrot: Parrot,
+    *,
+    rate: int = RATE,
+    block: int = RATE,
+    batch: int = 4,
+    threshold: float = 0.5,
 ) -> list[Step]:
     blocks = (samples[i : i + block] for i in range(0, len(samples), block))
+    cutting = Cutting(6.0, threshold, batch)
     with ThreadPoolExecutor(parrot.streams) as pool:
-        return list(recognized(blocks, rate, guarded(parrot), Cutting(6.0, 0.5, batch), pool))
+        return list(recognized(blocks, rate, guarded(parrot), cutting, pool))
 
 
 def guarded(parrot: Parrot) -> GuardedRecognizer:
@@ -96,7 +105,7 @@ def test_silence_and_noise_reach_no_model() -> None:
         parrot = Parrot()
         found = steps(samples, parrot)
         assert not parrot.heard
-        assert found[-1] == Step(20.0)
+        assert (found[-1].heard, found[-1].segments) == (20.0, ())
 
 
 def test_another_rate_is_resampled(speech: Samples) -> None:
@@ -106,7 +115,7 @@ def test_another_rate_is_resampled(speech: Samples) -> None:
 
 
 def test_nothing_at_all() -> None:
-    assert set(steps(np.zeros(0, np.float32), Parrot())) == {Step(0.0)}
+    assert steps(np.zeros(0, np.float32), Parrot())[-1] == Step(0.0, coverage=Coverage(0.0))
 
 
 def test_segments_come_while_the_recording_is_still_read(long: Samples) -> None:
@@ -197,3 +206,101 @@ def test_a_recording_left_half_way_takes_its_work_back(long: Samples) -> None:
         next(step for step in path if step.segments)
         path.close()  # type: ignore[attr-defined]
     assert len(parrot.batches) < 4
+
+
+# --- nothing lost, nothing twice ------------------------------------------------------------------
+
+
+def coverage(found: list[Step]) -> Coverage:
+    assert found[-1].coverage is not None
+    assert all(step.coverage is None for step in found[:-1])
+    return found[-1].coverage
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.5])
+def test_every_sample_is_accounted_for(long: Samples, threshold: float) -> None:
+    hiss = np.random.default_rng(1).normal(0, 0.05, 5 * RATE).astype(np.float32)
+    samples = np.concatenate([long, hiss, long[:77_777]])
+    parrot = Parrot()
+    told = coverage(steps(samples, parrot, threshold=threshold))
+    assert told.decoded + sum(told.skipped.values()) == pytest.approx(len(samples) / RATE)
+    assert told.failures == ()
+    if threshold:
+        assert told.skipped["digital zero"] > 6.0
+        assert told.skipped["non-speech"] > 2.0
+    else:
+        assert told.skipped == {}
+        assert told.decoded == len(samples) / RATE
+
+
+def test_an_utterance_that_fails_is_told_and_the_others_are_done(long: Samples) -> None:
+    parrot = Parrot()
+    expected = [segment for step in steps(long, parrot) for segment in step.segments]
+    lost = expected.pop(2)
+    broken = MuteParrot(parrot.heard[2:3], fails=True)
+    found = steps(long, broken)
+    assert [segment for step in found for segment in step.segments] == expected
+    told = coverage(found)
+    (failure,) = told.failures
+    assert failure.endswith(": NaN in the logits")
+    assert told.skipped["failed"] == pytest.approx(lost.end - lost.start)
+    assert told.decoded + sum(told.skipped.values()) == pytest.approx(len(long) / RATE)
+
+
+def test_a_recording_of_which_nothing_came_fails(long: Samples) -> None:
+    parrot = Parrot()
+    steps(long, parrot)
+    with pytest.raises(CollapseError):
+        steps(long, MuteParrot(parrot.heard, fails=True))
+
+
+class Listener(Parrot):
+    """Hears words of half a second that follow one another without a pause.
+
+    Of a word that the edge of its audio goes through it makes something else, or nothing. It knows
+    where it is as sample n of the recording has the value n / 2^24.
+    """
+
+    def __init__(self, sentence: int = 7) -> None:
+        super().__init__()
+        self.sentence = sentence
+
+    def recognize(self, batch: Sequence[Samples]) -> list[list[Segment]]:
+        self.heard += list(batch)
+        return [words.segments(self._words(samples)) for samples in batch]
+
+    def _words(self, samples: Samples) -> list[Word]:
+        begin = round(float(samples[0]) * 2**24) / RATE
+        end = begin + len(samples) / RATE
+        made = []
+        for number in range(int(begin * 2), int(end * 2) + 1):
+            start, stop = number / 2, number / 2 + 0.5
+            text = self.name(number)
+            if start < begin or stop > end:
+                start, stop, text = max(start, begin), min(stop, end), "garbage"
+            if stop > start:
+                made.append(Word(start - begin + 0.02, stop - begin - 0.01, text, 0.9))
+        return made
+
+    def name(self, number: int) -> str:
+        return f"w{number}." if number % self.sentence == self.sentence - 1 else f"w{number}"
+
+
+@pytest.mark.parametrize("seconds", [6.0, 20.0, 61.3])
+@pytest.mark.parametrize("streams", [1, 3])
+def test_speech_without_a_pause_is_whole(seconds: float, streams: int) -> None:
+    samples = (np.arange(round(seconds * RATE)) / 2**24).astype(np.float32)
+    listener = Listener()
+    listener.streams = streams
+    found = steps(samples, listener, threshold=0.0)
+    segments = [segment for step in found for segment in step.segments]
+    spoken = [word for segment in segments for word in segment.words]
+    whole = int(seconds * 2)
+    assert [word.text for word in spoken][:whole] == [listener.name(n) for n in range(whole)]
+    assert len(spoken) - whole in (0, 1)
+    for number, word in enumerate(spoken[:whole]):
+        assert word.start == pytest.approx(number / 2 + 0.02, abs=1e-6)
+    ends = [segment.text.endswith(".") for segment in segments[:-1]]
+    assert all(ends)  # sentences are whole where cuts went through them
+    assert coverage(found).decoded == len(samples) / RATE
+    assert sum(map(len, listener.heard)) > len(samples) or seconds <= 6.0

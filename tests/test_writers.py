@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from stt import writers
 from stt.errors import OutputError
-from stt.transcript import Choice, Segment, Transcript, Word
+from stt.transcript import Choice, Coverage, Segment, Transcript, Word
 from stt.writers import FORMATS, write_text
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -63,6 +63,13 @@ RECORDING = Transcript(
     model="parakeet",
     choice=CHOICE,
     elapsed=4.75,
+    coverage=Coverage(
+        40.25,
+        {"digital zero": 1.0, "failed": 2.25, "non-speech": 3.0, "silence": 1.0004},
+        0.064,
+        ("0:12 to 0:14: NaN in the encoder output",),
+        2,
+    ),
 )
 NOTHING = Transcript("-", 3.0, (), "starter", CHOICE, 0.0)
 

@@ -39,9 +39,9 @@ STAGES = ("features", "encoder", "decoding", "other")
 FILE_S = 28.0
 """Seconds of every recording, at most: what Whisper takes at once, and the pipeline's longest
 utterance, so that each engine hears a recording in one piece."""
-_FEWEST_FILES = 8
+_FEWEST_FILES = 16
 """So many that the last one, which cores do not share, weighs little."""
-_ROUNDS = 5
+_ROUNDS = 3
 
 Samples = npt.NDArray[np.float32]
 Report = Callable[[str, int, int], None]

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable, Iterator
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future
-from dataclasses import dataclass, replace
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from stt.audio.resample import SAMPLE_RATE, resampled
-from stt.audio.segmenter import Segmenter, Utterance, utterances
+from stt.audio.segmenter import Segmenter, Skipped, SpeechProbabilities, Utterance, utterances
 from stt.audio.vad import FRAME, SpeechProbability
-from stt.engine.fallback import Attempt, Fallback, GuardedRecognizer
-from stt.transcript import Segment
+from stt.engine.collapse import CollapseError
+from stt.engine.fallback import Attempt, Fallback, GuardedRecognizer, clock
+from stt.errors import ModelError
+from stt.invented import without_invented
+from stt.seams import Seams
+from stt.transcript import Coverage, Segment
 
 Samples = npt.NDArray[np.float32]
 
@@ -30,6 +34,22 @@ class Step:
     """Those that became final with this step, in absolute seconds."""
     fallback: Fallback | None = None
     """Set in the one step, if any, with which the recording goes on in FP32."""
+    coverage: Coverage | None = None
+    """Set in the last step."""
+
+
+class Memory(Protocol):
+    """What an earlier, interrupted run found out about the same recording."""
+
+    def keep(
+        self, utterance: Utterance, segments: list[Segment], fallback: Fallback | None
+    ) -> None:
+        """Remember what an utterance says, and the fallback in force after it."""
+        ...
+
+    def recall(self, utterance: Utterance) -> tuple[list[Segment], Fallback | None] | None:
+        """Return what is remembered of an utterance, if anything is."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +59,7 @@ class Cutting:
     max_utterance_s: float
     """Longest utterance handed to the model."""
     vad_threshold: float
-    """Probability from which a frame counts as speech."""
+    """Probability from which a frame counts as speech; 0: every frame does, all is decoded."""
     batch_size: int
     """Utterances recognised together."""
 
@@ -50,44 +70,42 @@ def recognized(
     recognizer: GuardedRecognizer,
     cutting: Cutting,
     pool: Executor,
+    *,
+    memory: Memory | None = None,
 ) -> Iterator[Step]:
     """Recognise float32 [n] mono blocks at `rate` Hz, yielding segments as they become final.
 
     `recognizer` is this recording's own; `pool`'s threads call it, and may serve other recordings
     too. While they are at work, the next utterances are read and cut here. Memory holds a few
-    batches of utterances, whatever the length of the recording.
+    batches of utterances, whatever the length of the recording. What `memory` holds is not
+    recognised again, and comes out the same.
+
+    Raises:
+        ModelError: the model made nothing of any utterance.
     """
-    max_frames = int(cutting.max_utterance_s * SAMPLE_RATE) // FRAME
-    cut = utterances(
-        resampled(blocks, rate), SpeechProbability(), Segmenter(max_frames, cutting.vad_threshold)
-    )
-    streams = recognizer.streams
-    # streams balance best, and end together, when each has one utterance at a time
-    size = cutting.batch_size if streams == 1 else 1
-    batch: list[Utterance] = []
-    under_way: deque[_UnderWay] = deque()
-    heard = 0
+    run = _Run(recognizer, cutting.batch_size, pool, memory)
     try:
-        for item in cut:
-            if isinstance(item, Utterance):
-                batch.append(item)
-            else:
-                heard = item
-                if not batch and not under_way:
-                    yield Step(heard / SAMPLE_RATE)
-            if len(batch) == size:
-                under_way.append(_UnderWay(batch, heard, pool.submit(recognizer.attempt, batch)))
-                batch = []
-            while under_way and (len(under_way) > streams or under_way[0].attempt.done()):
-                yield _settled(under_way.popleft(), recognizer)
-        if batch:
-            under_way.append(_UnderWay(batch, heard, pool.submit(recognizer.attempt, batch)))
-        while under_way:
-            yield _settled(under_way.popleft(), recognizer)
-        yield Step(heard / SAMPLE_RATE)
+        for item in _cut(resampled(blocks, rate), cutting, recognizer):
+            yield from run.take(item)
+        yield from run.finish()
     finally:
-        for one in under_way:
-            one.attempt.cancel()
+        run.cancel()
+
+
+def _cut(
+    blocks: Iterable[Samples], cutting: Cutting, recognizer: GuardedRecognizer
+) -> Iterator[Utterance | Skipped | int]:
+    max_frames = int(cutting.max_utterance_s * SAMPLE_RATE) // FRAME
+    speech: SpeechProbabilities = _always
+    if cutting.vad_threshold > 0:
+        speech = SpeechProbability()
+    segmenter = Segmenter(max_frames, cutting.vad_threshold, overlap=recognizer.tells_words)
+    return utterances(blocks, speech, segmenter)
+
+
+def _always(frames: Samples) -> npt.NDArray[np.float32]:
+    """Call every frame speech, as likely as not."""
+    return np.full(len(frames), 0.5, np.float32)
 
 
 class _UnderWay(NamedTuple):
@@ -96,26 +114,168 @@ class _UnderWay(NamedTuple):
     batch: list[Utterance]
     heard: int
     """Samples that were done with when it was complete."""
-    attempt: Future[Attempt]
+    attempt: Future[Attempt] | None
+    """What comes of it; None where all of it is remembered."""
+    remembered: list[tuple[list[Segment], Fallback | None]]
+
+    @property
+    def is_settled(self) -> bool:
+        return self.attempt is None or self.attempt.done()
 
 
-def _settled(one: _UnderWay, recognizer: GuardedRecognizer) -> Step:
-    before = recognizer.fallback
-    results = recognizer.settle(one.batch, one.attempt.result())
-    segments = tuple(
-        _shifted(segment, utterance.start / SAMPLE_RATE)
-        for utterance, found in zip(one.batch, results, strict=True)
-        for segment in found
-    )
-    last = one.batch[-1]
-    # silence after the last utterance may have been reported already: progress never goes back
-    done = max(one.heard, last.start + len(last.samples))
-    return Step(done / SAMPLE_RATE, segments, None if before else recognizer.fallback)
+class _Run:
+    """One recording: what is being recognised, and what became of the rest."""
+
+    def __init__(
+        self,
+        recognizer: GuardedRecognizer,
+        batch_size: int,
+        pool: Executor,
+        memory: Memory | None,
+    ) -> None:
+        self._recognizer, self._pool, self._memory = recognizer, pool, memory
+        self._streams = recognizer.streams
+        # streams balance best, and end together, when each has one utterance at a time
+        self._size = batch_size if self._streams == 1 else 1
+        self._batch: list[Utterance] = []
+        self._under_way: deque[_UnderWay] = deque()
+        self._heard = 0
+        self._seams = Seams()
+        self._account = _Account()
+
+    def take(self, item: Utterance | Skipped | int) -> Iterator[Step]:
+        """Take what the segmenter gives, and yield what became final meanwhile."""
+        if isinstance(item, Utterance):
+            self._account.hear(item)
+            self._batch.append(item)
+        elif isinstance(item, Skipped):
+            self._account.skip(item)
+        else:
+            self._heard = item
+            if not self._batch and not self._under_way:
+                yield Step(item / SAMPLE_RATE)
+        if len(self._batch) == self._size:
+            self._begin()
+        waiting = self._under_way
+        while waiting and (len(waiting) > self._streams or waiting[0].is_settled):
+            yield self._settled()
+
+    def finish(self) -> Iterator[Step]:
+        """Yield the rest."""
+        if self._batch:
+            self._begin()
+        while self._under_way:
+            yield self._settled()
+        self._account.check()
+        coverage = self._account.coverage()
+        yield Step(self._heard / SAMPLE_RATE, self._seams.finish(), coverage=coverage)
+
+    def cancel(self) -> None:
+        """Leave what has not begun."""
+        for one in self._under_way:
+            if one.attempt:
+                one.attempt.cancel()
+
+    def _begin(self) -> None:
+        batch, self._batch = self._batch, []
+        recalled = [self._memory.recall(one) for one in batch] if self._memory else [None]
+        remembered = [one for one in recalled if one is not None]
+        if len(remembered) == len(batch):
+            self._under_way.append(_UnderWay(batch, self._heard, None, remembered))
+        else:  # whole batches alone: what a model makes of one may depend on the others
+            attempt = self._pool.submit(self._recognizer.attempt, batch)
+            self._under_way.append(_UnderWay(batch, self._heard, attempt, []))
+
+    def _settled(self) -> Step:
+        one = self._under_way.popleft()
+        before = self._recognizer.fallback
+        found: list[Segment] = []
+        for utterance, segments in self._results(one):
+            genuine, dropped = without_invented(segments, utterance)
+            self._account.invented += dropped
+            found += self._seams.push(utterance, genuine)
+        # silence after it may have been reported already: progress never goes back
+        done = max(one.heard, one.batch[-1].end)
+        fallback = None if before else self._recognizer.fallback
+        return Step(done / SAMPLE_RATE, tuple(found), fallback)
+
+    def _results(self, one: _UnderWay) -> Sequence[tuple[Utterance, list[Segment]]]:
+        """Return what each utterance says; nothing for one of which the model makes nothing."""
+        if one.attempt is None:
+            found = [segments for segments, _ in one.remembered]
+            self._recognizer.repeat(one.batch, found, one.remembered[-1][1])
+            return list(zip(one.batch, found, strict=True))
+        try:
+            found = self._recognizer.settle(one.batch, one.attempt.result())
+            if self._memory:
+                for utterance, segments in zip(one.batch, found, strict=True):
+                    self._memory.keep(utterance, segments, self._recognizer.fallback)
+            return list(zip(one.batch, found, strict=True))
+        except ModelError as error:
+            if len(one.batch) == 1:
+                self._account.fail(one.batch[0], error)
+                return [(one.batch[0], [])]
+        return [(utterance, self._alone(utterance)) for utterance in one.batch]
+
+    def _alone(self, utterance: Utterance) -> list[Segment]:
+        """Recognise one of a batch that failed: the others are not to suffer."""
+        try:
+            return self._recognizer.recognize([utterance])[0]
+        except ModelError as error:
+            self._account.fail(utterance, error)
+            return []
 
 
-def _shifted(segment: Segment, offset: float) -> Segment:
-    """Move a segment and its words by `offset` seconds."""
-    words = tuple(
-        replace(word, start=word.start + offset, end=word.end + offset) for word in segment.words
-    )
-    return replace(segment, start=segment.start + offset, end=segment.end + offset, words=words)
+class _Account:
+    """What became of every sample."""
+
+    def __init__(self) -> None:
+        self._heard: list[tuple[int, int]] = []  # samples of each utterance
+        self._failed: dict[int, ModelError] = {}  # place in _heard -> why
+        self._skipped: Counter[str] = Counter()
+        self._like_speech = 0
+        self.invented = 0
+
+    def hear(self, utterance: Utterance) -> None:
+        self._heard.append((utterance.start, utterance.end))
+
+    def skip(self, part: Skipped) -> None:
+        self._skipped[part.reason] += part.end - part.start
+        if part.like_speech:
+            self._like_speech += part.end - part.start
+
+    def fail(self, utterance: Utterance, error: ModelError) -> None:
+        """Note that the model made nothing of an utterance, heard before."""
+        self._failed[self._heard.index((utterance.start, utterance.end))] = error
+
+    def check(self) -> None:
+        """Raise the first failure where nothing else came of the recording."""
+        if self._failed and len(self._failed) == len(self._heard):
+            raise self._failed[0]
+
+    def coverage(self) -> Coverage:
+        good = [span for place, span in enumerate(self._heard) if place not in self._failed]
+        skipped, decoded = Counter(self._skipped), _length(good)
+        if lost := _length(self._heard) - decoded:
+            skipped["failed"] = lost
+        return Coverage(
+            decoded / SAMPLE_RATE,
+            {reason: count / SAMPLE_RATE for reason, count in sorted(skipped.items())},
+            self._like_speech / SAMPLE_RATE,
+            tuple(_told(self._heard[place], error) for place, error in self._failed.items()),
+            self.invented,
+        )
+
+
+def _length(spans: Sequence[tuple[int, int]]) -> int:
+    """Samples in rising spans, those that two share once."""
+    total = reached = 0
+    for start, end in spans:
+        total += max(0, end - max(start, reached))
+        reached = max(reached, end)
+    return total
+
+
+def _told(span: tuple[int, int], error: ModelError) -> str:
+    begin, end = (clock(place / SAMPLE_RATE) for place in span)
+    return f"{begin} to {end}: {error.what if isinstance(error, CollapseError) else error}"

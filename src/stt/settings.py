@@ -107,6 +107,9 @@ class Settings(BaseSettings):
     max_segment_s: float = Field(
         28.0, ge=5, le=400, description="Longest utterance handed to the model, in seconds."
     )
+    vad: bool = Field(
+        True, description="Leave out what is certainly no speech; `false`: everything is decoded."
+    )
     vad_threshold: float = Field(
         0.5, ge=0.05, le=0.95, description="Probability above which a moment counts as speech."
     )

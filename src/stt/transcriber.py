@@ -19,7 +19,7 @@ from stt.engine.recognizer import TRAILING_SILENCE, Recognizer, load_recognizer
 from stt.errors import UsageError
 from stt.models.folder import ModelFolder
 from stt.models.locate import ReportProgress, locate
-from stt.pipeline import Cutting, Step, recognized
+from stt.pipeline import Cutting, Memory, Step, recognized
 from stt.settings import LoadedSettings, Settings, load_settings
 from stt.transcript import Choice, Segment, Transcript
 
@@ -55,6 +55,7 @@ class Transcriber:
         *,
         sample_rate: int = 16_000,
         on_step: OnStep | None = None,
+        memory: Memory | None = None,
     ) -> Transcript:
         """Transcribe one recording whole.
 
@@ -63,6 +64,7 @@ class Transcriber:
                 or int16/int32.
             sample_rate: Hz of an array; ignored for files, which know theirs.
             on_step: called with each Step and the recording's seconds, where known.
+            memory: what an interrupted run found out about this recording.
 
         Raises:
             AudioError: the recording cannot be read.
@@ -71,16 +73,19 @@ class Transcriber:
         """
         began = time.perf_counter()
         segments: list[Segment] = []
-        heard, choice = 0.0, self.choice
+        heard, choice, coverage = 0.0, self.choice, None
         with _opened(source, sample_rate) as stream:
-            for step in self.steps(stream):
+            for step in self.steps(stream, memory):
                 segments += step.segments
                 heard = step.heard
                 choice = step.fallback.choice if step.fallback else choice
+                coverage = step.coverage
                 if on_step:
                     on_step(step, stream.duration)
         elapsed = time.perf_counter() - began
-        return Transcript(stream.name, heard, tuple(segments), self.model, choice, elapsed)
+        return Transcript(
+            stream.name, heard, tuple(segments), self.model, choice, elapsed, coverage
+        )
 
     def segments(
         self, source: str | Path | npt.NDArray[Any], *, sample_rate: int = 16_000
@@ -90,15 +95,15 @@ class Transcriber:
             for step in self.steps(stream):
                 yield from step.segments
 
-    def steps(self, stream: AudioStream) -> Iterator[Step]:
+    def steps(self, stream: AudioStream, memory: Memory | None = None) -> Iterator[Step]:
         """Yield the Steps of an opened recording; the last one's `heard` is its duration."""
         recognizer = GuardedRecognizer(self.recognizer, self.choice.precision, self.reserve)
         blocks, rate = stream.blocks, stream.sample_rate
         if self.pool is not None:
-            yield from recognized(blocks, rate, recognizer, self.cutting, self.pool)
+            yield from recognized(blocks, rate, recognizer, self.cutting, self.pool, memory=memory)
             return
         with recognizing_pool(self.recognizer) as pool:
-            yield from recognized(blocks, rate, recognizer, self.cutting, pool)
+            yield from recognized(blocks, rate, recognizer, self.cutting, pool, memory=memory)
 
 
 def recognizing_pool(recognizer: Recognizer) -> ThreadPoolExecutor:
@@ -194,7 +199,8 @@ def load_with(
         spread=not live,
     )
     longest = min(settings.max_segment_s, folder.max_audio_s - TRAILING_SILENCE / 16_000)
-    cutting = Cutting(longest, settings.vad_threshold, settings.batch_size)
+    threshold = settings.vad_threshold if settings.vad else 0.0
+    cutting = Cutting(longest, threshold, settings.batch_size)
     reserve = _reserve(folder, choice, settings, spread=not live)
     return Transcriber(folder, choice, recognizer, cutting, reserve)
 

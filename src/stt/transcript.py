@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,8 @@ class Word:
     text: str
     confidence: float
     """The least probable token's probability, 0 to 1."""
+    burst_at: float | None = field(default=None, compare=False)
+    """Seconds at which all its tokens, more than one, were emitted at once; None for most words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,22 @@ class Choice:
 
 
 @dataclass(frozen=True, slots=True)
+class Coverage:
+    """What became of every second of a recording: `decoded` and `skipped` are all of it."""
+
+    decoded: float
+    """Seconds that a model has heard."""
+    skipped: Mapping[str, float] = field(default_factory=dict)
+    """Reason -> seconds that none has: 'digital zero', 'silence', 'non-speech', 'failed'."""
+    like_speech: float = 0.0
+    """Seconds of the skipped that may have been speech all the same."""
+    failures: tuple[str, ...] = ()
+    """When and why the model made nothing of a stretch, e.g. '0:12 to 0:40: NaN in the logits'."""
+    invented: int = 0
+    """Words left out because they were emitted in one burst over silence."""
+
+
+@dataclass(frozen=True, slots=True)
 class Transcript:
     """What was said in one recording, and exactly what produced it."""
 
@@ -75,6 +94,8 @@ class Transcript:
     """What ran; FP32 where the recording went on in it, the reason says from when."""
     elapsed: float
     """Seconds of wall time spent on this recording, model loading not included."""
+    coverage: Coverage | None = None
+    """None for what was heard live."""
 
     @property
     def text(self) -> str:

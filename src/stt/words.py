@@ -53,7 +53,9 @@ def words(tokens: Sequence[Token], frame_s: float, offset_s: float, limit_s: flo
             end = min(end, max(groups[index + 1][0].frame * frame_s, start))
         end = max(start, min(end, limit_s))
         confidence = math.exp(min(token.logprob for token in group))
-        made.append(Word(offset_s + start, offset_s + end, text, confidence))
+        burst = len(group) > 1 and group[0].frame == group[-1].frame
+        at = offset_s + group[0].frame * frame_s if burst else None
+        made.append(Word(offset_s + start, offset_s + end, text, confidence, at))
     return made
 
 

@@ -16,11 +16,12 @@ from typing import Any
 
 from stt.errors import OutputError
 from stt.subtitles import Cue, cues, one_line
-from stt.transcript import Segment, Transcript, Word
+from stt.transcript import Coverage, Segment, Transcript, Word
 
 __all__ = [
     "FORMATS",
     "JSON_SCHEMA_VERSION",
+    "TEMPORARY",
     "as_json",
     "as_srt",
     "as_tsv",
@@ -32,6 +33,8 @@ __all__ = [
     "write_text",
 ]
 
+TEMPORARY = ".stt-"
+"""What the names of files begin with that are not whole yet."""
 JSON_SCHEMA_VERSION = 1
 """Raised when a reader of the old form would fail; described in docs/transcript.schema.json."""
 
@@ -84,8 +87,7 @@ def as_json(transcript: Transcript) -> str:
         "precision": transcript.choice.precision,
         "provider": transcript.choice.provider,
         "reason": transcript.choice.reason,
-        "elapsed": round(transcript.elapsed, 3),
-        "rtfx": round(transcript.rtfx, 2),
+        "coverage": coverage_values(transcript.coverage),
         "text": transcript.text,
         "segments": [_segment_values(segment) for segment in transcript.segments],
     }
@@ -105,6 +107,19 @@ def stt_version() -> str:
         return metadata.version("stt-parakeet")
     except metadata.PackageNotFoundError:
         return "unknown"
+
+
+def coverage_values(coverage: Coverage | None) -> dict[str, Any] | None:
+    """What JSON tells of a coverage."""
+    if coverage is None:
+        return None
+    return {
+        "decoded": round(coverage.decoded, 3),
+        "skipped": {reason: round(seconds, 3) for reason, seconds in coverage.skipped.items()},
+        "like_speech": round(coverage.like_speech, 3),
+        "failures": list(coverage.failures),
+        "invented_words": coverage.invented,
+    }
 
 
 def _segment_values(segment: Segment) -> dict[str, Any]:
@@ -177,7 +192,7 @@ def replace_file(path: Path, text: str) -> None:
     if exists and not os.access(path, os.W_OK):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
     # A name of its own, as a long one with an ending added might exceed what the system allows.
-    temporary = path.with_name(f".stt-{secrets.token_hex(6)}.tmp")
+    temporary = path.with_name(f"{TEMPORARY}{secrets.token_hex(6)}.tmp")
     try:
         with temporary.open("xb") as file:
             file.write(data)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from itertools import pairwise
 
 import numpy as np
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stt.audio import segmenter as cutting
-from stt.audio.segmenter import Segmenter, Span, Utterance, levels, quietest, utterances
+from stt.audio.segmenter import Segmenter, Skipped, Span, Utterance, levels, quietest, utterances
 from stt.audio.vad import FRAME
 
 Samples = npt.NDArray[np.float32]
@@ -21,8 +22,10 @@ SHORTEST_MAX = 156
 """Frames in the shortest utterance limit that settings allow: 5 s."""
 
 
-def run(frames: Frames, max_frames: int = 875, threshold: float = 0.5) -> list[Span]:
-    segmenter = Segmenter(max_frames, threshold)
+def run(
+    frames: Frames, max_frames: int = 875, threshold: float = 0.5, *, overlap: bool = False
+) -> list[Span]:
+    segmenter = Segmenter(max_frames, threshold, overlap=overlap)
     found = [span for frame in frames if (span := segmenter.push(*frame))]
     if last := segmenter.finish():
         found.append(last)
@@ -131,6 +134,36 @@ def test_speech_without_any_pause_is_cut_and_whole() -> None:
     assert all(before.end == after.start for before, after in pairwise(spans))
 
 
+@given(stretches(), st.integers(SHORTEST_MAX, 875), st.floats(0.05, 0.95))
+def test_overlapping_spans_rise_and_lose_nothing(
+    frames: Frames, max_frames: int, threshold: float
+) -> None:
+    spans = run(frames, max_frames, threshold, overlap=True)
+    assert all(span.end - span.start <= max_frames for span in spans)
+    assert all(len(span.heard) == span.end - span.start for span in spans)
+    for before, after in pairwise(spans):
+        assert before.start < after.start
+        assert before.end < after.end
+        assert after.start >= before.end or before.seam
+        assert before.end - after.start <= 2 * cutting.OVERLAP
+    covered = np.zeros(len(frames), bool)
+    for span in spans:
+        covered[span.start : span.end] = True
+    spoken = np.array([probability >= threshold for probability, _ in frames], bool)
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], spoken, [False]])))
+    for start, end in zip(edges[::2], edges[1::2], strict=True):
+        if end - start >= cutting.MIN_SPEECH:
+            assert covered[start:end].all(), f"frames {start} to {end}"
+
+
+def test_only_a_cut_through_speech_overlaps() -> None:
+    pausing = (speech(80) + pause(12)) * 8
+    assert all(a.end <= b.start for a, b in pairwise(run(pausing, SHORTEST_MAX, overlap=True)))
+    fluent = run(speech(1000), SHORTEST_MAX, overlap=True)
+    assert {a.end - b.start for a, b in pairwise(fluent)} == {2 * (SHORTEST_MAX // 8)}
+    assert (fluent[0].start, fluent[-1].end) == (0, 1000)
+
+
 @given(stretches().filter(lambda frames: len(frames) >= 2))
 def test_quietest_stays_in_bounds(frames: Frames) -> None:
     first = len(frames) // 2
@@ -161,15 +194,76 @@ def babble(seed: int, runs: int) -> Samples:
     return np.concatenate(parts) if parts else np.zeros(0, np.float32)
 
 
-def cut(samples: Samples, places: list[int]) -> tuple[list[Utterance], list[int]]:
+def items(
+    samples: Samples, places: list[int], *, overlap: bool = False
+) -> list[Utterance | Skipped | int]:
     inside = sorted(place for place in places if place <= len(samples))
     edges = [0, *inside, len(samples)]
     blocks = (samples[a:b] for a, b in pairwise(edges))
-    items = list(utterances(blocks, loud_is_speech, Segmenter(SHORTEST_MAX)))
+    segmenter = Segmenter(SHORTEST_MAX, overlap=overlap)
+    return list(utterances(blocks, loud_is_speech, segmenter))
+
+
+def cut(samples: Samples, places: list[int]) -> tuple[list[Utterance], list[int]]:
+    found = items(samples, places)
     return (
-        [item for item in items if isinstance(item, Utterance)],
-        [item for item in items if not isinstance(item, Utterance)],
+        [item for item in found if isinstance(item, Utterance)],
+        [item for item in found if isinstance(item, int)],
     )
+
+
+@given(st.integers(0, 9), st.integers(0, 6), st.lists(st.integers(0, 300_000)), st.booleans())
+def test_every_sample_is_heard_or_skipped_in_order(
+    seed: int, runs: int, places: list[int], overlap: bool
+) -> None:
+    samples = babble(seed, runs)
+    reached = settled = 0
+    for item in items(samples, places, overlap=overlap):
+        if isinstance(item, int):
+            settled = item
+            continue
+        assert item.start <= reached if isinstance(item, Utterance) else item.start == reached
+        assert item.start == reached or overlap
+        reached = max(reached, item.end)
+        assert settled <= reached
+    assert reached == settled == len(samples)
+
+
+@given(st.integers(0, 9), st.lists(st.integers(0, 300_000), max_size=9), st.booleans())
+def test_what_is_skipped_does_not_depend_on_blocks(
+    seed: int, places: list[int], overlap: bool
+) -> None:
+    samples = babble(seed, 4)
+    totals = [Counter[str](), Counter[str]()]
+    for total, cuts in zip(totals, ([], places), strict=True):
+        for item in items(samples, cuts, overlap=overlap):
+            if isinstance(item, Skipped):
+                total[item.reason] += item.end - item.start
+    assert totals[0] == totals[1]
+
+
+def test_why_it_is_skipped() -> None:
+    random = np.random.default_rng(0)
+    parts = [
+        np.zeros(32_000),
+        random.normal(0, 1e-4, 32_000),
+        random.normal(0, 0.01, 32_000),
+        random.normal(0, 0.2, FRAME),  # a click
+        np.zeros(64_000),
+    ]
+    samples = np.concatenate(parts).astype(np.float32)
+
+    def only_the_click(frames: Samples) -> npt.NDArray[np.float32]:
+        return np.where(levels(frames) > -18, 0.9, 0.02).astype(np.float32)
+
+    total: Counter[tuple[str, bool]] = Counter()
+    for item in utterances([samples], only_the_click, Segmenter(SHORTEST_MAX)):
+        if isinstance(item, Skipped):
+            total[item.reason, item.like_speech] += item.end - item.start
+    assert total["digital zero", False] == pytest.approx(96_000, abs=3 * FRAME)
+    assert total["silence", False] == pytest.approx(32_000, abs=3 * FRAME)
+    assert total["non-speech", False] == pytest.approx(32_000, abs=3 * FRAME)
+    assert 0 < total["non-speech", True] <= 2 * FRAME
 
 
 @given(st.integers(0, 9), st.integers(0, 6), st.lists(st.integers(0, 300_000), max_size=30))

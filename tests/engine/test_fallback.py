@@ -25,6 +25,7 @@ class Scripted:
 
     provider = "cpu"
     streams = 1
+    tells_words = True
 
     def __init__(self, name: str, hears: dict[float, float] | None = None) -> None:
         self.name = name

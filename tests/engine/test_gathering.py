@@ -20,7 +20,7 @@ Samples = npt.NDArray[np.float32]
 class Slow:
     """Tells each utterance's first sample; the first batch waits for `go`."""
 
-    provider, streams = "cuda", 1
+    provider, streams, tells_words = "cuda", 1, True
 
     def __init__(self, broken: float | None = None, error: Exception | None = None) -> None:
         self.begun, self.go = threading.Event(), threading.Event()

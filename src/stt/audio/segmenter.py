@@ -1,7 +1,8 @@
 """Where to cut: from speech probabilities and levels to utterances a model can hear whole.
 
-`Segmenter` is numbers in, spans out, and knows no audio; `utterances` puts the audio to its spans.
-Spans never overlap and rise; what lies between two spans was heard as silence throughout.
+`Segmenter` is numbers in, spans out, and knows no audio; `utterances` puts the audio to its spans,
+and accounts for what lies between them. Spans rise; two overlap only where a cut had to go through
+speech and the model tells when each word was said, so that a word cut in one is whole in the other.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ MIN_SPEECH = 3
 """Frames of speech (96 ms) an utterance must have; less is a click or a cough."""
 CLEAR = 0.8
 """Probability from which a frame is clear speech: less may be breath, music or a crowd."""
+OVERLAP = round(1.5 * _FRAMES_PER_SECOND)
+"""Frames on either side of a cut through speech that both utterances hear, at most."""
 _HYSTERESIS = 0.15
 """Speech goes on while the probability stays above threshold - this (Silero's own rule)."""
 _NARROW, _WIDE = 9, 31
@@ -40,6 +43,10 @@ _NARROW, _WIDE = 9, 31
 _LATE = 0.1
 """Weight of cutting late: fewer, longer utterances where pauses are equally good."""
 _QUIET_DB, _LOUD_DB = -60.0, -20.0
+_ZERO_DB = -99.0
+"""Below this every sample is zero: nothing was recorded."""
+_SILENT_DB = -50.0
+"""Below this is silence; what is louder and no speech is some other sound."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +55,27 @@ class Span:
 
     start: int
     end: int
-    clear: int = field(default=0, compare=False)
-    """How many of them are clear speech; it says what is in a span, not where it is."""
+    heard: tuple[tuple[float, float], ...] = field(default=(), compare=False, repr=False)
+    """(speech probability, dB) of each; they say what is in a span, not where it is."""
+    seam: bool = field(default=False, compare=False)
+    """Cut because it was long: the next one goes on with what is said."""
+
+    @property
+    def clear(self) -> int:
+        """How many frames are clear speech."""
+        return sum(probability >= CLEAR for probability, _ in self.heard)
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """Samples [start, end) at 16 kHz that no model is to hear."""
+
+    start: int
+    end: int
+    reason: str
+    """'digital zero', 'silence', 'non-speech', or 'failed': the model made nothing of it."""
+    like_speech: bool = False
+    """Whether it may have been speech all the same: less of it than makes an utterance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,15 +88,28 @@ class Utterance:
     """float32 [n] at 16 kHz."""
     clear_speech_s: float = 0.0
     """Seconds of it that are clear speech: a model that hears no word in them is to be doubted."""
+    heard: tuple[tuple[float, float], ...] = field(default=(), repr=False)
+    """(speech probability, dB) of each frame of 512 samples."""
+    seam: bool = False
+    """Cut because it was long: the next one goes on with what is said."""
+
+    @property
+    def end(self) -> int:
+        """The sample after its last."""
+        return self.start + len(self.samples)
 
 
 class Segmenter:
     """Streaming cut decisions, one frame at a time; the result does not depend on block sizes."""
 
-    def __init__(self, max_frames: int, threshold: float = 0.5) -> None:
-        """Cut into spans of at most `max_frames`; speech is a probability >= `threshold`."""
+    def __init__(self, max_frames: int, threshold: float = 0.5, *, overlap: bool = False) -> None:
+        """Cut into spans of at most `max_frames`; speech is a probability >= `threshold`.
+
+        `overlap`: where a cut must go through speech, both spans hear what is around it.
+        """
         self._max = max_frames
         self._threshold = threshold
+        self._overlap = min(OVERLAP, max_frames // 8) if overlap else 0
         self._now = 0
         self._free = 0  # first frame not given to any span
         self._start: int | None = None
@@ -78,6 +117,11 @@ class Segmenter:
         self._recent: deque[tuple[float, float]] = deque(maxlen=SHORT_LEAD)
         self._frames: list[tuple[float, float]] = []  # (probability, dB) since _start
         self._mid_speech = False  # whether the last cut went through speech
+
+    @property
+    def threshold(self) -> float:
+        """Probability from which a frame is speech."""
+        return self._threshold
 
     @property
     def oldest(self) -> int:
@@ -116,7 +160,7 @@ class Segmenter:
 
     def _close(self, end: int) -> Span | None:
         assert self._start is not None
-        span = Span(self._start, end, _clear(self._frames))
+        span = Span(self._start, end, tuple(self._frames[: end - self._start]))
         enough = self._enough_speech(self._frames)
         self._start, self._free = None, span.end
         self._frames, self._mid_speech = [], False
@@ -125,14 +169,22 @@ class Segmenter:
     def _cut(self) -> Span | None:
         assert self._start is not None
         cut = quietest(self._frames, len(self._frames) // 2)
-        span = Span(self._start, self._start + cut, _clear(self._frames[:cut]))
-        mid_speech = self._speech_frames(self._frames[cut - 1 : cut + 1]) == 2
-        enough = mid_speech or self._enough_speech(self._frames[:cut])
-        self._frames, self._mid_speech = self._frames[cut:], mid_speech
-        self._start = self._free = span.end
-        if not self._speech_frames(self._frames):
-            self._start, self._frames = None, []
+        mid_speech = self._in_speech(cut)
+        shared = 0
+        if mid_speech and self._overlap:
+            cut = quietest(self._frames[: -self._overlap], len(self._frames) // 2)
+            shared = self._overlap
+        head, rest = self._frames[: cut + shared], self._frames[cut - shared :]
+        span = Span(self._start, self._start + len(head), tuple(head), seam=True)
+        enough = mid_speech or self._enough_speech(head)
+        self._start = self._free = self._start + cut - shared
+        self._frames, self._mid_speech = rest, mid_speech
+        if not self._speech_frames(rest):
+            self._start, self._frames, self._free = None, [], span.end
         return span if enough else None
+
+    def _in_speech(self, cut: int) -> bool:
+        return self._speech_frames(self._frames[cut - 1 : cut + 1]) == 2
 
     def _enough_speech(self, frames: list[tuple[float, float]]) -> bool:
         """Tell speech from a click; the rest of a word that was cut is speech however short."""
@@ -140,10 +192,6 @@ class Segmenter:
 
     def _speech_frames(self, frames: list[tuple[float, float]]) -> int:
         return sum(probability >= self._threshold for probability, _ in frames)
-
-
-def _clear(frames: list[tuple[float, float]]) -> int:
-    return sum(probability >= CLEAR for probability, _ in frames)
 
 
 def quietest(frames: list[tuple[float, float]], first: int) -> int:
@@ -175,18 +223,24 @@ def levels(frames: Samples) -> npt.NDArray[np.float32]:
 
 def utterances(
     blocks: Iterable[Samples], speech: SpeechProbabilities, segmenter: Segmenter
-) -> Iterator[Utterance | int]:
+) -> Iterator[Utterance | Skipped | int]:
     """Cut a 16 kHz stream into utterances.
 
-    Yields each Utterance as soon as it is complete; after every block the number of samples that
-    are settled, being in an utterance yielded or silence; and at the end the number of all samples.
+    Yields each Utterance as soon as it is complete, and what is Skipped: together they are every
+    sample, in order. After every block comes the number of samples that are settled, being in one
+    of them, and at the end the number of all samples.
     """
     audio, base, heard, fed = np.zeros(0, np.float32), 0, 0, 0  # audio[0] is sample `base`
+    rest = _Between(segmenter.threshold)
 
-    def spans(frames: Samples) -> Iterator[Span]:
+    def cut(frames: Samples) -> Iterator[Utterance | Skipped]:
         for probability, level in zip(speech(frames), levels(frames), strict=True):
-            if span := segmenter.push(float(probability), float(level)):
-                yield span
+            frame = (float(probability), float(level))
+            rest.push(frame)
+            if span := segmenter.push(*frame):
+                yield from rest.skipped(span.start, heard)
+                rest.given(span.end)
+                yield _utterance(span, audio, base)
 
     for block in blocks:
         heard += len(block)
@@ -195,22 +249,57 @@ def utterances(
         begin = fed - base
         fresh = audio[begin : begin + whole * FRAME].reshape(whole, FRAME)
         fed += whole * FRAME
-        for span in spans(fresh):
-            yield _utterance(span, audio, base)
+        yield from cut(fresh)
+        yield from rest.skipped(segmenter.oldest, heard)
         keep = segmenter.oldest * FRAME
         audio, base = audio[keep - base :], keep
         yield min(keep, heard)
-    if rest := heard - fed:
+    if odd := heard - fed:
         last = np.zeros((1, FRAME), np.float32)
-        last[0, :rest] = audio[fed - base :]
-        for span in spans(last):
-            yield _utterance(span, audio, base)
+        last[0, :odd] = audio[fed - base :]
+        yield from cut(last)
     if final := segmenter.finish():
+        yield from rest.skipped(final.start, heard)
+        rest.given(final.end)
         yield _utterance(final, audio, base)
+    yield from rest.skipped(-(-heard // FRAME), heard)
     yield heard
+
+
+class _Between:
+    """Frames that are in no span, until it is said what they are."""
+
+    def __init__(self, threshold: float) -> None:
+        self._threshold = threshold
+        self._frames: deque[tuple[float, float]] = deque()
+        self._first = 0  # the frame that _frames[0] is
+
+    def push(self, frame: tuple[float, float]) -> None:
+        self._frames.append(frame)
+
+    def given(self, end: int) -> None:
+        """Frames before `end` are in a span."""
+        while self._first < end and self._frames:
+            self._frames.popleft()
+            self._first += 1
+
+    def skipped(self, end: int, heard: int) -> Iterator[Skipped]:
+        """Say why each frame before `end` is skipped, of `heard` samples: runs of one reason."""
+        while self._first < end:
+            begin, kind = self._first, self._kind(self._frames[0])
+            while self._first < end and self._kind(self._frames[0]) == kind:
+                self._frames.popleft()
+                self._first += 1
+            yield Skipped(begin * FRAME, min(self._first * FRAME, heard), *kind)
+
+    def _kind(self, frame: tuple[float, float]) -> tuple[str, bool]:
+        probability, level = frame
+        if level < _ZERO_DB:
+            return "digital zero", False
+        return "silence" if level < _SILENT_DB else "non-speech", probability >= self._threshold
 
 
 def _utterance(span: Span, audio: Samples, base: int) -> Utterance:
     start = span.start * FRAME
     samples = audio[start - base : span.end * FRAME - base].copy()
-    return Utterance(start, samples, span.clear / _FRAMES_PER_SECOND)
+    return Utterance(start, samples, span.clear / _FRAMES_PER_SECOND, span.heard, span.seam)

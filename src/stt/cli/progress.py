@@ -47,7 +47,7 @@ class RecordingProgress:
         # text that appears on the same terminal is progress enough, and a bar would disturb it
         text_is_seen = self._text_on_stdout and sys.stdout.isatty()
         if not self._quiet and not text_is_seen and sys.stderr.isatty():
-            self._bar = _bar()
+            self._bar = bar()
             self._task = self._bar.add_task(self._name, total=None, told="")
             self._bar.start()
         return self
@@ -104,7 +104,7 @@ class StageProgress:
             self._stage = stage
             return
         if self._bar is None:
-            self._bar = _bar()
+            self._bar = bar()
             self._bar.start()
         if stage != self._stage or self._task is None:
             self._task = self._bar.add_task(stage, total=total, told="")
@@ -153,7 +153,7 @@ class SetupProgress:
         told = self._told(done, total, now - self._began)
         if self._live:
             if self._bar is None:
-                self._bar = _bar()
+                self._bar = bar()
                 self._bar.start()
                 self._task = self._bar.add_task(stage, total=total, told="")
             assert self._task is not None
@@ -177,7 +177,8 @@ class SetupProgress:
             self._bar, self._stage = None, ""
 
 
-def _bar() -> Progress:
+def bar() -> Progress:
+    """Return a bar for stderr: what is done, how far, and `told`."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 

@@ -37,15 +37,27 @@ FORMAT_NAMES = ("txt", "srt", "vtt", "json", "tsv")
 )
 @model_options
 @click.option("--recursive", is_flag=True, help="Search folders in folders.")
+@click.option("--no-vad", "vad", flag_value=False, default=None, help="Decode silence too.")
+@click.option("--force", is_flag=True, help="With -o: do again what is done.")
+@click.option("--retry-failed", is_flag=True, help="With -o: only what failed before.")
 @CONFIG_OPTION
 @QUIET_OPTION
 def transcribe(
-    paths: tuple[str, ...], config: Path | None, recursive: bool, quiet: bool, **flags: Any
+    paths: tuple[str, ...],
+    *,
+    config: Path | None,
+    recursive: bool,
+    force: bool,
+    retry_failed: bool,
+    quiet: bool,
+    **flags: Any,
 ) -> int:
     """Transcribe recordings and videos.
 
     PATH is a file, a folder, or - for standard input. Without -o the text is printed; everything
-    else goes to stderr. Defaults come from stt_config.json and STT_* variables: see `stt config`.
+    else goes to stderr. With -o a journal in DIR notes what is done: run the same command again
+    after any interruption, and it goes on there. Defaults come from stt_config.json and STT_*
+    variables: see `stt config`.
     """
     from stt.cli.inputs import collect
     from stt.settings import load_settings
@@ -53,21 +65,36 @@ def transcribe(
     given = {key: value for key, value in flags.items() if value not in (None, ())}
     loaded = load_settings(config, given)
     settings = loaded.settings
+    target = Path(settings.output_dir) if settings.output_dir else None
+    if target is None and (force or retry_failed):
+        option = "--force" if force else "--retry-failed"
+        raise UsageError(f"{option} goes with a folder of results: add -o DIR")
     inputs, failures = collect(paths, recursive=recursive)
     for error in failures:
         report(error, error)
     if not inputs:
         return failures[0].exit_code
-    target = Path(settings.output_dir) if settings.output_dir else None
     _check_output(target, settings, inputs)
     transcriber = load_model(loaded, quiet=quiet)
+    if target is not None:
+        from stt.batch import Delivery, Job
+        from stt.cli.folder import into_folder
+
+        return into_folder(
+            transcriber,
+            [Job(item.source, item.stem.as_posix()) for item in inputs],
+            Delivery(target, settings.formats, force),
+            retry_failed=retry_failed,
+            quiet=quiet,
+            unread=failures,
+        )
     failed = len(failures)
     done: list[Transcript] = []
     for item in inputs:
         try:
-            done.append(
-                _one(transcriber, item, target, settings, several=len(inputs) > 1, quiet=quiet)
-            )
+            transcript = _one(transcriber, item, settings, several=len(inputs) > 1, quiet=quiet)
+            done.append(transcript)
+            failed += bool(transcript.coverage and transcript.coverage.failures)
         except SttError as error:
             failed += 1
             report(error, error)
@@ -104,19 +131,14 @@ def check_folder(folder: Path, option: str) -> None:
 
 
 def _one(
-    transcriber: Transcriber,
-    item: Input,
-    target: Path | None,
-    settings: Settings,
-    *,
-    several: bool,
-    quiet: bool,
+    transcriber: Transcriber, item: Input, settings: Settings, *, several: bool, quiet: bool
 ) -> Transcript:
-    """Transcribe one recording and deliver it; text for the screen is printed as it comes."""
+    """Transcribe one recording and print it, text as it comes."""
+    from stt.cli.folder import warnings
     from stt.writers import FORMATS, text_lines
 
-    stream_text = target is None and settings.formats[0] == "txt"
-    heading = f"==> {item.source} <==\n" if target is None and several else ""
+    as_it_comes = settings.formats[0] == "txt"
+    heading = f"==> {item.source} <==\n" if several else ""
 
     def show(text: str) -> None:
         """Print text under the heading, which waits for it: none stands over a failure."""
@@ -125,41 +147,26 @@ def _one(
         sys.stdout.flush()
         heading = ""
 
-    with RecordingProgress(item.source, quiet=quiet, text_on_stdout=stream_text) as progress:
+    with RecordingProgress(item.source, quiet=quiet, text_on_stdout=as_it_comes) as progress:
 
         def on_step(step: Step, duration: float | None) -> None:
             if step.fallback and not quiet:
                 report(f"{item.source}: {step.fallback}")
-            if stream_text and step.segments:
+            if as_it_comes and step.segments:
                 show(text_lines(step.segments))
             progress.on_step(step, duration)
 
         transcript = transcriber.transcribe(item.source, on_step=on_step)
-    written = ""
-    if target is not None:
-        written = " -> " + ", ".join(map(str, _write(transcript, item, target, settings.formats)))
-    else:
-        show("" if stream_text else FORMATS[settings.formats[0]](transcript))
+    show("" if as_it_comes else FORMATS[settings.formats[0]](transcript))
     if not quiet:
         told = "" if transcript.text else "; no speech found"
         report(
             f"{item.source}: {clock(transcript.duration)} of audio in {transcript.elapsed:.1f} s "
-            f"({transcript.rtfx:.1f}x real time){told}{written}"
+            f"({transcript.rtfx:.1f}x real time){told}"
         )
+        for line in warnings(transcript.coverage):
+            report(f"{item.source}: {line}")
     return transcript
-
-
-def _write(
-    transcript: Transcript, item: Input, target: Path, formats: tuple[str, ...]
-) -> list[Path]:
-    """Write every format of one transcript; returns the files."""
-    from stt.writers import FORMATS, write_text
-
-    paths = [target / item.stem.with_name(f"{item.stem.name}.{name}") for name in formats]
-    for path, name in zip(paths, formats, strict=True):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_text(path, FORMATS[name](transcript))
-    return paths
 
 
 def _summary(done: list[Transcript], failed: int) -> None:

@@ -44,7 +44,7 @@ class Fallback:
 
     @property
     def _told(self) -> str:
-        return f"{self.left} gave nothing usable at {_clock(self.at)} ({self.why})"
+        return f"{self.left} gave nothing usable at {clock(self.at)} ({self.why})"
 
 
 class Reserve:
@@ -97,6 +97,11 @@ class GuardedRecognizer:
         """How many batches it recognises at a time, each in a thread of the caller's."""
         return self._running.streams
 
+    @property
+    def tells_words(self) -> bool:
+        """Whether it tells when each word was said."""
+        return self._running.tells_words
+
     def recognize(self, batch: Sequence[Utterance]) -> list[list[Segment]]:
         """Return for each utterance its segments, in seconds from the utterance's own start.
 
@@ -128,13 +133,31 @@ class GuardedRecognizer:
             for utterance, segments in zip(batch, attempt.found, strict=True)
         ]
 
+    def repeat(
+        self, batch: Sequence[Utterance], found: Sequence[list[Segment]], fallback: Fallback | None
+    ) -> None:
+        """Go on as after a batch that was settled so in an earlier run.
+
+        Raises:
+            ModelError: the recording went on in FP32 then, and that is not there any more.
+        """
+        if self._reserve is None or self.fallback:
+            return
+        spoken = [u.clear_speech_s >= CLEAR_SPEECH_S for u in batch]
+        self._empty += sum(clear and not said for clear, said in zip(spoken, found, strict=True))
+        if fallback is not None:
+            full = self._reserve.get()
+            if full is None:
+                raise ModelError(f"{fallback}, and {self._reserve.missing}; redo it with --force")
+            self.fallback, self._running = fallback, full
+
     def _go_on_in_fp32(self, utterance: Utterance, error: CollapseError) -> None:
         if self._reserve is None or self.fallback:  # it is fp32 that collapsed
             raise error
         full = self._reserve.get()
         if full is None:
             raise ModelError(
-                f"{self._precision} gave nothing usable at {_clock(_start(utterance))} "
+                f"{self._precision} gave nothing usable at {clock(_start(utterance))} "
                 f"({error.what}), and {self._reserve.missing}; run `stt setup` for this model again"
             ) from error
         self._switch(full, utterance, error.what)
@@ -172,5 +195,6 @@ def _start(utterance: Utterance) -> float:
     return utterance.start / SAMPLE_RATE
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
+    """Return seconds as 0:07 or 72:40."""
     return f"{int(seconds) // 60}:{int(seconds) % 60:02}"

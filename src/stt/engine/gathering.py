@@ -44,6 +44,11 @@ class GatheringRecognizer:
         return self._inner.provider
 
     @property
+    def tells_words(self) -> bool:
+        """See Recognizer."""
+        return self._inner.tells_words
+
+    @property
     def streams(self) -> int:
         """See Recognizer: one caller for each utterance of a batch."""
         return self._most

@@ -57,6 +57,11 @@ class Recognizer(Protocol):
         """How many threads may call `recognize` at once, to good purpose."""
         ...
 
+    @property
+    def tells_words(self) -> bool:
+        """Whether it tells when each word was said."""
+        ...
+
     def recognize(self, batch: Sequence[Samples]) -> list[list[Segment]]:
         """Recognise float32 [n] utterances at 16 kHz.
 
@@ -71,6 +76,8 @@ class Recognizer(Protocol):
 
 class TokenRecognizer(ABC):
     """Models that give tokens on a grid of encoder frames."""
+
+    tells_words = True
 
     def __init__(self, model: TdtModel | CtcModel, streams: int = 1) -> None:
         """`streams`: see Recognizer."""
@@ -158,6 +165,8 @@ class CtcRecognizer(TokenRecognizer):
 
 class WhisperRecognizer:
     """Whisper: English by default, timed segments without words."""
+
+    tells_words = False
 
     def __init__(
         self,

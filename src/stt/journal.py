@@ -1,0 +1,298 @@
+"""What is done of a folder of recordings: a journal beside the results, so that nothing is lost by
+an interruption and nothing is done twice.
+
+It is an SQLite database, `.stt/journal.sqlite` in the output folder. A recording has a row under
+the name of its result; each of its utterances has one until the recording is done. Several
+processes may work on one folder: a row belongs to the process that has it under way, which holds a
+lock file as long as it lives, however it ends.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from stt.audio.segmenter import Utterance
+from stt.engine.fallback import Fallback
+from stt.errors import OutputError
+from stt.transcript import Choice, Coverage, Segment, Transcript, Word
+
+FOLDER = ".stt"
+"""In the output folder; begins with a dot, so that no search for recordings looks into it."""
+_VERSION = 1
+_BUSY_S = 60.0
+"""Seconds to wait for another process that writes."""
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS recordings (
+    name TEXT PRIMARY KEY, source TEXT NOT NULL, size INTEGER, mtime_ns INTEGER, sha256 TEXT,
+    recipe TEXT NOT NULL, state TEXT NOT NULL, owner TEXT, told TEXT, transcript TEXT
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS utterances (
+    name TEXT NOT NULL, start INTEGER NOT NULL, length INTEGER NOT NULL, segments TEXT NOT NULL,
+    fallback TEXT, PRIMARY KEY (name, start)
+) WITHOUT ROWID;
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What a recording is, whatever its name."""
+
+    size: int
+    mtime_ns: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What is known of a recording."""
+
+    source: str
+    content: Content
+    recipe: Mapping[str, Any]
+    """All that its words depend on but its sound: model, precision, how it is cut."""
+    state: str
+    """'under way', 'done' or 'failed'."""
+    told: str
+    """Of a failed one, why."""
+
+
+class Journal:
+    """An output folder's journal; a context manager. Its methods may be called by any thread."""
+
+    def __init__(self, output: Path) -> None:
+        """Open, or begin, the journal of a folder.
+
+        Raises:
+            OutputError: it cannot be written, is damaged, or another version of `stt` wrote it.
+        """
+        from filelock import FileLock
+
+        self._folder = output / FOLDER
+        self._lock = threading.RLock()
+        self._owner = uuid.uuid4().hex
+        path = self._folder / "journal.sqlite"
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._alive = FileLock(self._lock_of(self._owner))
+            self._alive.acquire()
+            self._db = sqlite3.connect(
+                path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False
+            )
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute("PRAGMA synchronous = NORMAL")  # a commit may be lost, none halved
+            version = self._db.execute("PRAGMA user_version").fetchone()[0]
+            if version not in (0, _VERSION):
+                raise sqlite3.DatabaseError(f"it is of version {version}")
+            self._db.executescript(_SCHEMA + f"PRAGMA user_version = {_VERSION};")
+        except (OSError, sqlite3.Error) as error:
+            raise self._unusable(error) from error
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give back what is under way, and close."""
+        with self._lock:
+            self._db.close()
+            self._alive.release()
+            self._lock_of(self._owner).unlink(missing_ok=True)
+
+    def find(self, name: str) -> Entry | None:
+        """Return what is known of the recording whose result has this name."""
+        row = self._one(
+            "SELECT source, size, mtime_ns, sha256, recipe, state, told FROM recordings "
+            "WHERE name = ?",
+            _key(name),
+        )
+        if row is None:
+            return None
+        source, size, mtime_ns, sha256, recipe, state, told = row
+        content = Content(size, mtime_ns, sha256)
+        return Entry(json.loads(source), content, json.loads(recipe), state, told or "")
+
+    def begin(self, name: str, source: str, content: Content, recipe: Mapping[str, Any]) -> bool:
+        """Take a recording; utterances of the same content and recipe stay.
+
+        Returns:
+            False where another process that lives has it under way.
+        """
+        with self._writing() as db:
+            row = db.execute(
+                "SELECT state, owner, sha256, recipe FROM recordings WHERE name = ?", (_key(name),)
+            ).fetchone()
+            text = json.dumps(recipe, sort_keys=True)
+            if row is not None:
+                state, owner, sha256, known = row
+                if state == "under way" and owner != self._owner and self._lives(owner):
+                    return False
+                if (sha256, known) != (content.sha256, text):
+                    db.execute("DELETE FROM utterances WHERE name = ?", (_key(name),))
+            db.execute(
+                "INSERT OR REPLACE INTO recordings VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    *(_key(name), _key(source), content.size, content.mtime_ns),
+                    *(content.sha256, text),
+                    *("under way", self._owner, None, None),
+                ),
+            )
+            return True
+
+    def done(self, name: str, transcript: Transcript) -> None:
+        """Note that a recording's results are written."""
+        with self._writing() as db:
+            db.execute(
+                "UPDATE recordings SET state = 'done', owner = NULL, told = NULL, transcript = ? "
+                "WHERE name = ?",
+                (_as_text(transcript), _key(name)),
+            )
+            db.execute("DELETE FROM utterances WHERE name = ?", (_key(name),))
+
+    def failed(self, name: str, told: str) -> None:
+        """Note that a recording failed, and why; its utterances stay."""
+        with self._writing() as db:
+            db.execute(
+                "UPDATE recordings SET state = 'failed', owner = NULL, told = ? WHERE name = ?",
+                (told, _key(name)),
+            )
+
+    def transcript(self, name: str) -> Transcript:
+        """Return the transcript of a recording that is done."""
+        row = self._one("SELECT transcript FROM recordings WHERE name = ?", _key(name))
+        assert row is not None
+        return _from_text(row[0])
+
+    def only_one(self) -> bool:
+        """Whether no other process works on this folder."""
+        return not any(
+            self._lives(path.stem)
+            for path in self._folder.glob("*.lock")
+            if path.stem != self._owner
+        )
+
+    def memory(self, name: str) -> UtteranceMemory:
+        """Return the memory of one recording's utterances."""
+        return UtteranceMemory(self, name)
+
+    def keep(
+        self, name: str, utterance: Utterance, segments: list[Segment], fallback: Fallback | None
+    ) -> None:
+        """Note what an utterance says; `fallback`: what the recording left its precision for."""
+        values = (
+            *(_key(name), utterance.start, len(utterance.samples)),
+            json.dumps([asdict(segment) for segment in segments]),
+            None if fallback is None else json.dumps(asdict(fallback)),
+        )
+        with self._writing() as db:
+            db.execute("INSERT OR REPLACE INTO utterances VALUES (?, ?, ?, ?, ?)", values)
+
+    def recall(
+        self, name: str, utterance: Utterance
+    ) -> tuple[list[Segment], Fallback | None] | None:
+        """Return what an utterance says and the fallback in force, if that was noted."""
+        row = self._one(
+            "SELECT segments, fallback FROM utterances WHERE name = ? AND start = ? AND length = ?",
+            *(_key(name), utterance.start, len(utterance.samples)),
+        )
+        if row is None:
+            return None
+        fallback = None if row[1] is None else Fallback(**json.loads(row[1]))
+        return [_segment(values) for values in json.loads(row[0])], fallback
+
+    def _one(self, query: str, *values: object) -> tuple[Any, ...] | None:
+        with self._lock:
+            try:
+                found: tuple[Any, ...] | None = self._db.execute(query, values).fetchone()
+            except sqlite3.Error as error:
+                raise self._unusable(error) from error
+            return found
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        """A transaction that waits for other processes' and is whole or not at all."""
+        with self._lock:
+            try:
+                self._db.execute("BEGIN IMMEDIATE")
+                with self._db:
+                    yield self._db
+            except sqlite3.Error as error:
+                raise self._unusable(error) from error
+
+    def _unusable(self, error: Exception) -> OutputError:
+        return OutputError(
+            f"{self._folder}: the journal of this folder cannot be used ({error}); make room or "
+            "rights for it, or choose another folder with -o"
+        )
+
+    def _lock_of(self, owner: str) -> Path:
+        return self._folder / f"{owner}.lock"
+
+    def _lives(self, owner: str | None) -> bool:
+        """Whether a process holds its lock file."""
+        from filelock import FileLock, Timeout
+
+        path = self._lock_of(owner or "")
+        if not path.exists():
+            return False
+        try:
+            with FileLock(path, timeout=0):
+                pass
+        except Timeout:
+            return True
+        path.unlink(missing_ok=True)
+        return False
+
+
+class UtteranceMemory:
+    """What was noted of one recording's utterances: a `pipeline.Memory`."""
+
+    def __init__(self, journal: Journal, name: str) -> None:
+        self._journal, self._name = journal, name
+
+    def keep(
+        self, utterance: Utterance, segments: list[Segment], fallback: Fallback | None
+    ) -> None:
+        """See pipeline.Memory."""
+        self._journal.keep(self._name, utterance, segments, fallback)
+
+    def recall(self, utterance: Utterance) -> tuple[list[Segment], Fallback | None] | None:
+        """See pipeline.Memory."""
+        return self._journal.recall(self._name, utterance)
+
+
+def _key(name: str) -> str:
+    """A name as SQLite takes it: of bytes that are no UTF-8 too."""
+    return json.dumps(name)
+
+
+def _as_text(transcript: Transcript) -> str:
+    return json.dumps(asdict(transcript))
+
+
+def _from_text(text: str) -> Transcript:
+    values = json.loads(text)
+    values["choice"] = Choice(**values["choice"])
+    values["segments"] = tuple(map(_segment, values["segments"]))
+    if (coverage := values["coverage"]) is not None:
+        values["coverage"] = Coverage(**coverage | {"failures": tuple(coverage["failures"])})
+    return Transcript(**values)
+
+
+def _segment(values: dict[str, Any]) -> Segment:
+    return Segment(**values | {"words": tuple(Word(**word) for word in values["words"])})

@@ -1,0 +1,118 @@
+"""Killed at random over a batch of recordings, it ends with what an undisturbed run gives.
+
+`pytest tests/test_kills.py` kills six times, `pytest -m slow tests/test_kills.py` thirty.
+"""
+
+from __future__ import annotations
+
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from stt.journal import FOLDER
+
+DIGITS = Path(__file__).parent / "data" / "parakeet-digits"
+FORMATS = ("txt", "json", "srt")
+
+pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="kills by signal")
+
+
+def command(recordings: Path, out: Path) -> list[str]:
+    formats = [part for name in FORMATS for part in ("-f", name)]
+    return [
+        *(sys.executable, "-m", "stt", "transcribe", str(recordings), "--recursive"),
+        *("-m", str(DIGITS), "-o", str(out), *formats),
+    ]
+
+
+def results(out: Path) -> dict[str, bytes]:
+    """Every transcript by its place; without summary and journal, which tell of runs."""
+    return {
+        path.relative_to(out).as_posix(): path.read_bytes()
+        for path in sorted(out.rglob("*"))
+        if path.is_file() and FOLDER not in path.parts and path.name != "summary.json"
+    }
+
+
+def recordings(folder: Path, count: int) -> Path:
+    """Recordings of different lengths in folders, some of many utterances."""
+    clips = [
+        soundfile.read(p, dtype="float32")[0]
+        for p in sorted((DIGITS / "clips").glob("*"))
+        if p.suffix == ".flac"
+    ]
+    chance = np.random.default_rng(7)
+    for number in range(count):
+        place = folder / f"part {number % 3}"
+        place.mkdir(parents=True, exist_ok=True)
+        several = 1 + number % 5 if number % 10 else 25
+        parts = []
+        for index in chance.integers(0, len(clips), several):
+            parts += [clips[index], np.zeros(16_000 * 3, np.float32)]
+        soundfile.write(place / f"{number:02}.flac", np.concatenate(parts), 16_000)
+    return folder
+
+
+def kill_and_compare(tmp_path: Path, count: int, kills: int, seed: int) -> None:
+    source = recordings(tmp_path / "recordings", count)
+    began = time.monotonic()
+    subprocess.run(command(source, tmp_path / "whole"), check=True, capture_output=True)
+    taken = time.monotonic() - began
+    expected = results(tmp_path / "whole")
+    assert len(expected) == count * len(FORMATS)
+    out, chance = tmp_path / "out", random.Random(seed)
+    done: list[int] = []
+    for _ in range(kills):
+        process = subprocess.Popen(
+            command(source, out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        # it takes a second to begin: a third of the kills come before anything is done
+        time.sleep(chance.uniform(0.2, 0.2 + min(taken, 1.5 + 2.0 * taken / kills)))
+        process.kill()
+        process.wait()
+        there = {name: data for name, data in results(out).items() if ".stt-" not in name}
+        assert there.items() <= expected.items()  # what is there is whole
+        done.append(len(there) // len(FORMATS))
+    ended = subprocess.run(command(source, out), capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert results(out) == expected
+    again = subprocess.run(command(source, out), capture_output=True, text=True, check=False)
+    assert f"0 done, {count} done before, 0 failed" in again.stderr
+    print(f"\ndone after each kill: {done}")  # noqa: T201
+
+
+def test_six_kills(tmp_path: Path) -> None:
+    kill_and_compare(tmp_path, count=12, kills=6, seed=1)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("seed", [2])
+def test_thirty_kills_over_forty_recordings(tmp_path: Path, seed: int) -> None:
+    kill_and_compare(tmp_path, count=40, kills=30, seed=seed)
+
+
+def test_two_processes_share_a_folder_and_do_nothing_twice(tmp_path: Path) -> None:
+    source = recordings(tmp_path / "recordings", 12)
+    subprocess.run(command(source, tmp_path / "whole"), check=True, capture_output=True)
+    out = tmp_path / "out"
+    both = [
+        subprocess.Popen(command(source, out), stderr=subprocess.PIPE, text=True) for _ in range(2)
+    ]
+    told = [process.communicate(timeout=120)[1] for process in both]
+    assert [process.returncode for process in both] == [0, 0], told
+    assert results(out) == results(tmp_path / "whole")
+    done = [
+        line
+        for text in told
+        for line in text.splitlines()
+        if " of audio" in line and " -> " in line
+    ]
+    assert len(done) == 12
