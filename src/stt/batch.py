@@ -13,13 +13,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
 from stt.audio.files import STDIN
 from stt.engine.gathering import GatheringRecognizer
 from stt.errors import AudioError, OutputError, SttError
-from stt.journal import Content, Journal
+from stt.journal import Content, Entry, Journal
 from stt.models.folder import MANIFEST, TUNED, ModelFolder, graph_names, split_names
 from stt.models.manifest import Manifest, sha256_of
 from stt.pipeline import Step
@@ -78,6 +79,43 @@ class Outcome:
     error: SttError | None = None
 
 
+def identity(source: str) -> str:
+    """Return what the journal knows a recording by, wherever the command is run."""
+    return source if source == STDIN else str(Path(source).absolute())
+
+
+def named(jobs: Sequence[Job], journal: Journal) -> list[Job]:
+    """Give recordings the names that their results have already.
+
+    What `talk.mp3` is called must not change because `talk.wav` came to lie beside it.
+    """
+    known = [journal.name_of(identity(job.source)) for job in jobs]
+    taken = {name for name in known if name is not None}
+    return [
+        replace(job, name=name or _free_name(job, journal, taken))
+        for job, name in zip(jobs, known, strict=True)
+    ]
+
+
+def _free_name(job: Job, journal: Journal, taken: set[str]) -> str:
+    """Return the name a job asks for, numbered where another recording has it."""
+    numbered = (f"{job.name}-{number}" for number in count(2))
+    name = next(
+        name
+        for name in chain([job.name], numbered)
+        if name not in taken and not _is_anothers(journal.find(name), job)
+    )
+    taken.add(name)
+    return name
+
+
+def _is_anothers(entry: Entry | None, job: Job) -> bool:
+    """Whether a result is that of another recording, and not of this one before it was moved."""
+    if entry is None or entry.source == identity(job.source):
+        return False
+    return Path(entry.source).exists()
+
+
 def recipe(transcriber: Transcriber) -> dict[str, Any]:
     """All that the words of a recording depend on but its sound, to be compared by a later run."""
     choice, cutting = transcriber.choice, transcriber.cutting
@@ -110,12 +148,19 @@ def _fingerprint(folder: ModelFolder, precision: str) -> str:
 
 def transcribe_all(
     transcriber: Transcriber,
-    jobs: Iterable[Job],
+    jobs: Iterable[Job | None],
     delivery: Delivery,
     journal: Journal,
     on_step: OnStep | None = None,
 ) -> Iterator[Outcome]:
     """Transcribe recordings into a folder, those of them that are not done yet.
+
+    Args:
+        transcriber: the loaded model.
+        jobs: taken one by one as they are begun; None where there is none at the moment.
+        delivery: where results go.
+        journal: of that folder.
+        on_step: called as recordings proceed.
 
     Yields:
         What became of each, as it ends.
@@ -131,10 +176,11 @@ def transcribe_all(
         desk = _Desk(delivery, journal, wanted, transcribe)
         under_way: set[Future[Outcome]] = set()
         for job in jobs:
-            under_way.add(readers.submit(desk.do, job))
-            if len(under_way) > lanes:
-                ended, under_way = wait(under_way, return_when=FIRST_COMPLETED)
-                yield from (one.result() for one in ended)
+            if job is not None:
+                under_way.add(readers.submit(desk.do, job))
+            patience = None if len(under_way) > lanes else 0.0
+            ended, under_way = wait(under_way, patience, return_when=FIRST_COMPLETED)
+            yield from (one.result() for one in ended)
         while under_way:
             ended, under_way = wait(under_way, return_when=FIRST_COMPLETED)
             yield from (one.result() for one in ended)
@@ -171,7 +217,7 @@ class _Desk:
                 return self._deliver(job, transcript, missing, "written")
             else:
                 return Outcome(job, "kept")
-        if not self._journal.begin(job.name, job.source, content, self._wanted):
+        if not self._journal.begin(job.name, identity(job.source), content, self._wanted):
             return Outcome(job, "elsewhere", "another process has it under way")
         try:
             transcript = self._transcribe(job.source, memory=self._journal.memory(job.name))

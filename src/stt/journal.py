@@ -35,6 +35,7 @@ CREATE TABLE IF NOT EXISTS recordings (
     name TEXT PRIMARY KEY, source TEXT NOT NULL, size INTEGER, mtime_ns INTEGER, sha256 TEXT,
     recipe TEXT NOT NULL, state TEXT NOT NULL, owner TEXT, told TEXT, transcript TEXT
 ) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS sources ON recordings (source);
 CREATE TABLE IF NOT EXISTS utterances (
     name TEXT NOT NULL, start INTEGER NOT NULL, length INTEGER NOT NULL, segments TEXT NOT NULL,
     fallback TEXT, PRIMARY KEY (name, start)
@@ -127,6 +128,11 @@ class Journal:
         content = Content(size, mtime_ns, sha256)
         return Entry(json.loads(source), content, json.loads(recipe), state, told or "")
 
+    def name_of(self, source: str) -> str | None:
+        """Return the name of the result of a recording, if it has one."""
+        row = self._one("SELECT name FROM recordings WHERE source = ?", _key(source))
+        return None if row is None else str(json.loads(row[0]))
+
     def begin(self, name: str, source: str, content: Content, recipe: Mapping[str, Any]) -> bool:
         """Take a recording; utterances of the same content and recipe stay.
 
@@ -163,6 +169,13 @@ class Journal:
                 (_as_text(transcript), _key(name)),
             )
             db.execute("DELETE FROM utterances WHERE name = ?", (_key(name),))
+
+    def moved(self, name: str, source: str) -> None:
+        """Note that a recording lies elsewhere now."""
+        with self._writing() as db:
+            db.execute(
+                "UPDATE recordings SET source = ? WHERE name = ?", (_key(source), _key(name))
+            )
 
     def failed(self, name: str, told: str) -> None:
         """Note that a recording failed, and why; its utterances stay."""

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,12 +18,13 @@ import click
 
 from stt.cli.progress import bar, clock
 from stt.cli.report import report
-from stt.errors import AudioError
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
     from stt.batch import Delivery, Job, Outcome
+    from stt.errors import AudioError
+    from stt.journal import Journal
     from stt.pipeline import Step
     from stt.transcriber import Transcriber
 
@@ -32,45 +36,61 @@ _WORTH_TELLING_S = 1.0
 """Seconds of skipped audio like speech from which on it is told."""
 
 
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How a folder is gone about."""
+
+    retry_failed: bool = False
+    """Only what failed before."""
+    watch: bool = False
+    """Wait for more, until Ctrl-C."""
+    move_done: Path | None = None
+    """Where recordings go that are done."""
+    quiet: bool = False
+    """Only errors on stderr."""
+
+
+Collect = Callable[[], "tuple[list[Job], list[AudioError]]"]
+"""What is there now, and what could not be searched."""
+
+
 def into_folder(
-    transcriber: Transcriber,
-    jobs: Sequence[Job],
-    delivery: Delivery,
-    *,
-    retry_failed: bool,
-    quiet: bool,
-    unread: Sequence[AudioError] = (),
+    transcriber: Transcriber, collect: Collect, delivery: Delivery, manner: Manner
 ) -> int:
     """Transcribe into a folder what is not done there; returns the exit code.
-
-    Args:
-        transcriber: the loaded model.
-        jobs: recordings and the names of their results.
-        delivery: where to, and what.
-        retry_failed: only those that failed before.
-        quiet: only errors on stderr.
-        unread: folders that could not be searched.
 
     Raises:
         OutputError: the folder's journal cannot be used.
     """
-    from stt.batch import transcribe_all
+    from stt.batch import named, transcribe_all
     from stt.journal import Journal
 
-    outcomes: list[Outcome] = []
     began = time.monotonic()
+    outcomes: list[Outcome] = []
+    failed = False
     with Journal(delivery.output) as journal:
-        if retry_failed:
+        jobs, unread = collect()
+        jobs = named(jobs, journal)
+        if manner.retry_failed:
             jobs = [job for job in jobs if _failed_before(journal.find(job.name))]
-        with FolderProgress(jobs, quiet=quiet) as progress:
+        progress = FolderProgress(jobs, quiet=manner.quiet, endless=manner.watch)
+        coming = _arriving(collect, journal, manner) if manner.watch else iter(jobs)
+        with progress:
             try:
                 for outcome in transcribe_all(
-                    transcriber, jobs, delivery, journal, progress.on_step
+                    transcriber, coming, delivery, journal, progress.on_step
                 ):
-                    outcomes.append(outcome)
                     progress.ended(outcome)
+                    failed |= outcome.state == "failed" or _partly(outcome)
+                    if manner.move_done and outcome.state in ("done", "kept", "written"):
+                        _move(outcome.job, manner.move_done, journal, progress)
+                    if not manner.watch:
+                        outcomes.append(outcome)
             except KeyboardInterrupt:
                 progress.close()
+                if manner.watch:
+                    report(f"stopped watching; {progress.counted}")
+                    return 1 if failed else 0
                 left = len(jobs) - len(outcomes)
                 report(f"stopped with {left} to do; run the same command again, it goes on there")
                 raise
@@ -78,12 +98,50 @@ def into_folder(
     several = len(outcomes) != 1 or bool(unread)
     if several:
         _write_summary(delivery.output, outcomes, elapsed)
-    if several and not quiet:
+    if several and not manner.quiet:
         for line in _table(outcomes):
             click.echo(line, err=True)
         _totals(outcomes, elapsed, len(unread))
-    failed = any(outcome.state == "failed" or _partly(outcome) for outcome in outcomes)
     return 1 if failed or unread else 0
+
+
+def _arriving(collect: Collect, journal: Journal, manner: Manner) -> Iterator[Job | None]:
+    """Yield recordings as they arrive and have stopped growing; None while there is none."""
+    from stt.batch import named
+    from stt.watch import POLL_S, Arrivals
+
+    arrivals = Arrivals()
+    told: set[str] = set()
+    while True:
+        found, unread = collect()
+        for error in unread:
+            if str(error) not in told and not manner.quiet:
+                report(error)  # a folder that is empty, or a share that is away: wait for it
+            told.add(str(error))
+        if manner.move_done:
+            done = manner.move_done.absolute()
+            found = [job for job in found if done not in Path(job.source).absolute().parents]
+        ready = named(arrivals.ready(found, lambda job: job.source), journal)
+        yield from ready
+        if not ready:
+            yield None
+            time.sleep(POLL_S)
+
+
+def _move(job: Job, target: Path, journal: Journal, progress: FolderProgress) -> None:
+    """Move a recording that is done; one of the same name there keeps its own."""
+    from stt.batch import identity
+
+    source = Path(job.source)
+    place = target / Path(job.name).parent / source.name
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        numbered = (place.with_stem(f"{place.stem}-{number}") for number in count(2))
+        free = next(path for path in chain([place], numbered) if not path.exists())
+        shutil.move(source, free)
+        journal.moved(job.name, identity(str(free)))
+    except OSError as error:
+        progress.say(f"{job.source}: could not be moved to {place.parent} ({error.strerror})")
 
 
 def _failed_before(entry: Any) -> bool:
@@ -102,11 +160,11 @@ class FolderProgress:
     A context manager; `on_step` may be called from several threads.
     """
 
-    def __init__(self, jobs: Sequence[Job], *, quiet: bool) -> None:
-        """Show nothing but failures when `quiet`."""
-        self._sizes = {job.source: _size(job.source) for job in jobs}
+    def __init__(self, jobs: Sequence[Job], *, quiet: bool, endless: bool = False) -> None:
+        """Show nothing but failures when `quiet`; `endless`: nobody knows how many will come."""
+        self._sizes = {} if endless else {job.source: _size(job.source) for job in jobs}
         self._total = sum(self._sizes.values())
-        self._jobs = len(jobs)
+        self._jobs = "" if endless else f" of {len(jobs)}"
         self._quiet = quiet
         self._done_bytes = 0
         self._ended = self._failed = 0
@@ -119,7 +177,7 @@ class FolderProgress:
     def __enter__(self) -> FolderProgress:
         if not self._quiet and sys.stderr.isatty():
             self._bar = bar()
-            self._task = self._bar.add_task("transcribing", total=self._total, told="")
+            self._task = self._bar.add_task("transcribing", total=self._total or None, told="")
             self._bar.start()
         return self
 
@@ -135,7 +193,7 @@ class FolderProgress:
     def on_step(self, source: object, step: Step, duration: float | None) -> None:
         """Show a recording's progress."""
         if step.fallback and not self._quiet:
-            self._say(f"{source}: {step.fallback}")
+            self.say(f"{source}: {step.fallback}")
         with self._lock:
             self._parts[str(source)] = (step.heard, duration)
             self._show()
@@ -145,19 +203,25 @@ class FolderProgress:
         source = outcome.job.source
         with self._lock:
             self._parts.pop(source, None)
-            self._done_bytes += self._sizes[source]
+            self._done_bytes += self._sizes.get(source, 0)
             self._ended += 1
             self._failed += outcome.state == "failed"
             if outcome.transcript and outcome.state == "done":
                 self._audio += outcome.transcript.duration
             self._show()
         if outcome.error is not None:
-            self._say(outcome.told, outcome.error)
+            self.say(outcome.told, outcome.error)
         elif not self._quiet:
             for line in _lines(outcome):
-                self._say(line)
+                self.say(line)
 
-    def _say(self, line: str, error: BaseException | None = None) -> None:
+    @property
+    def counted(self) -> str:
+        """How many recordings ended, and failed."""
+        return f"{self._ended - self._failed} done, {self._failed} failed"
+
+    def say(self, line: str, error: BaseException | None = None) -> None:
+        """Print a line of news, above the bar where there is one."""
         if self._bar:
             self._bar.console.print(f"stt: {line}", markup=False, highlight=False, soft_wrap=True)
         else:
@@ -169,7 +233,7 @@ class FolderProgress:
             return
         now = time.monotonic()
         partly = sum(
-            self._sizes[source] * min(1.0, heard / duration)
+            self._sizes.get(source, 0) * min(1.0, heard / duration)
             for source, (heard, duration) in self._parts.items()
             if duration
         )
@@ -183,7 +247,7 @@ class FolderProgress:
 
     def _told(self, done: float, elapsed: float) -> str:
         audio = self._audio + sum(heard for heard, _ in self._parts.values())
-        parts = [f"{self._ended} of {self._jobs}", f"{clock(audio)} of audio"]
+        parts = [f"{self._ended}{self._jobs} done", f"{clock(audio)} of audio"]
         if audio and elapsed:
             parts.append(f"{audio / elapsed:.1f}x")
         if done and self._total > done:

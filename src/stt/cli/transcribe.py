@@ -15,9 +15,11 @@ from stt.cli.report import report
 from stt.errors import OutputError, SttError, UsageError
 
 if TYPE_CHECKING:
+    from stt.cli.folder import Manner
     from stt.cli.inputs import Input
+    from stt.errors import AudioError
     from stt.pipeline import Step
-    from stt.settings import Settings
+    from stt.settings import LoadedSettings, Settings
     from stt.transcriber import Transcriber
     from stt.transcript import Transcript
 
@@ -40,6 +42,8 @@ FORMAT_NAMES = ("txt", "srt", "vtt", "json", "tsv")
 @click.option("--no-vad", "vad", flag_value=False, default=None, help="Decode silence too.")
 @click.option("--force", is_flag=True, help="With -o: do again what is done.")
 @click.option("--retry-failed", is_flag=True, help="With -o: only what failed before.")
+@click.option("--watch", is_flag=True, help="With -o: wait for more recordings, until Ctrl-C.")
+@click.option("--move-done", metavar="DIR", help="With -o: move recordings there that are done.")
 @CONFIG_OPTION
 @QUIET_OPTION
 def transcribe(
@@ -49,6 +53,8 @@ def transcribe(
     recursive: bool,
     force: bool,
     retry_failed: bool,
+    watch: bool,
+    move_done: str | None,
     quiet: bool,
     **flags: Any,
 ) -> int:
@@ -66,28 +72,26 @@ def transcribe(
     loaded = load_settings(config, given)
     settings = loaded.settings
     target = Path(settings.output_dir) if settings.output_dir else None
-    if target is None and (force or retry_failed):
-        option = "--force" if force else "--retry-failed"
-        raise UsageError(f"{option} goes with a folder of results: add -o DIR")
+    if target is not None:
+        from stt.cli.folder import Manner
+
+        manner = Manner(retry_failed, watch, Path(move_done) if move_done else None, quiet)
+        return _into_folder(paths, target, loaded, manner, recursive=recursive, force=force)
+    for option, given_it in {
+        "--force": force,
+        "--retry-failed": retry_failed,
+        "--watch": watch,
+        "--move-done": bool(move_done),
+    }.items():
+        if given_it:
+            raise UsageError(f"{option} goes with a folder of results: add -o DIR")
     inputs, failures = collect(paths, recursive=recursive)
     for error in failures:
         report(error, error)
     if not inputs:
         return failures[0].exit_code
-    _check_output(target, settings, inputs)
+    _check_output(settings, inputs)
     transcriber = load_model(loaded, quiet=quiet)
-    if target is not None:
-        from stt.batch import Delivery, Job
-        from stt.cli.folder import into_folder
-
-        return into_folder(
-            transcriber,
-            [Job(item.source, item.stem.as_posix()) for item in inputs],
-            Delivery(target, settings.formats, force),
-            retry_failed=retry_failed,
-            quiet=quiet,
-            unread=failures,
-        )
     failed = len(failures)
     done: list[Transcript] = []
     for item in inputs:
@@ -103,15 +107,45 @@ def transcribe(
     return 1 if failed else 0
 
 
-def _check_output(target: Path | None, settings: Settings, inputs: list[Input]) -> None:
-    """Refuse before any work what could not be delivered after it."""
-    if target is None:
-        if len(settings.formats) > 1:
-            raise UsageError("several formats need a folder to write to: add -o DIR")
-        if len(inputs) > 1 and settings.formats[0] == "json":
-            raise UsageError("json of several recordings needs a folder to write to: add -o DIR")
-        return
+def _into_folder(
+    paths: tuple[str, ...],
+    target: Path,
+    loaded: LoadedSettings,
+    manner: Manner,
+    *,
+    recursive: bool,
+    force: bool,
+) -> int:
+    from stt.batch import Delivery, Job
+    from stt.cli.folder import into_folder
+    from stt.cli.inputs import collect
+
+    def jobs() -> tuple[list[Job], list[AudioError]]:
+        inputs, unread = collect(paths, recursive=recursive)
+        return [Job(item.source, item.stem.as_posix()) for item in inputs], unread
+
+    if manner.watch and not any(Path(path).is_dir() for path in paths):
+        raise UsageError("--watch needs a folder to watch; name one")
+    if not manner.watch:
+        found, unread = jobs()
+        for error in unread:
+            report(error, error)
+        if not found:
+            return unread[0].exit_code
     check_folder(target, "-o")
+    if manner.move_done:
+        check_folder(manner.move_done, "--move-done")
+    transcriber = load_model(loaded, quiet=manner.quiet)
+    delivery = Delivery(target, loaded.settings.formats, force)
+    return into_folder(transcriber, jobs, delivery, manner)
+
+
+def _check_output(settings: Settings, inputs: list[Input]) -> None:
+    """Refuse before any work what could not be printed after it."""
+    if len(settings.formats) > 1:
+        raise UsageError("several formats need a folder to write to: add -o DIR")
+    if len(inputs) > 1 and settings.formats[0] == "json":
+        raise UsageError("json of several recordings needs a folder to write to: add -o DIR")
 
 
 def check_folder(folder: Path, option: str) -> None:

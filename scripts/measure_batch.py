@@ -1,0 +1,67 @@
+"""What a recording costs beside its recognition, and whether memory grows with their number.
+
+usage: python scripts/measure_batch.py MODEL_DIR [-n 10000] [--seconds 0.2]
+
+Writes N recordings of silence, of which no model hears anything, transcribes them with
+`stt.batch.transcribe_all` into a folder, and then once more, when all are done. Prints milliseconds
+per recording, and the memory of this process along the way.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+import soundfile
+
+from stt.batch import Delivery, Job, named, transcribe_all
+from stt.journal import Journal
+from stt.transcriber import Transcriber, load
+
+
+def run(transcriber: Transcriber, jobs: list[Job], output: Path) -> None:
+    """Transcribe all, and print what it took."""
+    process = psutil.Process()
+    memory = []
+    began = time.perf_counter()
+    with Journal(output) as journal:
+        jobs = named(jobs, journal)
+        delivery = Delivery(output, ("txt",))
+        states = set()
+        for number, outcome in enumerate(transcribe_all(transcriber, jobs, delivery, journal)):
+            states.add(outcome.state)
+            if number in {len(jobs) // 10, len(jobs) // 2, len(jobs) - 1}:
+                memory.append(f"{process.memory_info().rss / (1 << 20):,.0f}")
+    taken = time.perf_counter() - began
+    print(
+        f"{len(jobs)} recordings {'/'.join(sorted(states))}: {1000 * taken / len(jobs):.2f} ms "
+        f"each; memory after a tenth, half and all of them: {', '.join(memory)} MiB"
+    )
+
+
+def main() -> None:
+    """Make the recordings and run twice."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("model", type=Path)
+    parser.add_argument("-n", type=int, default=10_000)
+    parser.add_argument("--seconds", type=float, default=0.2)
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        silence = np.zeros(round(args.seconds * 16_000), np.int16)
+        jobs = []
+        for number in range(args.n):
+            path = place / f"{number:05}.wav"
+            soundfile.write(path, silence, 16_000)
+            jobs.append(Job(str(path), path.stem))
+        transcriber = load(args.model, provider="cpu")
+        for _ in range(2):
+            run(transcriber, jobs, place / "out")
+
+
+if __name__ == "__main__":
+    main()

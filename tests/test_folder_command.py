@@ -1,0 +1,215 @@
+"""`stt transcribe DIR -o OUT` as a person runs it: again, with other flags, watching."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from stt.cli import main
+
+DIGITS = Path(__file__).parent / "data" / "parakeet-digits"
+CLIPS = sorted((DIGITS / "clips").glob("*.flac"))
+
+Run = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Path:
+    """Two recordings in `in`, one of them in a folder."""
+    (tmp_path / "in" / "deep").mkdir(parents=True)
+    shutil.copy(CLIPS[0], tmp_path / "in" / "a.flac")
+    shutil.copy(CLIPS[1], tmp_path / "in" / "deep" / "b.flac")
+    return tmp_path
+
+
+@pytest.fixture
+def run(here: Path, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Transcribe `in` into `out`; returns exit code and what stderr says."""
+
+    def call(*more: object) -> tuple[int, str]:
+        arguments = ("transcribe", here / "in", "--recursive", "-m", DIGITS, "-o", here / "out")
+        code = main([str(argument) for argument in (*arguments, *more)])
+        captured = capsys.readouterr()
+        assert captured.out == ""
+        return code, captured.err
+
+    return call
+
+
+def test_it_is_done_once_and_told(here: Path, run: Run) -> None:
+    code, err = run()
+    assert code == 0
+    assert "a.flac: 0:0" in err
+    assert "2 done, 0 failed; 0:0" in err
+    assert "deep/b" in err.splitlines()[-2]  # the table
+    summary = json.loads((here / "out" / "summary.json").read_text())
+    assert summary["states"] == {"done": 2}
+    assert [file["name"] for file in summary["files"]] == ["a", "deep/b"]
+    for file in summary["files"]:
+        coverage = file["coverage"]
+        total = coverage["decoded"] + sum(coverage["skipped"].values())
+        assert total == pytest.approx(file["duration"], abs=0.01)
+    code, err = run()
+    assert code == 0
+    assert "a.flac: done before" in err
+    assert "0 done, 2 done before, 0 failed" in err
+    code, err = run("--force")
+    assert "2 done, 0 failed" in err
+    code, err = run("-f", "srt")
+    assert "0 done, 2 done before" in err
+    assert (here / "out" / "deep" / "b.srt").exists()
+
+
+def test_only_what_failed_is_tried_again(here: Path, run: Run) -> None:
+    (here / "in" / "c.flac").write_bytes(b"fLaC no more")
+    code, err = run()
+    assert code == 1
+    assert "2 done, 1 failed" in err
+    assert "--retry-failed" in err
+    (here / "in" / "new.flac").write_bytes(CLIPS[2].read_bytes())
+    (here / "in" / "c.flac").write_bytes(CLIPS[2].read_bytes())
+    code, err = run("--retry-failed")
+    assert code == 0
+    assert "c.flac" in err
+    assert not (here / "out" / "new.txt").exists()
+    assert (here / "out" / "c.txt").exists()
+
+
+def test_names_of_results_stay(here: Path, run: Run) -> None:
+    run()
+    shutil.copy(CLIPS[2], here / "in" / "a.wav.flac")
+    (here / "in" / "a.wav.flac").rename(here / "in" / "a.wav")  # flac inside, whatever its name
+    code, err = run()
+    assert code == 0, err
+    assert "1 done, 2 done before, 0 failed" in err
+    assert (here / "out" / "a.txt").exists()
+    assert (here / "out" / "a.wav.txt").exists()
+
+
+def test_recordings_that_were_moved_are_known(here: Path, run: Run) -> None:
+    run()
+    (here / "in").rename(here / "elsewhere")
+    (here / "in").symlink_to(here / "nowhere")
+    (here / "in").unlink()
+    (here / "elsewhere").rename(here / "in")
+    assert "2 done before" in run()[1]
+    shutil.copytree(here / "in", here / "copy")
+    shutil.rmtree(here / "in")
+    (here / "copy").rename(here / "in")
+    assert "2 done before" in run()[1]
+
+
+@pytest.mark.parametrize("flag", ["--force", "--retry-failed", "--watch", "--move-done=x"])
+def test_flags_that_need_a_folder(
+    here: Path, flag: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["transcribe", str(here / "in"), "-m", str(DIGITS), flag]) == 2
+    assert "add -o DIR" in capsys.readouterr().err
+
+
+def test_done_recordings_are_moved(here: Path, run: Run) -> None:
+    code, _ = run("--move-done", here / "done")
+    assert code == 0
+    assert not list((here / "in").rglob("*.flac"))
+    assert (here / "done" / "deep" / "b.flac").exists()
+    shutil.copy(CLIPS[3], here / "in" / "a.flac")  # another of the same name
+    code, err = run("--move-done", here / "done")
+    assert code == 0, err
+    assert (here / "done" / "a-2.flac").exists()
+    assert (here / "out" / "a.txt").read_text() != (here / "out" / "a-2.txt").read_text()
+
+
+class Watching:
+    """The command, waiting for recordings."""
+
+    def __init__(self, here: Path, *more: str) -> None:
+        self.here = here
+        command = [sys.executable, "-m", "stt", "transcribe", "in", "--recursive"]
+        self.process = subprocess.Popen(
+            [*command, "-m", str(DIGITS), "-o", "out", "--watch", *more],
+            cwd=here,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def wait_for(self, name: str, seconds: float = 40.0) -> str:
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            if (self.here / "out" / name).exists():
+                return (self.here / "out" / name).read_text()
+            assert self.process.poll() is None, self.process.communicate()[1]
+            time.sleep(0.1)
+        raise AssertionError(f"{name} did not come")
+
+    def stop(self) -> str:
+        self.process.send_signal(signal.SIGINT)
+        err = self.process.communicate(timeout=30)[1]
+        assert self.process.returncode == 0, err
+        return err
+
+
+@pytest.fixture
+def watching(here: Path) -> Iterator[Callable[..., Watching]]:
+    if os.name != "posix":
+        pytest.skip("sends a POSIX signal")
+    begun: list[Watching] = []
+
+    def begin(*more: str) -> Watching:
+        begun.append(Watching(here, *more))
+        return begun[-1]
+
+    yield begin
+    for one in begun:
+        one.process.kill()
+        one.process.wait()
+
+
+def test_new_recordings_are_done_as_they_arrive(
+    here: Path, watching: Callable[..., Watching]
+) -> None:
+    shutil.rmtree(here / "in" / "deep")
+    watch = watching()
+    expected = watch.wait_for("a.txt")
+    data = CLIPS[0].read_bytes()
+    with (here / "in" / "slow.flac").open("wb") as file:  # it grows for five seconds
+        for begin in range(0, len(data), len(data) // 5 + 1):
+            file.write(data[begin : begin + len(data) // 5 + 1])
+            file.flush()
+            time.sleep(1)
+    (here / "in" / "part.tmp").write_bytes(data)
+    (here / "in" / "part.tmp").rename(here / "in" / "renamed.flac")
+    assert watch.wait_for("slow.txt") == expected
+    assert watch.wait_for("renamed.txt") == expected
+    err = watch.stop()
+    assert "3 done, 0 failed" in err
+    assert "cut short" not in err
+
+
+def test_a_watched_folder_empties_into_another(
+    here: Path, watching: Callable[..., Watching]
+) -> None:
+    watch = watching("--move-done", "in/done")
+    watch.wait_for("a.txt")
+    watch.wait_for("deep/b.txt")
+    deadline = time.monotonic() + 10
+    while not (here / "in" / "done" / "deep" / "b.flac").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert (here / "in" / "done" / "a.flac").exists()
+    time.sleep(5)  # what lies in the folder of those that are done is not taken again
+    err = watch.stop()
+    assert "2 done, 0 failed" in err
+
+
+def test_watching_needs_a_folder(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    name = str(here / "in" / "a.flac")
+    assert main(["transcribe", name, "-m", str(DIGITS), "-o", str(here / "out"), "--watch"]) == 2
+    assert "--watch needs a folder" in capsys.readouterr().err
