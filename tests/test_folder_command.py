@@ -151,6 +151,7 @@ class Watching:
         raise AssertionError(f"{name} did not come")
 
     def stop(self) -> str:
+        time.sleep(0.5)  # the result is there a moment before it is told
         self.process.send_signal(signal.SIGINT)
         err = self.process.communicate(timeout=30)[1]
         assert self.process.returncode == 0, err

@@ -32,6 +32,8 @@ SUMMARY = "summary.json"
 _PLAIN_EVERY_S = 10.0
 _MOST_ROWS = 20
 """Rows of the table at the end; of more recordings only those are in it that need attention."""
+_LOOK_S = 0.1
+"""Seconds between two looks at what has ended, while waiting for recordings."""
 _WORTH_TELLING_S = 1.0
 """Seconds of skipped audio like speech from which on it is told."""
 
@@ -123,9 +125,10 @@ def _arriving(collect: Collect, journal: Journal, manner: Manner) -> Iterator[Jo
             found = [job for job in found if done not in Path(job.source).absolute().parents]
         ready = named(arrivals.ready(found, lambda job: job.source), journal)
         yield from ready
-        if not ready:
-            yield None
-            time.sleep(POLL_S)
+        again = time.monotonic() + (0.0 if ready else POLL_S)
+        while time.monotonic() < again:
+            yield None  # so that what has ended meanwhile is told
+            time.sleep(_LOOK_S)
 
 
 def _move(job: Job, target: Path, journal: Journal, progress: FolderProgress) -> None:
