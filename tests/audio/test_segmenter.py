@@ -104,6 +104,26 @@ def test_a_long_silence_ends_an_utterance_and_a_short_pause_does_not() -> None:
     assert len(long) == 2
 
 
+def test_what_may_be_faint_speech_is_heard() -> None:
+    faint = [(0.3, -45.0)] * 100
+    (span,) = run(pause(200) + faint + pause(200))
+    assert span.start <= 200
+    assert span.end >= 300
+    assert run(pause(200) + [(0.12, -45.0)] * 500 + pause(200)) == []
+
+
+@given(stretches(), st.floats(0.2, 0.95))
+def test_no_doubtful_second_is_skipped(frames: Frames, threshold: float) -> None:
+    covered = np.zeros(len(frames), bool)
+    for span in run(frames, 875, threshold):
+        covered[span.start : span.end] = True
+    faint = np.array([p if p < threshold - 0.15 else 0.0 for p, _ in frames])
+    width = cutting.SHORT_LEAD
+    for first in range(0, len(frames) - width + 1):
+        if faint[first : first + width].sum() >= cutting.DOUBT * threshold * width + 1e-6:
+            assert covered[first : first + width].all(), f"frames {first} to {first + width}"
+
+
 def test_hysteresis_keeps_a_weak_ending() -> None:
     weak = [(0.4, LOUD)] * 30
     (span,) = run(speech(50) + weak + pause(200))

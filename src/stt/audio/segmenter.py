@@ -32,6 +32,9 @@ END_SILENCE = round(2.0 * _FRAMES_PER_SECOND)
 """Frames without speech that end an utterance. Shorter pauses stay inside: models use them."""
 MIN_SPEECH = 3
 """Frames of speech (96 ms) an utterance must have; less is a click or a cough."""
+DOUBT = 0.4
+"""Share of the threshold from which on the mean probability of a second is no certain silence,
+though no frame of it is speech: it may be faint, or in noise, and the model is to hear it."""
 CLEAR = 0.8
 """Probability from which a frame is clear speech: less may be breath, music or a crowd."""
 OVERLAP = round(1.5 * _FRAMES_PER_SECOND)
@@ -115,8 +118,11 @@ class Segmenter:
         self._start: int | None = None
         self._last_speech = 0
         self._recent: deque[tuple[float, float]] = deque(maxlen=SHORT_LEAD)
+        self._second = 0.0  # sum of the probabilities in _recent that are no speech
+        self._doubt = DOUBT * threshold * SHORT_LEAD
         self._frames: list[tuple[float, float]] = []  # (probability, dB) since _start
         self._mid_speech = False  # whether the last cut went through speech
+        self._doubted = False  # whether a second of this span was doubtful
 
     @property
     def threshold(self) -> float:
@@ -132,14 +138,19 @@ class Segmenter:
         """Take the next frame's speech probability and level (dB full scale)."""
         now, self._now = self._now, self._now + 1
         frame = (probability, level)
+        if len(self._recent) == SHORT_LEAD:
+            self._second -= self._faint(self._recent[0][0])
+        self._second += self._faint(probability)
+        doubtful = self._second >= self._doubt
         if self._start is None:
-            if probability >= self._threshold:
-                self._open(now, frame)
+            if doubtful or probability >= self._threshold:
+                self._open(now, frame, doubtful=doubtful)
             self._recent.append(frame)
             return None
         self._frames.append(frame)
         self._recent.append(frame)
-        if probability >= self._threshold - _HYSTERESIS:
+        self._doubted |= doubtful
+        if doubtful or probability >= self._threshold - _HYSTERESIS:
             self._last_speech = now
         if now - self._last_speech >= END_SILENCE:
             return self._close(self._last_speech + 1 + POST_ROLL)
@@ -151,12 +162,14 @@ class Segmenter:
         """End of the recording: return what is still open."""
         return None if self._start is None else self._close(self._now)
 
-    def _open(self, now: int, frame: tuple[float, float]) -> None:
+    def _open(self, now: int, frame: tuple[float, float], *, doubtful: bool) -> None:
         lead = now - self._free
-        self._start = self._free if lead <= SHORT_LEAD else now - PRE_ROLL
+        before = SHORT_LEAD if doubtful else PRE_ROLL  # the doubt is about that second
+        self._start = self._free if lead <= SHORT_LEAD else now - before
         before = now - self._start
         self._frames = [*list(self._recent)[len(self._recent) - before :], frame]
         self._last_speech = now
+        self._doubted = doubtful
 
     def _close(self, end: int) -> Span | None:
         assert self._start is not None
@@ -179,7 +192,8 @@ class Segmenter:
         enough = mid_speech or self._enough_speech(head)
         self._start = self._free = self._start + cut - shared
         self._frames, self._mid_speech = rest, mid_speech
-        if not self._speech_frames(rest):
+        self._doubted = self._has_doubt(rest)
+        if self._last_speech < self._start or not (self._doubted or self._speech_frames(rest)):
             self._start, self._frames, self._free = None, [], span.end
         return span if enough else None
 
@@ -188,7 +202,18 @@ class Segmenter:
 
     def _enough_speech(self, frames: list[tuple[float, float]]) -> bool:
         """Tell speech from a click; the rest of a word that was cut is speech however short."""
-        return self._speech_frames(frames) >= (1 if self._mid_speech else MIN_SPEECH)
+        return self._doubted or self._speech_frames(frames) >= (
+            1 if self._mid_speech else MIN_SPEECH
+        )
+
+    def _has_doubt(self, frames: list[tuple[float, float]]) -> bool:
+        """Tell whether a second of them is doubtful, or one that is not over yet."""
+        sums = np.cumsum([0.0, *(self._faint(probability) for probability, _ in frames)])
+        width = min(SHORT_LEAD, len(frames))
+        return bool((sums[width:] - sums[: len(sums) - width]).max() >= self._doubt)
+
+    def _faint(self, probability: float) -> float:
+        return probability if probability < self._threshold - _HYSTERESIS else 0.0
 
     def _speech_frames(self, frames: list[tuple[float, float]]) -> int:
         return sum(probability >= self._threshold for probability, _ in frames)
