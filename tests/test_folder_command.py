@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -126,6 +127,81 @@ def test_done_recordings_are_moved(here: Path, run: Run) -> None:
     assert code == 0, err
     assert (here / "done" / "a-2.flac").exists()
     assert (here / "out" / "a.txt").read_text() != (here / "out" / "a-2.txt").read_text()
+
+
+def test_what_comes_from_standard_input_is_something_else_each_time(here: Path) -> None:
+    texts = []
+    for clip in CLIPS[:2]:
+        with clip.open("rb") as sound:
+            done = subprocess.run(
+                [sys.executable, "-m", "stt", "transcribe", "-", "-m", DIGITS, "-o", "out"],
+                cwd=here,
+                stdin=sound,
+                capture_output=True,
+                check=True,
+            )
+        assert b"done before" not in done.stderr
+        texts.append((here / "out" / "stdin.txt").read_text())
+    assert texts[0] != texts[1]
+
+
+def test_formats_of_another_day_tell_of_the_same_transcript(here: Path, run: Run) -> None:
+    run("-f", "txt", "-f", "tsv")
+    shutil.copy(CLIPS[4], here / "in" / "a.flac")
+    code, err = run("-f", "txt")
+    assert code == 0
+    assert "the recording has changed" in err
+    text = (here / "out" / "a.txt").read_text().strip()
+    assert (here / "out" / "a.tsv").read_text().splitlines()[1].split("\t")[2] == text
+
+
+def test_what_somebody_wrote_is_put_aside(here: Path, run: Run) -> None:
+    (here / "out").mkdir()
+    (here / "out" / "a.txt").write_text("my own notes")
+    code, err = run()
+    assert code == 0
+    assert "a.txt kept as a.txt.old" in err
+    assert (here / "out" / "a.txt.old").read_text() == "my own notes"
+    (here / "out" / "a.txt").write_text("corrected")
+    run()
+    assert (here / "out" / "a.txt").read_text() == "corrected"
+    run("--no-vad")
+    assert (here / "out" / "a.txt.old2").read_text() == "corrected"
+    assert (here / "out" / "a.txt").read_text() != "corrected"
+    run("--force", "--no-vad")
+    assert not (here / "out" / "a.txt.old3").exists()  # it was stt's own
+
+
+def test_recordings_that_are_done_stay_where_they_were_moved(here: Path, run: Run) -> None:
+    for _ in range(3):
+        assert run("--move-done", here / "in" / "done")[0] == 0
+    assert sorted(p.name for p in (here / "in").rglob("*.flac")) == ["a.flac", "b.flac"]
+
+
+def test_no_copy_is_left_where_a_recording_cannot_be_moved(
+    here: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(number: int) -> Callable[..., None]:
+        def raises(*_: object, **__: object) -> None:
+            raise OSError(number, os.strerror(number))
+
+        return raises
+
+    unlink = Path.unlink
+
+    def unlink_copies_alone(path: Path, *, missing_ok: bool = False) -> None:
+        if path.suffix == ".flac" and "done" not in path.parts:
+            raise OSError(errno.EROFS, "Read-only file system")
+        unlink(path, missing_ok=missing_ok)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "rename", refuse(errno.EXDEV))
+        patched.setattr(Path, "unlink", unlink_copies_alone)
+        code, err = run("--move-done", here / "done")
+    assert code == 1
+    assert "could not be moved" in err
+    assert not list((here / "done").rglob("*.flac"))
+    assert len(list((here / "in").rglob("*.flac"))) == 2
 
 
 class Watching:

@@ -62,7 +62,7 @@ def test_what_was_told_is_there_again(tmp_path: Path) -> None:
         assert memory.recall(utterance(16_000)) is None
         assert journal.begin("a", "x/a.wav", CONTENT, RECIPE)  # it goes on
         assert memory.recall(utterance(0)) is not None
-        journal.done("a", TRANSCRIPT)
+        journal.done("a", TRANSCRIPT, {"txt": "0"})
         assert memory.recall(utterance(0)) is None  # not needed any more
         assert journal.transcript("a") == TRANSCRIPT
         found = journal.find("a")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
@@ -207,21 +208,25 @@ class _Desk:
             return Outcome(job, "failed", str(error), error=error)
         entry = self._journal.find(job.name)
         told = ""
+        before = entry.outputs if entry is not None else {}
         if entry is not None and entry.state == "done" and not self._delivery.force:
             if entry.content.sha256 != content.sha256:
-                told = "the recording has changed"
+                told = "" if job.source == STDIN else "the recording has changed"
             elif changed := _changes(entry.recipe, self._wanted):
                 told = changed
             elif missing := self._missing(job):
                 transcript = self._journal.transcript(job.name)
-                return self._deliver(job, transcript, missing, "written")
+                return self._deliver(job, transcript, missing, before, state="written")
             else:
                 return Outcome(job, "kept")
         if not self._journal.begin(job.name, identity(job.source), content, self._wanted):
             return Outcome(job, "elsewhere", "another process has it under way")
         try:
             transcript = self._transcribe(job.source, memory=self._journal.memory(job.name))
-            return self._deliver(job, transcript, self._delivery.formats, "done", told)
+            # formats of another day that are there must not tell of another transcript
+            old = [form for form in before if self._delivery.path(job.name, form).exists()]
+            formats = tuple(dict.fromkeys((*self._delivery.formats, *old)))
+            return self._deliver(job, transcript, formats, before, told=told)
         except SttError as error:
             self._journal.failed(job.name, str(error))
             return Outcome(job, "failed", str(error), error=error)
@@ -229,7 +234,7 @@ class _Desk:
     def _content(self, job: Job) -> Content:
         """What a recording is; not read again where size and time are those of the journal."""
         if job.source == STDIN:
-            return Content(0, 0, "")
+            return Content(0, 0, uuid.uuid4().hex)  # something else each time
         path = Path(job.source)
         try:
             stat = path.stat()
@@ -251,18 +256,47 @@ class _Desk:
         return tuple(f for f in delivery.formats if not delivery.path(job.name, f).exists())
 
     def _deliver(
-        self, job: Job, transcript: Transcript, formats: Sequence[str], state: str, told: str = ""
+        self,
+        job: Job,
+        transcript: Transcript,
+        formats: Sequence[str],
+        before: Mapping[str, str],
+        *,
+        state: str = "done",
+        told: str = "",
     ) -> Outcome:
-        """Write these formats of a result, and note it."""
+        """Write these formats of a result, and note it.
+
+        What lies there and is not what was written `before` is put aside: it is somebody's own.
+        """
         paths = {form: self._delivery.path(job.name, form) for form in formats}
+        outputs, aside = dict(before), []
         for form, path in paths.items():
+            text = FORMATS[form](transcript)
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
+                if path.is_file() and sha256_of(path) not in (before.get(form), _sha256(text)):
+                    aside.append(_put_aside(path))
             except OSError as error:
-                raise OutputError(os_error_text(error, path.parent)) from error
-            write_text(path, FORMATS[form](transcript))
-        self._journal.done(job.name, transcript)
+                raise OutputError(os_error_text(error, path)) from error
+            write_text(path, text)
+            outputs[form] = _sha256(text)
+        self._journal.done(job.name, transcript, outputs)
+        kept = ", ".join(f"{path} kept as {old.name}" for path, old in aside)
+        told = "; ".join(filter(None, (told, kept)))
         return Outcome(job, state, told, transcript, tuple(paths.values()))
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _put_aside(path: Path) -> tuple[Path, Path]:
+    """Give a file another name; returns both."""
+    numbered = (path.with_name(f"{path.name}.old{number}") for number in count(2))
+    free = next(p for p in chain([path.with_name(f"{path.name}.old")], numbered) if not p.exists())
+    path.rename(free)
+    return path, free
 
 
 def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:

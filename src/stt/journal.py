@@ -33,7 +33,7 @@ _BUSY_S = 60.0
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS recordings (
     name TEXT PRIMARY KEY, source TEXT NOT NULL, size INTEGER, mtime_ns INTEGER, sha256 TEXT,
-    recipe TEXT NOT NULL, state TEXT NOT NULL, owner TEXT, told TEXT, transcript TEXT
+    recipe TEXT NOT NULL, state TEXT NOT NULL, owner TEXT, told TEXT, transcript TEXT, outputs TEXT
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS sources ON recordings (source);
 CREATE TABLE IF NOT EXISTS utterances (
@@ -64,6 +64,8 @@ class Entry:
     """'under way', 'done' or 'failed'."""
     told: str
     """Of a failed one, why."""
+    outputs: Mapping[str, str]
+    """Format -> SHA-256 of what was written."""
 
 
 class Journal:
@@ -118,15 +120,16 @@ class Journal:
     def find(self, name: str) -> Entry | None:
         """Return what is known of the recording whose result has this name."""
         row = self._one(
-            "SELECT source, size, mtime_ns, sha256, recipe, state, told FROM recordings "
+            "SELECT source, size, mtime_ns, sha256, recipe, state, told, outputs FROM recordings "
             "WHERE name = ?",
             _key(name),
         )
         if row is None:
             return None
-        source, size, mtime_ns, sha256, recipe, state, told = row
+        source, size, mtime_ns, sha256, recipe, state, told, outputs = row
         content = Content(size, mtime_ns, sha256)
-        return Entry(json.loads(source), content, json.loads(recipe), state, told or "")
+        written = json.loads(outputs or "{}")
+        return Entry(json.loads(source), content, json.loads(recipe), state, told or "", written)
 
     def name_of(self, source: str) -> str | None:
         """Return the name of the result of a recording, if it has one."""
@@ -141,32 +144,33 @@ class Journal:
         """
         with self._writing() as db:
             row = db.execute(
-                "SELECT state, owner, sha256, recipe FROM recordings WHERE name = ?", (_key(name),)
+                "SELECT state, owner, sha256, recipe, outputs FROM recordings WHERE name = ?",
+                (_key(name),),
             ).fetchone()
-            text = json.dumps(recipe, sort_keys=True)
+            text, outputs = json.dumps(recipe, sort_keys=True), None
             if row is not None:
-                state, owner, sha256, known = row
+                state, owner, sha256, known, outputs = row
                 if state == "under way" and owner != self._owner and self._lives(owner):
                     return False
                 if (sha256, known) != (content.sha256, text):
                     db.execute("DELETE FROM utterances WHERE name = ?", (_key(name),))
             db.execute(
-                "INSERT OR REPLACE INTO recordings VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT OR REPLACE INTO recordings VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     *(_key(name), _key(source), content.size, content.mtime_ns),
                     *(content.sha256, text),
-                    *("under way", self._owner, None, None),
+                    *("under way", self._owner, None, None, outputs),
                 ),
             )
             return True
 
-    def done(self, name: str, transcript: Transcript) -> None:
+    def done(self, name: str, transcript: Transcript, outputs: Mapping[str, str]) -> None:
         """Note that a recording's results are written."""
         with self._writing() as db:
             db.execute(
-                "UPDATE recordings SET state = 'done', owner = NULL, told = NULL, transcript = ? "
-                "WHERE name = ?",
-                (_as_text(transcript), _key(name)),
+                "UPDATE recordings SET state = 'done', owner = NULL, told = NULL, transcript = ?, "
+                "outputs = ? WHERE name = ?",
+                (_as_text(transcript), json.dumps(dict(outputs)), _key(name)),
             )
             db.execute("DELETE FROM utterances WHERE name = ?", (_key(name),))
 
@@ -250,7 +254,7 @@ class Journal:
     def _unusable(self, error: Exception) -> OutputError:
         return OutputError(
             f"{self._folder}: the journal of this folder cannot be used ({error}); make room or "
-            "rights for it, or choose another folder with -o"
+            "rights for it, move it away to begin anew, or choose another folder with -o"
         )
 
     def _lock_of(self, owner: str) -> Path:

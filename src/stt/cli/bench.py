@@ -15,13 +15,18 @@ if TYPE_CHECKING:
     from stt.bench import Result, Run
 
 
+_MOST = 128
+"""Recordings handed over at a time, as the setting `batch_size`."""
+
+
 def _numbers(_: click.Context, option: click.Parameter, value: str) -> tuple[int, ...]:
     try:
         numbers = tuple(sorted({int(part) for part in value.split(",")}))
     except ValueError:
         numbers = ()
-    if not numbers or numbers[0] < 1:
-        raise click.BadParameter("give one or more whole numbers, e.g. 1,4,16", param=option)
+    if not numbers or numbers[0] < 1 or numbers[-1] > _MOST:
+        told = f"give one or more whole numbers up to {_MOST}, e.g. 1,4,16"
+        raise click.BadParameter(told, param=option)
     return numbers
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 import sys
@@ -9,7 +10,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -67,14 +68,15 @@ def into_folder(
     from stt.batch import named, transcribe_all
     from stt.journal import Journal
 
-    began = time.monotonic()
-    outcomes: list[Outcome] = []
-    failed = False
+    run = _Run(delivery.output, manner)
     with Journal(delivery.output) as journal:
         jobs, unread = collect()
         jobs = named(jobs, journal)
         if manner.retry_failed:
             jobs = [job for job in jobs if _failed_before(journal.find(job.name))]
+            if not jobs:
+                report("nothing failed before")
+                return 1 if unread else 0
         progress = FolderProgress(jobs, quiet=manner.quiet, endless=manner.watch)
         coming = _arriving(collect, journal, manner) if manner.watch else iter(jobs)
         with progress:
@@ -83,28 +85,84 @@ def into_folder(
                     transcriber, coming, delivery, journal, progress.on_step
                 ):
                     progress.ended(outcome)
-                    failed |= outcome.state == "failed" or _partly(outcome)
-                    if manner.move_done and outcome.state in ("done", "kept", "written"):
-                        _move(outcome.job, manner.move_done, journal, progress)
-                    if not manner.watch:
-                        outcomes.append(outcome)
+                    run.ended(outcome, journal, progress)
             except KeyboardInterrupt:
                 progress.close()
                 if manner.watch:
-                    report(f"stopped watching; {progress.counted}")
-                    return 1 if failed else 0
-                left = len(jobs) - len(outcomes)
+                    if not manner.quiet:
+                        report(f"stopped watching; {progress.counted}")
+                    return 1 if run.failed else 0
+                left = len(jobs) - run.count
                 report(f"stopped with {left} to do; run the same command again, it goes on there")
                 raise
-    elapsed = time.monotonic() - began
-    several = len(outcomes) != 1 or bool(unread)
-    if several:
-        _write_summary(delivery.output, outcomes, elapsed)
-    if several and not manner.quiet:
-        for line in _table(outcomes):
-            click.echo(line, err=True)
-        _totals(outcomes, elapsed, len(unread))
-    return 1 if failed or unread else 0
+    run.summarise(len(unread))
+    return 1 if run.failed or unread else 0
+
+
+class _Run:
+    """What became of the recordings of one run: in few words, as there may be many."""
+
+    def __init__(self, output: Path, manner: Manner) -> None:
+        self._output, self._manner = output, manner
+        self._began = time.monotonic()
+        self._files: list[dict[str, Any]] = []
+        self._rows: list[tuple[str, ...]] = []
+        self._attention: list[tuple[str, ...]] = []
+        self._states: Counter[str] = Counter()
+        self._audio = 0.0
+        self.failed: set[str] = set()
+        """Recordings that failed, or of which a stretch did."""
+
+    @property
+    def count(self) -> int:
+        """Recordings that ended."""
+        return self._states.total()
+
+    def ended(self, outcome: Outcome, journal: Journal, progress: FolderProgress) -> None:
+        """Note what became of a recording, and move it where that is wanted."""
+        source = outcome.job.source
+        self.failed.discard(source)  # cured, where it failed before
+        if outcome.state == "failed" or _partly(outcome):
+            self.failed.add(source)
+        target = self._manner.move_done
+        finished = outcome.state in ("done", "kept", "written")
+        if target and finished and not _move(outcome.job, target, journal, progress):
+            self.failed.add(source)
+        self._states[outcome.state] += 1
+        if self._manner.watch:
+            return
+        if outcome.state == "kept":
+            outcome = replace(outcome, transcript=journal.transcript(outcome.job.name))
+        elif outcome.transcript and outcome.state == "done":
+            self._audio += outcome.transcript.duration
+        self._files.append(_values(outcome))
+        if outcome.state != "kept" and len(self._rows) <= _MOST_ROWS:
+            self._rows.append(_row(outcome))
+        if outcome.state in ("failed", "elsewhere") or _partly(outcome):
+            self._attention.append(_row(outcome))
+
+    def summarise(self, unread: int) -> None:
+        """Write summary.json, and print table and totals."""
+        several = self.count != 1 or unread > 0
+        elapsed = time.monotonic() - self._began
+        if several or (self._output / SUMMARY).exists():
+            self._write(elapsed)
+        if several and not self._manner.quiet:
+            rows = self._rows if len(self._rows) <= _MOST_ROWS else self._attention
+            for line in _table(rows):
+                click.echo(line, err=True)
+            _totals(self._states, self._audio, elapsed, unread)
+
+    def _write(self, elapsed: float) -> None:
+        from stt.writers import write_text
+
+        document = {
+            "recordings": self.count,
+            "states": dict(sorted(self._states.items())),
+            "elapsed": round(elapsed, 3),
+            "files": sorted(self._files, key=lambda file: str(file["name"])),
+        }
+        write_text(self._output / SUMMARY, json.dumps(document, indent=2) + "\n")
 
 
 def _arriving(collect: Collect, journal: Journal, manner: Manner) -> Iterator[Job | None]:
@@ -120,9 +178,6 @@ def _arriving(collect: Collect, journal: Journal, manner: Manner) -> Iterator[Jo
             if str(error) not in told and not manner.quiet:
                 report(error)  # a folder that is empty, or a share that is away: wait for it
             told.add(str(error))
-        if manner.move_done:
-            done = manner.move_done.absolute()
-            found = [job for job in found if done not in Path(job.source).absolute().parents]
         ready = named(arrivals.ready(found, lambda job: job.source), journal)
         yield from ready
         again = time.monotonic() + (0.0 if ready else POLL_S)
@@ -131,8 +186,8 @@ def _arriving(collect: Collect, journal: Journal, manner: Manner) -> Iterator[Jo
             time.sleep(_LOOK_S)
 
 
-def _move(job: Job, target: Path, journal: Journal, progress: FolderProgress) -> None:
-    """Move a recording that is done; one of the same name there keeps its own."""
+def _move(job: Job, target: Path, journal: Journal, progress: FolderProgress) -> bool:
+    """Move a recording that is done, whole or not at all; one of the same name keeps its own."""
     from stt.batch import identity
 
     source = Path(job.source)
@@ -141,10 +196,27 @@ def _move(job: Job, target: Path, journal: Journal, progress: FolderProgress) ->
         place.parent.mkdir(parents=True, exist_ok=True)
         numbered = (place.with_stem(f"{place.stem}-{number}") for number in count(2))
         free = next(path for path in chain([place], numbered) if not path.exists())
-        shutil.move(source, free)
+        try:
+            source.rename(free)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            _move_across(source, free)
         journal.moved(job.name, identity(str(free)))
     except OSError as error:
         progress.say(f"{job.source}: could not be moved to {place.parent} ({error.strerror})")
+        return False
+    return True
+
+
+def _move_across(source: Path, target: Path) -> None:
+    """Move a file to another disk; where it cannot be deleted here, no copy stays there."""
+    try:
+        shutil.copy2(source, target)
+        source.unlink()
+    except OSError:
+        target.unlink(missing_ok=True)
+        raise
 
 
 def _failed_before(entry: Any) -> bool:
@@ -170,7 +242,9 @@ class FolderProgress:
         self._jobs = "" if endless else f" of {len(jobs)}"
         self._quiet = quiet
         self._done_bytes = 0
-        self._ended = self._failed = 0
+        self._ended = 0
+        self._failed: set[str] = set()
+        self._counts: Counter[str] = Counter()
         self._audio = 0.0
         self._parts: dict[str, tuple[float, float | None]] = {}
         self._lock = threading.Lock()
@@ -208,7 +282,10 @@ class FolderProgress:
             self._parts.pop(source, None)
             self._done_bytes += self._sizes.get(source, 0)
             self._ended += 1
-            self._failed += outcome.state == "failed"
+            self._failed.discard(source)
+            if outcome.state == "failed":
+                self._failed.add(source)
+            self._counts[outcome.state] += 1
             if outcome.transcript and outcome.state == "done":
                 self._audio += outcome.transcript.duration
             self._show()
@@ -221,7 +298,9 @@ class FolderProgress:
     @property
     def counted(self) -> str:
         """How many recordings ended, and failed."""
-        return f"{self._ended - self._failed} done, {self._failed} failed"
+        before = self._counts["kept"] + self._counts["written"]
+        told = f", {before} done before" if before else ""
+        return f"{self._counts['done']} done{told}, {len(self._failed)} failed"
 
     def say(self, line: str, error: BaseException | None = None) -> None:
         """Print a line of news, above the bar where there is one."""
@@ -256,7 +335,7 @@ class FolderProgress:
         if done and self._total > done:
             parts.append(f"{clock(elapsed * (self._total - done) / done)} left")
         if self._failed:
-            parts.append(f"{self._failed} failed")
+            parts.append(f"{len(self._failed)} failed")
         return ", ".join(parts)
 
 
@@ -279,7 +358,7 @@ def _lines(outcome: Outcome) -> Iterator[str]:
     elif outcome.state == "written":
         yield f"{source}: done before -> {written}"
     elif transcript is not None:
-        again = f"; done again: {outcome.told}" if outcome.told else ""
+        again = f"; {outcome.told}" if outcome.told else ""
         nothing = "" if transcript.text else "; no speech found"
         told = f"{source}: {clock(transcript.duration)} of audio{nothing} -> {written}{again}"
         yield told
@@ -304,15 +383,11 @@ def warnings(coverage: Any) -> Iterator[str]:
 _HEADINGS = ("recording", "audio", "decoded", "silence", "other", "failed", "words", "state")
 
 
-def _table(outcomes: Sequence[Outcome]) -> list[str]:
-    """Return the table at the end: all recordings, or those of many that need attention."""
-    shown = list(outcomes)
-    if len(shown) > _MOST_ROWS:
-        shown = [one for one in shown if one.state in ("failed", "elsewhere") or _partly(one)]
-    shown = [one for one in shown if one.state != "kept"]
-    if not shown:
+def _table(found: Sequence[tuple[str, ...]]) -> list[str]:
+    """Return the lines of the table at the end."""
+    if not found:
         return []
-    rows = [_HEADINGS, *(_row(one) for one in sorted(shown, key=lambda one: one.job.name))]
+    rows = [_HEADINGS, *sorted(found)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADINGS))]
     return [
         "  ".join(
@@ -342,9 +417,7 @@ def _row(outcome: Outcome) -> tuple[str, ...]:
     )
 
 
-def _totals(outcomes: Sequence[Outcome], elapsed: float, unread: int) -> None:
-    states = Counter(outcome.state for outcome in outcomes)
-    audio = sum(o.transcript.duration for o in outcomes if o.transcript and o.state == "done")
+def _totals(states: Counter[str], audio: float, elapsed: float, unread: int) -> None:
     kept = states["kept"] + states["written"]
     parts = [f"{states['done']} done"]
     parts += [f"{kept} done before"] if kept else []
@@ -353,21 +426,7 @@ def _totals(outcomes: Sequence[Outcome], elapsed: float, unread: int) -> None:
     speed = f" ({audio / elapsed:.1f}x real time)" if audio and elapsed else ""
     report(f"{', '.join(parts)}; {clock(audio)} of audio in {clock(elapsed)}{speed}")
     if states["failed"]:
-        report("to try again what failed: the same command with --retry-failed")
-
-
-def _write_summary(output: Path, outcomes: Sequence[Outcome], elapsed: float) -> None:
-    """Write summary.json: what became of each recording of this run."""
-    from stt.writers import write_text
-
-    states = Counter(outcome.state for outcome in outcomes)
-    document = {
-        "recordings": len(outcomes),
-        "states": dict(sorted(states.items())),
-        "elapsed": round(elapsed, 3),
-        "files": [_values(one) for one in sorted(outcomes, key=lambda one: one.job.name)],
-    }
-    write_text(output / SUMMARY, json.dumps(document, indent=2) + "\n")
+        report("to try again only what failed: --retry-failed")
 
 
 def _values(outcome: Outcome) -> dict[str, Any]:

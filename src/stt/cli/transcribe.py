@@ -122,6 +122,9 @@ def _into_folder(
 
     def jobs() -> tuple[list[Job], list[AudioError]]:
         inputs, unread = collect(paths, recursive=recursive)
+        if manner.move_done:  # what lies there is done
+            done = manner.move_done.absolute()
+            inputs = [i for i in inputs if done not in Path(i.source).absolute().parents]
         return [Job(item.source, item.stem.as_posix()) for item in inputs], unread
 
     if manner.watch and not any(Path(path).is_dir() for path in paths):
@@ -131,7 +134,7 @@ def _into_folder(
         for error in unread:
             report(error, error)
         if not found:
-            return unread[0].exit_code
+            return unread[0].exit_code if unread else 0
     check_folder(target, "-o")
     if manner.move_done:
         check_folder(manner.move_done, "--move-done")
