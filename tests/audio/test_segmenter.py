@@ -112,6 +112,13 @@ def test_what_may_be_faint_speech_is_heard() -> None:
     assert run(pause(200) + [(0.12, -45.0)] * 500 + pause(200)) == []
 
 
+def test_doubt_that_comes_after_the_first_word_reaches_back() -> None:
+    frames = [(0.285, QUIET)] * 32 + [(1.0, LOUD)] + [(0.5, QUIET)] * 4
+    assert run(frames, threshold=0.75) == [Span(1, 37)]
+    clear = [(0.285, QUIET)] * 32 + speech(40) + [(0.5, QUIET)] * 4
+    assert run(clear, threshold=0.75) == [Span(32 - cutting.PRE_ROLL, 76)]
+
+
 @given(stretches(), st.floats(0.2, 0.95))
 def test_no_doubtful_second_is_skipped(frames: Frames, threshold: float) -> None:
     covered = np.zeros(len(frames), bool)

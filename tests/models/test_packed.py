@@ -9,45 +9,16 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
+from place import CLIPS, Place
 
 from stt.engine import onnx_asr_models, sessions
 from stt.engine.onnx_asr_models import load_tdt
 from stt.models import measure, packed
-from stt.models.clips import bundled_clips
 from stt.models.folder import inspect, packed_folder
-from stt.models.installation import Events, Installation
-from stt.models.setup import Order, check, set_up
-from stt.models.source import find_source
+from stt.models.setup import Order
+from stt.models.verify import check
 
-DIGITS = Path(__file__).parents[1] / "data" / "parakeet-digits"
-CLIPS = bundled_clips(DIGITS / "clips")
 ALWAYS = float("-inf")
-
-
-class Place:
-    """An installed digits model."""
-
-    def __init__(self, root: Path) -> None:
-        self.notes: list[str] = []
-        self.events = Events(lambda *_: None, self.notes.append)
-        stick = root / "stick" / "digits"
-        shutil.copytree(DIGITS, stick, ignore=shutil.ignore_patterns("clips", "README.md"))
-        self.source = find_source(str(stick), None, Path("models"))
-        self.models = root / "models"
-        self.folder = self.set_up(Order(precisions=()))
-
-    def set_up(self, order: Order) -> Path:
-        return set_up(self.source, self.models, order, self.events, CLIPS)
-
-    def at(self) -> Installation:
-        return Installation(self.folder, self.events)
-
-    def loaded_from(self) -> Path:
-        model = load_tdt(inspect(self.folder), "fp32", "cpu", 1)
-        return Path(model.asr._encoder._model_path).parent
-
-    def frames(self) -> npt.NDArray[np.float32]:
-        return load_tdt(inspect(self.folder), "fp32", "cpu", 1).encode(CLIPS[0].samples)
 
 
 @pytest.fixture
@@ -55,13 +26,17 @@ def place(tmp_path: Path) -> Place:
     return Place(tmp_path)
 
 
+def frames(place: Place) -> npt.NDArray[np.float32]:
+    return load_tdt(inspect(place.folder), "fp32", "cpu", 1).encode(CLIPS[0].samples)
+
+
 def test_the_same_bits_come_out_and_it_is_noted(place: Place) -> None:
-    before = place.frames()
-    assert place.loaded_from() == place.folder
+    before = frames(place)
+    assert place.graph().parent == place.folder
     speed = packed.pack(place.at(), "fp32", CLIPS, ALWAYS)
     assert speed is not None
-    assert place.loaded_from() == packed_folder(place.folder, "fp32")
-    assert np.array_equal(before, place.frames())
+    assert place.graph().parent == packed_folder(place.folder, "fp32")
+    assert np.array_equal(before, frames(place))
     assert packed.is_settled(place.at(), "fp32")
     assert "packed for this processor" in place.notes[-1]
     assert check(place.folder, place.events, CLIPS) == []
@@ -82,10 +57,10 @@ def test_another_machine_or_a_short_file_loads_without_it(
     for key in ("another machine", None):
         with monkeypatch.context() as patched:
             patched.setattr(onnx_asr_models, "packing_key", lambda key=key: key)
-            assert place.loaded_from() == place.folder
+            assert place.graph().parent == place.folder
     data = place.folder / "packed-fp32" / "encoder-model.onnx.data"
     data.write_bytes(data.read_bytes()[:-1])
-    assert place.loaded_from() == place.folder
+    assert place.graph().parent == place.folder
 
 
 def test_what_is_not_faster_is_not_kept_nor_tried_again(place: Place) -> None:
@@ -93,7 +68,7 @@ def test_what_is_not_faster_is_not_kept_nor_tried_again(place: Place) -> None:
     assert not packed_folder(place.folder, "fp32").exists()
     assert packed.is_settled(place.at(), "fp32")
     assert "not packed (loads in" in place.notes[-1]
-    assert place.loaded_from() == place.folder
+    assert place.graph().parent == place.folder
     assert not any("packed" in name for name in place.at().manifest.files)
 
 
@@ -141,21 +116,40 @@ def slow_to_load(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_model_that_loads_in_no_time_stays_as_it_is(place: Place) -> None:
     place.set_up(Order(precisions=(), fast_load=True))
     assert not list(place.folder.glob("packed-*"))
+    assert any(n.startswith("fp32: not packed (it loads in 0.") for n in place.notes)
+    place.set_up()
+    assert not any("not packed" in note for note in place.notes)  # told to who asked
+
+
+@pytest.mark.usefixtures("slow_to_load")
+def test_what_a_killed_set_up_left_goes(place: Place) -> None:
+    place.set_up(Order(precisions=(), fast_load=True))
+    half = place.folder / ".packed-fp32.partial"
+    unknown = place.folder / "packed-int8"
+    for left in (half, unknown):
+        shutil.copytree(packed_folder(place.folder, "fp32"), left)
+    place.set_up()
+    assert [path.name for path in place.folder.glob("*packed*")] == ["packed-fp32"]
+    at = place.at()
+    at.manifest.packed.clear()  # its conversion was made again, and set-up killed before it packed
+    at.save()
+    place.set_up(Order(precisions=(), fast_load=False))
+    assert not list(place.folder.glob("*packed*"))
+    assert check(place.folder, place.events, CLIPS) == []
 
 
 @pytest.mark.usefixtures("slow_to_load")
 def test_set_up_packs_what_auto_takes(place: Place) -> None:
     place.set_up(Order(precisions=(), force=True))
-    assert place.loaded_from() == place.folder  # nobody asked for it
+    assert place.graph().parent == place.folder  # nobody asked for it
     place.set_up(Order(precisions=(), fast_load=True))
-    assert place.loaded_from() == packed_folder(place.folder, "fp32")
+    assert place.graph().parent == packed_folder(place.folder, "fp32")
     assert inspect(place.folder).measured["fp32", "cpu"].load_s == 2.0
-    place.notes.clear()
-    place.set_up(Order(precisions=()))
+    place.set_up()
     assert not any("packed" in note for note in place.notes)  # once is enough
     (place.folder / "packed-fp32" / "encoder-model.onnx").unlink()
-    place.set_up(Order(precisions=()))
-    assert place.loaded_from() == packed_folder(place.folder, "fp32")
+    place.set_up()
+    assert place.graph().parent == packed_folder(place.folder, "fp32")
     place.set_up(Order(precisions=("fp16",)))
     made = [path.name for path in place.folder.glob("packed-*")]
     assert made == ["packed-fp16"]  # auto takes fp16 now
@@ -171,5 +165,5 @@ def test_a_full_disk_costs_no_more_than_the_copy(
         patched.setattr(packed, "_GROWTH", 1e9)
         place.set_up(Order(precisions=(), force=True, fast_load=True))
     assert "fp32: not packed (the disk has no room for it)" in place.notes
-    place.set_up(Order(precisions=()))
-    assert place.loaded_from() == packed_folder(place.folder, "fp32")
+    place.set_up()
+    assert place.graph().parent == packed_folder(place.folder, "fp32")

@@ -16,8 +16,9 @@ from stt.models.clips import Clip, bundled_clips
 from stt.models.folder import inspect, split_names
 from stt.models.installation import Events
 from stt.models.manifest import Manifest
-from stt.models.setup import Order, check, set_up
+from stt.models.setup import Order, set_up
 from stt.models.source import find_source
+from stt.models.verify import check
 
 DIGITS = Path(__file__).parents[1] / "data" / "parakeet-digits"
 PARTS = split_names("fp32")

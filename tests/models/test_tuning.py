@@ -2,46 +2,18 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from place import CLIPS, Place
 
 from stt.engine.onnx_asr_models import load_tdt
 from stt.models import tuning
-from stt.models.clips import bundled_clips
 from stt.models.folder import inspect
-from stt.models.installation import Events
 from stt.models.manifest import Manifest
-from stt.models.setup import Order, check, set_up
-from stt.models.source import find_source
-
-DIGITS = Path(__file__).parents[1] / "data" / "parakeet-digits"
-CLIPS = bundled_clips(DIGITS / "clips")
-NONE = Order(precisions=())
-
-
-class Place:
-    """An installed digits model."""
-
-    def __init__(self, root: Path) -> None:
-        self.notes: list[str] = []
-        self.events = Events(lambda *_: None, self.notes.append)
-        stick = root / "stick" / "digits"
-        shutil.copytree(DIGITS, stick, ignore=shutil.ignore_patterns("clips", "README.md"))
-        self.source = find_source(str(stick), None, Path("models"))
-        self.models = root / "models"
-        self.folder = self.set_up()
-
-    def set_up(self, order: Order = NONE) -> Path:
-        self.notes.clear()
-        return set_up(self.source, self.models, order, self.events, CLIPS)
-
-    def graph(self) -> str:
-        """Name of the file that FP32 runs."""
-        model = load_tdt(inspect(self.folder), "fp32", "cpu", 1)
-        return Path(model.asr._encoder._model_path).name
+from stt.models.setup import Order
+from stt.models.verify import check
 
 
 @pytest.fixture
@@ -51,7 +23,7 @@ def place(tmp_path: Path) -> Place:
 
 def test_it_is_made_once_proven_and_used(place: Place) -> None:
     assert any("written tighter for the CPU" in note for note in place.notes)
-    assert place.graph() == "encoder-model.tuned.onnx"
+    assert place.graph().name == "encoder-model.tuned.onnx"
     entry = Manifest.read(place.folder).tuned
     assert entry["proven"]
     assert {"lengths", "encoder error", "tokens"} <= {c["name"] for c in entry["checks"]}
@@ -68,7 +40,7 @@ def test_a_damaged_one_is_named_and_made_again(place: Place) -> None:
     path = place.folder / "encoder-model.tuned.onnx"
     whole = path.read_bytes()
     path.write_bytes(whole[:-1])
-    assert place.graph() == "encoder-model.onnx"  # meanwhile FP32 itself runs
+    assert place.graph().name == "encoder-model.onnx"  # meanwhile FP32 itself runs
     path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     assert check(place.folder, place.events, CLIPS) == ["encoder-model.tuned.onnx is damaged"]
     place.set_up()
@@ -88,7 +60,7 @@ def test_one_that_says_otherwise_is_removed(place: Place, monkeypatch: pytest.Mo
     place.set_up(Order(precisions=(), force=True))
     assert any("fp32: stays as it is (encoder error" in note for note in place.notes)
     assert not list(place.folder.glob("*tuned*"))
-    assert place.graph() == "encoder-model.onnx"
+    assert place.graph().name == "encoder-model.onnx"
     assert not Manifest.read(place.folder).tuned["proven"]
     place.set_up()
     assert not any("stays as it is" in note for note in place.notes)  # not tried again

@@ -116,6 +116,7 @@ class Segmenter:
         self._now = 0
         self._free = 0  # first frame not given to any span
         self._start: int | None = None
+        self._lead = 0  # first frames of the span that stay only if a second with them is doubtful
         self._last_speech = 0
         self._recent: deque[tuple[float, float]] = deque(maxlen=SHORT_LEAD)
         self._second = 0.0  # sum of the probabilities in _recent that are no speech
@@ -150,6 +151,10 @@ class Segmenter:
         self._frames.append(frame)
         self._recent.append(frame)
         self._doubted |= doubtful
+        if doubtful:
+            self._lead = 0
+        elif now - self._start >= self._lead + SHORT_LEAD - 1:
+            self._drop_lead()
         if doubtful or probability >= self._threshold - _HYSTERESIS:
             self._last_speech = now
         if now - self._last_speech >= END_SILENCE:
@@ -164,14 +169,20 @@ class Segmenter:
 
     def _open(self, now: int, frame: tuple[float, float], *, doubtful: bool) -> None:
         lead = now - self._free
-        before = SHORT_LEAD if doubtful else PRE_ROLL  # the doubt is about that second
-        self._start = self._free if lead <= SHORT_LEAD else now - before
-        before = now - self._start
+        before = min(lead, SHORT_LEAD)
+        self._start = now - before
+        self._lead = 0 if doubtful or lead <= SHORT_LEAD else SHORT_LEAD - PRE_ROLL
         self._frames = [*list(self._recent)[len(self._recent) - before :], frame]
         self._last_speech = now
         self._doubted = doubtful
 
+    def _drop_lead(self) -> None:
+        assert self._start is not None
+        self._start += self._lead
+        self._frames, self._lead = self._frames[self._lead :], 0
+
     def _close(self, end: int) -> Span | None:
+        self._drop_lead()
         assert self._start is not None
         span = Span(self._start, end, tuple(self._frames[: end - self._start]))
         enough = self._enough_speech(self._frames)

@@ -154,7 +154,7 @@ def _starter(models_dir: Path, events: Events, *, check: bool, force: bool) -> i
 def _check(folder: Path, events: Events) -> int:
     from stt.models.folder import inspect
     from stt.models.manifest import Manifest
-    from stt.models.setup import check
+    from stt.models.verify import check
 
     wrong = check(folder, events)
     for line in wrong:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from stt.models.folder import ModelFolder, inspect
 from stt.models.locate import ReportProgress
 from stt.models.manifest import Manifest, sha256_of
+from stt.models.measure import Speed
 
 _MAKER = 1
 """Raised when conversions change, so that older ones are made again."""
@@ -66,6 +67,16 @@ class Installation:
                 self.events.note(f"{part} is damaged and is replaced")
                 return False
         return True
+
+    def measured(self, speed: Speed) -> None:
+        """Note a measurement, in the place of an older one."""
+        others = [
+            row
+            for row in self.manifest.measurements
+            if (row["precision"], row["provider"]) != (speed.precision, speed.provider)
+        ]
+        self.manifest.measurements = [*others, {**asdict(speed), "correct": True}]
+        self.save()
 
     def written(self, name: str, told: dict[str, Any]) -> None:
         """Note a graph that was written, and its data beside it; `told`: what was done."""

@@ -17,6 +17,7 @@ import numpy as np
 
 from stt.engine import sessions
 from stt.engine.onnx_asr_models import load_ctc, load_tdt, runtime_errors
+from stt.engine.precision import Known, choose
 from stt.errors import ModelError
 from stt.models import measure
 from stt.models.clips import Clip
@@ -30,6 +31,45 @@ _GROWTH = 2
 _CLIPS = 2
 """Clips whose encoder output must be the same, bit for bit."""
 _BESIDE = ("config.json", "vocab.txt")
+
+
+def keep(at: Installation, clips: Sequence[Clip], *, force: bool, asked: bool) -> None:
+    """Have a packed copy of what `auto` takes on the CPU, where one is wanted and worth it.
+
+    Args:
+        at: the installation; its manifest says whether copies are wanted.
+        clips: see `pack`.
+        force: pack again what is packed.
+        asked: a person waits for one, and is told why there is none.
+    """
+    model, wanted = at.model, at.manifest.fast_load
+    if model.kind == "whisper":
+        return
+    known = Known("cpu", model.problems, model.proofs, model.measured, {})
+    precision = choose("auto", known).precision
+    for other in [p for p in at.manifest.packed if p != precision or not wanted]:
+        drop(at, other)
+    row = model.measured.get((precision, "cpu"))
+    if not wanted or row is None or (is_settled(at, precision) and not force):
+        return
+    if (row.load_s or 0.0) <= LEAST_GAIN_S:
+        if asked:
+            at.events.note(f"{precision}: not packed (it loads in {row.load_s:.1f} s as it is)")
+    elif not fits(at, precision):
+        at.events.note(f"{precision}: not packed (the disk has no room for it)")
+    elif speed := pack(at, precision, clips):
+        at.measured(speed)
+
+
+def sweep(at: Installation) -> None:
+    """Delete copies that the manifest does not know: of a set-up that was killed."""
+    kept = {packed_folder(at.folder, precision).name for precision in at.manifest.packed}
+    anything = packed_folder(at.folder, "*").name
+    for left in (*at.folder.glob(_partial(anything)), *at.folder.glob(anything)):
+        if left.name not in kept:
+            shutil.rmtree(left)
+            for name in [n for n in at.manifest.files if n.startswith(f"{left.name}/")]:
+                del at.manifest.files[name]
 
 
 def fits(at: Installation, precision: str) -> bool:
@@ -120,10 +160,14 @@ def _origin(at: Installation, precision: str) -> list[dict[str, Any]]:
     return [at.made_from(name) for name in graph_names(at.model.kind, precision)]
 
 
+def _partial(name: str) -> str:
+    return f".{name}.partial"
+
+
 def _write(at: Installation, precision: str) -> list[str]:
     """Write the folder, and its files into the manifest; returns their names."""
     target = packed_folder(at.folder, precision)
-    partial = target.with_name(f".{target.name}.partial")
+    partial = target.with_name(_partial(target.name))
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
     model = at.model

@@ -13,21 +13,20 @@ import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stt.engine.precision import Known, choose
 from stt.errors import ModelError, UsageError
-from stt.models import measure, packed, proof, split_proof, tuning
+from stt.models import measure, packed, proof, tuning
 from stt.models.clips import Clip, bundled_clips
 from stt.models.download import download, import_folder
-from stt.models.folder import ModelFolder, graph_names, inspect, split_names
-from stt.models.installation import Events, Installation, reading
+from stt.models.folder import graph_names, split_names
+from stt.models.installation import Events, Installation
 from stt.models.making import made
-from stt.models.manifest import Manifest, sha256_of
 from stt.models.parts import take_apart
 from stt.models.source import Source
+from stt.models.verify import judge
 
 CONVERTED = ("fp16", "mixed", "int8")
 """Precisions that set-up makes from FP32."""
@@ -108,44 +107,6 @@ def set_up(
     return target
 
 
-def check(folder: Path, events: Events, clips: Sequence[Clip] | None = None) -> list[str]:
-    """Verify an installation: every file by size and SHA-256, every conversion by its proof.
-
-    Returns:
-        What is wrong, a line for each damaged file and failed check; empty when all is right.
-
-    Raises:
-        ModelError: there is no installation.
-    """
-    manifest = Manifest.read(folder)
-    if not manifest.files:
-        raise ModelError(f"{folder}: no installed model; run `stt setup {folder.name}`")
-    wrong = []
-    for name, entry in manifest.files.items():
-        path = folder / name
-        told = reading(events, f"checking {name}", entry["size"])
-        if not path.is_file():
-            wrong.append(f"{name} is missing")
-        elif path.stat().st_size != entry["size"] or sha256_of(path, told) != entry["sha256"]:
-            wrong.append(f"{name} is damaged")
-    if wrong:
-        return wrong
-    model, given = inspect(folder), tuple(clips or bundled_clips())
-    precisions = [name for name, entry in manifest.precisions.items() if entry["proven"]]
-    if precisions and model.problems["fp32"] is None:
-        fp32 = proof.observe(model, "fp32", given, events.progress)
-        for precision in precisions:
-            verdict = _verdict(model, precision, fp32, given, events)
-            wrong += [] if verdict.proven else [f"{precision}: {verdict.why}"]
-    for precision in sorted(model.split):
-        verdict = split_proof.prove(model, precision, given)
-        wrong += [] if verdict.proven else [f"{precision} in parts: {verdict.why}"]
-    if model.tuned:
-        verdict = tuning.prove(Installation(folder, events), given)
-        wrong += [] if verdict.proven else [f"fp32 written tighter: {verdict.why}"]
-    return wrong
-
-
 class _Job:
     """One run of set-up in one folder."""
 
@@ -161,6 +122,7 @@ class _Job:
 
     def do(self) -> None:
         """All steps in their order."""
+        packed.sweep(self.at)
         if not self._fp32_is_needed():
             self.events.note("everything ordered is there and proven; FP32 was not kept")
             self._pack()
@@ -312,7 +274,7 @@ class _Job:
         model = self.at.model
         fp32 = proof.observe(model, "fp32", self.clips, self.events.progress)
         for precision in precisions:
-            verdict = _verdict(model, precision, fp32, self.clips, self.events)
+            verdict = judge(model, precision, fp32, self.clips, self.events)
             self.manifest.precisions[precision] = verdict.figures()
             if verdict.proven:
                 self.events.note(f"{precision}: proven, {verdict.why}")
@@ -358,37 +320,11 @@ class _Job:
             except ModelError as error:
                 self.events.note(f"not measured: {error}")
                 continue
-            self._measured(speed)
-
-    def _measured(self, speed: measure.Speed) -> None:
-        row = {**asdict(speed), "correct": True}
-        kept = [
-            r
-            for r in self.manifest.measurements
-            if (r["precision"], r["provider"]) != (speed.precision, speed.provider)
-        ]
-        self.manifest.measurements = [*kept, row]
-        self.at.save()
+            self.at.measured(speed)
 
     def _pack(self) -> None:
-        """Pack what `auto` takes on the CPU, where that was asked for and is worth it."""
-        model, wanted = self.at.model, self.manifest.fast_load
-        if model.kind == "whisper":
-            return
-        known = Known("cpu", model.problems, model.proofs, model.measured, {})
-        precision = choose("auto", known).precision
-        for other in [p for p in self.manifest.packed if p != precision or not wanted]:
-            packed.drop(self.at, other)
-        row = model.measured.get((precision, "cpu"))
-        if not wanted or row is None or (row.load_s or 0.0) <= packed.LEAST_GAIN_S:
-            return
-        if packed.is_settled(self.at, precision) and not self.order.force:
-            return
-        if not packed.fits(self.at, precision):
-            self.events.note(f"{precision}: not packed (the disk has no room for it)")
-            return
-        if speed := packed.pack(self.at, precision, self.clips):
-            self._measured(speed)
+        order = self.order
+        packed.keep(self.at, self.clips, force=order.force, asked=order.fast_load is True)
 
     def _drop_fp32(self) -> None:
         """Delete FP32 when something proven can take its place."""
@@ -404,22 +340,3 @@ class _Job:
         for name in names:
             (self.work / name).unlink(missing_ok=True)
         self.events.note("FP32 files deleted: a recording on which another fails has no fallback")
-
-
-def _verdict(
-    model: ModelFolder,
-    precision: str,
-    fp32: proof.Observation,
-    clips: Sequence[Clip],
-    events: Events,
-) -> proof.Verdict:
-    """Prove one precision; one that does not load has failed."""
-    static = proof.static_checks(model.path, model.kind, precision)
-    if not all(check.passed for check in static):
-        return proof.Verdict(static)
-    try:
-        seen = proof.observe(model, precision, clips, events.progress, like=fp32)
-    except ModelError as error:
-        return proof.Verdict((*static, proof.Check("loads", passed=False, told=str(error))))
-    judged = proof.compare(fp32, seen, proof.BOUNDS[precision], clips)
-    return proof.Verdict((*static, *judged.checks))
