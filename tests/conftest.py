@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 import soundfile
+from hypothesis import settings
+
+# No test is timed; and where a change is judged, the same examples judge it each time.
+settings.register_profile("stt", deadline=None, derandomize="CI" in os.environ)
+settings.load_profile("stt")
 
 ROOT = Path(__file__).parents[1]
 

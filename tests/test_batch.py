@@ -15,12 +15,13 @@ import numpy.typing as npt
 import pytest
 import soundfile
 
-from stt.batch import Delivery, Job, Outcome, transcribe_all, transcribe_many
+from stt.batch import Delivery, Job, Outcome, transcribe_all
 from stt.engine.collapse import CollapseError
 from stt.engine.fallback import Reserve
 from stt.engine.recognizer import Recognizer
 from stt.errors import AudioError, SttError
 from stt.journal import Journal
+from stt.lanes import transcribe_many
 from stt.transcriber import Transcriber, load
 from stt.transcript import Choice, Segment, Transcript
 
@@ -276,6 +277,35 @@ def test_a_recording_that_left_its_precision_goes_on_without_it(long_place: Plac
     assert outcome.transcript is not None
     assert undisturbed.transcript is not None
     assert outcome.transcript.choice == undisturbed.transcript.choice
+
+
+def test_what_fails_in_part_is_tried_again_and_what_was_heard_is_not(long_place: Place) -> None:
+    long_place.run()
+    lengths, expected = long_place.counting.lengths, long_place.results()
+    shutil.rmtree(long_place.out)
+
+    class Failing(Counting):
+        """Makes nothing of one utterance."""
+
+        def recognize(self, batch: Sequence[Samples]) -> list[list[Segment]]:
+            self.lengths += [len(samples) for samples in batch]
+            if len(self.lengths) == 3:
+                raise CollapseError("NaN in the logits")
+            return self._inner.recognize(batch)
+
+    failing = Failing(long_place.transcriber.recognizer)
+    with Journal(long_place.out) as journal:
+        delivery = Delivery(long_place.out, long_place.formats)
+        transcriber = replace(long_place.transcriber, recognizer=failing)
+        (outcome,) = transcribe_all(transcriber, long_place.jobs(), delivery, journal)
+    assert outcome.state == "partly"
+    assert outcome.transcript is not None
+    assert outcome.transcript.coverage is not None
+    assert len(outcome.transcript.coverage.failures) == 1
+    assert long_place.results() != expected
+    assert long_place.states() == {"long": "done"}
+    assert long_place.counting.lengths == lengths[2:3]
+    assert long_place.results() == expected
 
 
 def test_half_written_files_of_a_killed_process_go(place: Place) -> None:

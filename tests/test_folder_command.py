@@ -13,7 +13,9 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 
 from stt.cli import main
 
@@ -83,6 +85,51 @@ def test_only_what_failed_is_tried_again(here: Path, run: Run) -> None:
     assert "c.flac" in err
     assert not (here / "out" / "new.txt").exists()
     assert (here / "out" / "c.txt").exists()
+
+
+def damage(path: Path) -> None:
+    """Spoil a flac in its middle."""
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 200] = bytes(200)
+    path.write_bytes(content)
+
+
+def test_of_a_damaged_recording_what_can_be_read_is_kept(here: Path, run: Run) -> None:
+    run()
+    whole = (here / "out" / "a.txt").read_text()
+    parts = [soundfile.read(CLIPS[0], dtype="int16")[0], np.zeros(48_000, np.int16)] * 3
+    soundfile.write(here / "in" / "a.flac", np.concatenate(parts), 16_000)
+    damage(here / "in" / "a.flac")
+    for _ in range(2):  # and again: it is not done
+        code, err = run("--move-done", here / "done", "-q")
+        assert code == 1
+        assert "a.flac: warning: it ends early: " in err
+        assert (here / "in" / "a.flac").exists()
+        assert (here / "out" / "a.txt").read_text().split()[: len(whole.split())] == whole.split()
+    shutil.copy(CLIPS[1], here / "in" / "c.flac")
+    code, err = run()
+    assert "1 done, 1 done in part, 0 failed" in err
+    assert "--retry-failed" in err
+    summary = json.loads((here / "out" / "summary.json").read_text())
+    assert summary["states"] == {"done": 1, "partly": 1}
+    shutil.copy(CLIPS[0], here / "in" / "a.flac")
+    code, err = run("--retry-failed")
+    assert code == 0
+    assert (here / "out" / "a.txt").read_text() == whole
+
+
+def test_a_damaged_recording_is_printed_as_far_as_it_goes(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parts = [soundfile.read(CLIPS[0], dtype="int16")[0], np.zeros(48_000, np.int16)] * 3
+    path = here / "long.flac"
+    soundfile.write(path, np.concatenate(parts), 16_000)
+    damage(path)
+    assert main(["transcribe", str(path), "-m", str(DIGITS)]) == 1
+    captured = capsys.readouterr()
+    assert captured.out.split()
+    assert "warning: it ends early: " in captured.err
 
 
 def test_names_of_results_stay(here: Path, run: Run) -> None:
@@ -165,6 +212,9 @@ def test_what_somebody_wrote_is_put_aside(here: Path, run: Run) -> None:
     (here / "out" / "a.txt").write_text("corrected")
     run()
     assert (here / "out" / "a.txt").read_text() == "corrected"
+    assert "VAD threshold was 0.5 and is off" in run("--no-vad")[1]
+    assert (here / "out" / "a.txt").read_text() == "corrected"  # the same words as before
+    shutil.copy(CLIPS[4], here / "in" / "a.flac")
     run("--no-vad")
     assert (here / "out" / "a.txt.old2").read_text() == "corrected"
     assert (here / "out" / "a.txt").read_text() != "corrected"

@@ -59,7 +59,7 @@ def test_far_sound_is_not_reached_and_noise_is_not_trusted() -> None:
     assert refined([], far) == []
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     spoken=st.lists(st.tuples(st.floats(0, 2.5), st.floats(0.05, 0.6)), max_size=5),
     times=st.lists(st.floats(0, 3), max_size=12),

@@ -50,5 +50,6 @@ def _is_invented(word: Word, utterance: Utterance) -> bool:
         return False
     first = max(0, int((word.burst_at - _AROUND_S) / _FRAME_S))
     last = int((word.burst_at + _AROUND_S) / _FRAME_S) + 1
-    around = utterance.heard[first:last]
-    return all(probability < _NO_SPEECH for probability, _ in around)
+    if last > len(utterance.heard):
+        return False  # a last word may be emitted late, in the silence that is put after the audio
+    return all(probability < _NO_SPEECH for probability, _ in utterance.heard[first:last])

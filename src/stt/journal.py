@@ -17,7 +17,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from stt.audio.segmenter import Utterance
@@ -61,7 +60,8 @@ class Entry:
     recipe: Mapping[str, Any]
     """All that its words depend on but its sound: model, precision, how it is cut."""
     state: str
-    """'under way', 'done' or 'failed'."""
+    """'under way', 'done', 'partly' (done, but for what could not be read or recognised) or
+    'failed'."""
     told: str
     """Of a failed one, why."""
     outputs: Mapping[str, str]
@@ -102,12 +102,7 @@ class Journal:
     def __enter__(self) -> Journal:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -164,15 +159,24 @@ class Journal:
             )
             return True
 
-    def done(self, name: str, transcript: Transcript, outputs: Mapping[str, str]) -> None:
-        """Note that a recording's results are written."""
+    def done(
+        self,
+        name: str,
+        transcript: Transcript,
+        outputs: Mapping[str, str],
+        *,
+        partly: bool = False,
+    ) -> None:
+        """Note that a recording's results are written; `partly`: its utterances stay."""
+        state = "partly" if partly else "done"
         with self._writing() as db:
             db.execute(
-                "UPDATE recordings SET state = 'done', owner = NULL, told = NULL, transcript = ?, "
+                "UPDATE recordings SET state = ?, owner = NULL, told = NULL, transcript = ?, "
                 "outputs = ? WHERE name = ?",
-                (_as_text(transcript), json.dumps(dict(outputs)), _key(name)),
+                (state, _as_text(transcript), json.dumps(dict(outputs)), _key(name)),
             )
-            db.execute("DELETE FROM utterances WHERE name = ?", (_key(name),))
+            if not partly:
+                db.execute("DELETE FROM utterances WHERE name = ?", (_key(name),))
 
     def moved(self, name: str, source: str) -> None:
         """Note that a recording lies elsewhere now."""

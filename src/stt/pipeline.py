@@ -16,7 +16,7 @@ from stt.audio.segmenter import Segmenter, Skipped, SpeechProbabilities, Utteran
 from stt.audio.vad import FRAME, SpeechProbability
 from stt.engine.collapse import CollapseError
 from stt.engine.fallback import Attempt, Fallback, GuardedRecognizer, clock
-from stt.errors import ModelError
+from stt.errors import AudioError, ModelError
 from stt.invented import without_invented
 from stt.seams import Seams
 from stt.transcript import Coverage, Segment
@@ -81,15 +81,32 @@ def recognized(
     recognised again, and comes out the same.
 
     Raises:
+        AudioError: no utterance could be read.
         ModelError: the model made nothing of any utterance.
     """
     run = _Run(recognizer, cutting.batch_size, pool, memory)
+    readable = _Readable(blocks)
     try:
-        for item in _cut(resampled(blocks, rate), cutting, recognizer):
+        for item in _cut(resampled(readable, rate), cutting, recognizer):
             yield from run.take(item)
-        yield from run.finish()
+        yield from run.finish(readable.error)
     finally:
         run.cancel()
+
+
+class _Readable:
+    """Blocks as far as a recording can be read."""
+
+    def __init__(self, blocks: Iterable[Samples]) -> None:
+        self._blocks = blocks
+        self.error: AudioError | None = None
+        """Why not to its end."""
+
+    def __iter__(self) -> Iterator[Samples]:
+        try:
+            yield from self._blocks
+        except AudioError as error:
+            self.error = error
 
 
 def _cut(
@@ -160,14 +177,14 @@ class _Run:
         while waiting and (len(waiting) > self._streams or waiting[0].is_settled):
             yield self._settled()
 
-    def finish(self) -> Iterator[Step]:
-        """Yield the rest."""
+    def finish(self, unread: AudioError | None) -> Iterator[Step]:
+        """Yield the rest; `unread`: why there is no more of it."""
         if self._batch:
             self._begin()
         while self._under_way:
             yield self._settled()
-        self._account.check()
-        coverage = self._account.coverage()
+        self._account.check(unread)
+        coverage = self._account.coverage(unread)
         yield Step(self._heard / SAMPLE_RATE, self._seams.finish(), coverage=coverage)
 
     def cancel(self) -> None:
@@ -248,21 +265,25 @@ class _Account:
         """Note that the model made nothing of an utterance, heard before."""
         self._failed[self._heard.index((utterance.start, utterance.end))] = error
 
-    def check(self) -> None:
+    def check(self, unread: AudioError | None) -> None:
         """Raise the first failure where nothing else came of the recording."""
-        if self._failed and len(self._failed) == len(self._heard):
-            raise self._failed[0]
+        if len(self._failed) < len(self._heard):
+            return
+        for error in (*self._failed.values(), unread):
+            if error is not None:
+                raise error
 
-    def coverage(self) -> Coverage:
+    def coverage(self, unread: AudioError | None) -> Coverage:
         good = [span for place, span in enumerate(self._heard) if place not in self._failed]
         skipped, decoded = Counter(self._skipped), _length(good)
         if lost := _length(self._heard) - decoded:
             skipped["failed"] = lost
+        failures = [_told(self._heard[place], error) for place, error in self._failed.items()]
         return Coverage(
             decoded / SAMPLE_RATE,
             {reason: count / SAMPLE_RATE for reason, count in sorted(skipped.items())},
             self._like_speech / SAMPLE_RATE,
-            tuple(_told(self._heard[place], error) for place, error in self._failed.items()),
+            (*failures, *([] if unread is None else [f"it ends early: {unread}"])),
             self.invented,
         )
 

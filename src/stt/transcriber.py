@@ -67,7 +67,8 @@ class Transcriber:
             memory: what an interrupted run found out about this recording.
 
         Raises:
-            AudioError: the recording cannot be read.
+            AudioError: the recording cannot be read. One that is damaged in its midst gives what is
+                before, and `coverage.failures` says why there is no more.
             UsageError: an array of a shape or type that is not audio.
             ModelError: the model gives NaN or infinity, and no FP32 takes over.
         """

@@ -74,7 +74,8 @@ class Coverage:
     like_speech: float = 0.0
     """Seconds of the skipped that may have been speech all the same."""
     failures: tuple[str, ...] = ()
-    """When and why the model made nothing of a stretch, e.g. '0:12 to 0:40: NaN in the logits'."""
+    """When and why the model made nothing of a stretch, e.g. '0:12 to 0:40: NaN in the logits', and
+    why a damaged recording could not be read to its end."""
     invented: int = 0
     """Words left out because they were emitted in one burst over silence."""
 

@@ -119,6 +119,18 @@ def test_doubt_that_comes_after_the_first_word_reaches_back() -> None:
     assert run(clear, threshold=0.75) == [Span(32 - cutting.PRE_ROLL, 76)]
 
 
+def test_a_second_of_doubt_that_a_cut_goes_through_is_heard_to_its_end() -> None:
+    frames = [(1.0, 0.0)] * 602 + [(0.5, -41.0)] * 200 + [(0.0, 0.0)] * 73
+    first, second = run(frames, threshold=0.75)
+    assert first.end == second.start < 802 < second.end
+
+
+def test_nothing_is_heard_twice_that_ends_in_the_overlap() -> None:
+    frames = speech(117) + [(0.25, -37.0)] * 10 + [(0.0, LOUD)] * 70
+    (only,) = run(frames, SHORTEST_MAX, 0.25, overlap=True)
+    assert only.end > 127
+
+
 @given(stretches(), st.floats(0.2, 0.95))
 def test_no_doubtful_second_is_skipped(frames: Frames, threshold: float) -> None:
     covered = np.zeros(len(frames), bool)

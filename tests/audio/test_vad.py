@@ -43,7 +43,7 @@ def test_speech_is_heard_and_noise_is_not(speech: Samples) -> None:
     assert (SpeechProbability()(np.zeros((300, FRAME), np.float32)) < 0.1).all()
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(sizes=st.lists(st.integers(0, 40), max_size=12))
 def test_state_carries_over_calls_of_any_size(speech: Samples, sizes: list[int]) -> None:
     frames = framed(speech)[:200]

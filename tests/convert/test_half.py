@@ -49,7 +49,7 @@ def test_not_a_number_stays_so():
     assert (tally.clipped, tally.raised) == (0, 0)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(floats)
 def test_every_number_is_the_nearest_half_within_the_limits_and_counted(values: np.ndarray):
     tally, before = Tally(), values.copy()
@@ -73,7 +73,7 @@ def test_every_number_is_the_nearest_half_within_the_limits_and_counted(values: 
     assert np.count_nonzero(got) == np.count_nonzero(values)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(floats)
 def test_agrees_with_the_documented_converter_on_finite_numbers(values: np.ndarray):
     float16 = pytest.importorskip("onnxconverter_common.float16")

@@ -74,7 +74,7 @@ def test_silence_and_a_pure_tone() -> None:
     agree([np.sin(np.arange(30_000) * 0.3).astype(np.float32)], 128)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     seed=st.integers(0, 2**32 - 1),
     lengths=st.lists(st.integers(1, 40_000), min_size=1, max_size=3),

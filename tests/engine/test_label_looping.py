@@ -63,7 +63,7 @@ def reference(table: Floats, length: int, vocabulary: TdtVocabulary) -> list[Emi
     return greedy_tdt(step, 0, frames, vocabulary)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     seed=st.integers(0, 2**32 - 1),
     lengths=st.lists(st.integers(0, 25), min_size=1, max_size=7),

@@ -103,7 +103,7 @@ class ScriptedOnnxAsr(NemoConformerTdt):
         return row[:3], int(row[3:].argmax()), prev_state + 1
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     seed=st.integers(0, 2**32 - 1),
     length=st.integers(0, 30),
@@ -158,7 +158,7 @@ class ScriptedOnnxAsrRnnt(NemoConformerRnnt):
         return row, -1, prev_state + 1
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     seed=st.integers(0, 2**32 - 1),
     length=st.integers(0, 30),

@@ -194,7 +194,7 @@ finals = st.lists(
 )
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(hypotheses, finals, st.integers(1, 3), st.floats(0, 20), st.booleans())
 def test_committed_text_only_grows_and_the_settled_text_begins_with_it(
     given_hypotheses: list[list[Heard]],
@@ -219,7 +219,7 @@ def test_committed_text_only_grows_and_the_settled_text_begins_with_it(
     assert " ".join(s.text for s in found.segments) == found.text
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(hypotheses)
 def test_committed_and_draft_are_never_more_than_both_hypotheses_have(
     given_hypotheses: list[list[Heard]],

@@ -169,7 +169,7 @@ def test_quiet_speech_between_the_thresholds_keeps_an_utterance_going() -> None:
 # --- properties ---------------------------------------------------------------------------------
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(stretches(), st.integers(156, 600), st.floats(0.05, 0.95))
 def test_utterances_rise_apart_and_fit_the_window(
     frames: Frames, window: int, threshold: float
@@ -183,7 +183,7 @@ def test_utterances_rise_apart_and_fit_the_window(
     assert all(b.start == a.end for a, b in pairwise(found) if a.seam and b.last_speech == b.start)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(stretches(60), st.integers(156, 600), st.floats(0.05, 0.95))
 def test_every_frame_of_speech_is_in_exactly_one_utterance(
     frames: Frames, window: int, threshold: float
@@ -203,7 +203,7 @@ def runs_of(values: list[bool]) -> list[tuple[int, int]]:
     return list(zip(edges[::2], edges[1::2], strict=True))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(stretches())
 def test_patience_stays_in_its_bounds(frames: Frames) -> None:
     endpointer = Endpointer(WINDOW)
@@ -212,7 +212,7 @@ def test_patience_stays_in_its_bounds(frames: Frames) -> None:
         assert SHORTEST <= endpointer.patience <= LONGEST
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(stretches(60), st.integers(156, 600))
 def test_audio_that_may_be_needed_is_never_given_up(frames: Frames, window: int) -> None:
     """A session forgets what lies before `oldest`."""

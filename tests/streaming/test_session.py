@@ -335,7 +335,7 @@ speech = st.lists(
 )
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(speech, st.integers(0, 99), st.sampled_from([0.01, 0.3, 1.0, 7.0]), st.integers(1, 3))
 def test_no_committed_word_ever_changes_and_finals_are_all_there_in_order(
     parts: list[list[int]], seed: int, cost: float, needed: int
@@ -352,7 +352,7 @@ def test_no_committed_word_ever_changes_and_finals_are_all_there_in_order(
     assert shown <= {final.number for final in found}
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(speech, st.sampled_from([0.05, 2.0]))
 def test_every_word_that_was_said_is_in_a_final(parts: list[list[int]], cost: float) -> None:
     frames = [n for part in parts for n in part]

@@ -76,7 +76,7 @@ class Skipped:
     start: int
     end: int
     reason: str
-    """'digital zero', 'silence', 'non-speech', or 'failed': the model made nothing of it."""
+    """'digital zero', 'silence' or 'non-speech'."""
     like_speech: bool = False
     """Whether it may have been speech all the same: less of it than makes an utterance."""
 
@@ -198,13 +198,15 @@ class Segmenter:
         if mid_speech and self._overlap:
             cut = quietest(self._frames[: -self._overlap], len(self._frames) // 2)
             shared = self._overlap
-        head, rest = self._frames[: cut + shared], self._frames[cut - shared :]
+        begin = cut - shared
+        head, rest = self._frames[: cut + shared], self._frames[begin:]
         span = Span(self._start, self._start + len(head), tuple(head), seam=True)
         enough = mid_speech or self._enough_speech(head)
-        self._start = self._free = self._start + cut - shared
+        # a second of doubt that the cut goes through is to be heard to its end
+        self._doubted = self._has_doubt(self._frames[max(0, begin - SHORT_LEAD + 1) :])
+        self._start = self._free = self._start + begin
         self._frames, self._mid_speech = rest, mid_speech
-        self._doubted = self._has_doubt(rest)
-        if self._last_speech < self._start or not (self._doubted or self._speech_frames(rest)):
+        if self._last_speech < span.end or not (self._doubted or self._speech_frames(rest)):
             self._start, self._frames, self._free = None, [], span.end
         return span if enough else None
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from stt.pipeline import Step
 
-_PLAIN_EVERY_S = 10.0
+PLAIN_EVERY_S = 10.0
 _LONGEST_NAME = 24
 
 
@@ -69,7 +69,7 @@ class RecordingProgress:
         told = self._told(step.heard, duration, now - self._began)
         if self._bar:
             self._bar.update(self._task, completed=step.heard, total=duration, told=told)
-        elif now - self._spoke >= _PLAIN_EVERY_S and not sys.stderr.isatty():
+        elif now - self._spoke >= PLAIN_EVERY_S and not sys.stderr.isatty():
             self._spoke = now
             click.echo(f"stt: {self._name}: {told}", err=True)
 
@@ -158,7 +158,7 @@ class SetupProgress:
                 self._task = self._bar.add_task(stage, total=total, told="")
             assert self._task is not None
             self._bar.update(self._task, completed=done, total=total, told=told)
-        elif now - self._spoke >= _PLAIN_EVERY_S:
+        elif now - self._spoke >= PLAIN_EVERY_S:
             self._spoke = now
             click.echo(f"stt: {stage}: {told or f'{done} of {total}'}", err=True)
 

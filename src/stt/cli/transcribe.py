@@ -171,7 +171,7 @@ def _one(
     transcriber: Transcriber, item: Input, settings: Settings, *, several: bool, quiet: bool
 ) -> Transcript:
     """Transcribe one recording and print it, text as it comes."""
-    from stt.cli.folder import warnings
+    from stt.cli.folder_progress import warnings
     from stt.writers import FORMATS, text_lines
 
     as_it_comes = settings.formats[0] == "txt"

@@ -1,0 +1,100 @@
+"""Several recordings under way at once, with one model.
+
+While one is recognised the next are read, and the last word of one is not waited for to begin
+another.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from stt.engine.gathering import GatheringRecognizer
+from stt.errors import SttError
+from stt.pipeline import Memory, Step
+from stt.transcriber import Transcriber, recognizing_pool
+from stt.transcript import Transcript
+
+Source = str | Path
+OnStep = Callable[[Source, Step, float | None], None]
+"""(recording, step, its seconds where known): called from several threads."""
+
+
+class _StoppedError(Exception):
+    """Nobody wants the rest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lanes:
+    """Threads that each take one recording; they share what recognises."""
+
+    count: int
+    readers: ThreadPoolExecutor
+    _transcriber: Transcriber
+    _on_step: OnStep | None
+    _stopped: threading.Event
+
+    def transcribe(self, source: Source, memory: Memory | None = None) -> Transcript:
+        """Transcribe a recording, in the calling thread; see Transcriber.transcribe."""
+
+        def step_taken(step: Step, duration: float | None) -> None:
+            if self._stopped.is_set():
+                raise _StoppedError
+            if self._on_step:
+                self._on_step(source, step, duration)
+
+        return self._transcriber.transcribe(source, on_step=step_taken, memory=memory)
+
+
+@contextmanager
+def lanes_of(transcriber: Transcriber, on_step: OnStep | None) -> Iterator[Lanes]:
+    """Open one lane more than the recogniser takes utterances at a time.
+
+    Where the model does not run on the CPU, utterances of all recordings share batches. Left early,
+    it has those under way stop.
+    """
+    stopped = threading.Event()
+    recognizer = transcriber.recognizer
+    if recognizer.provider != "cpu":
+        recognizer = GatheringRecognizer(recognizer, transcriber.cutting.batch_size)
+    count = recognizer.streams + 1
+    with ExitStack() as stack:
+        pool = stack.enter_context(recognizing_pool(recognizer))
+        shared = replace(transcriber, recognizer=recognizer, pool=pool)
+        readers = stack.enter_context(ThreadPoolExecutor(count, "recording"))
+        stack.callback(stopped.set)  # before the threads are waited for
+        yield Lanes(count, readers, shared, on_step, stopped)
+
+
+def transcribe_many(
+    transcriber: Transcriber, sources: Iterable[Source], on_step: OnStep | None = None
+) -> Iterator[Transcript | SttError]:
+    """Transcribe recordings, one more at a time than the recogniser takes utterances.
+
+    Args:
+        transcriber: the loaded model.
+        sources: paths; taken one by one as they are begun.
+        on_step: called as recordings proceed.
+
+    Yields:
+        For each source, in their order, its transcript or what is wrong with it.
+    """
+    with lanes_of(transcriber, on_step) as lanes:
+
+        def one(source: Source) -> Transcript | SttError:
+            try:
+                return lanes.transcribe(source)
+            except SttError as error:
+                return error
+
+        under_way: list[Future[Transcript | SttError]] = []
+        for source in sources:
+            under_way.append(lanes.readers.submit(one, source))
+            if len(under_way) > lanes.count:
+                yield under_way.pop(0).result()
+        while under_way:
+            yield under_way.pop(0).result()

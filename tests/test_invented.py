@@ -1,0 +1,85 @@
+"""Words made up over silence: bursts of tokens where nobody speaks."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stt.audio.segmenter import Utterance
+from stt.audio.vad import FRAME
+from stt.invented import without_invented
+from stt.transcript import Segment, Token, Word
+from stt.words import segments, words
+
+FRAME_S = FRAME / 16_000
+
+
+def utterance(speech: list[float]) -> Utterance:
+    """As many frames of 32 ms, with these probabilities of speech."""
+    samples = np.zeros(len(speech) * FRAME, np.float32)
+    return Utterance(0, samples, heard=tuple((p, -60.0) for p in speech))
+
+
+def word(text: str, start: float, burst_at: float | None = None) -> Word:
+    return Word(start, start + 0.3, text, 0.9, burst_at)
+
+
+def left(spoken: list[Word], heard: Utterance) -> tuple[list[str], int]:
+    kept, dropped = without_invented(segments(spoken), heard)
+    return [word.text for segment in kept for word in segment.words], dropped
+
+
+SILENCE_THEN_SPEECH = [0.02] * 100 + [0.95] * 100
+
+
+def test_a_burst_over_silence_goes_and_is_counted() -> None:
+    spoken = [word("Mm-hmm.", 1.0, burst_at=1.0), word("good", 4.0), word("day", 4.5, 4.5)]
+    assert left(spoken, utterance(SILENCE_THEN_SPEECH)) == (["good", "day"], 1)
+
+
+def test_what_takes_time_or_sounds_stays() -> None:
+    heard = utterance(SILENCE_THEN_SPEECH)
+    assert left([word("slow", 1.0)], heard) == (["slow"], 0)  # its tokens lie apart
+    near = 100 * FRAME_S - 0.3
+    assert left([word("early", near, near)], heard) == (["early"], 0)  # speech begins soon after
+    assert left([word("said", 4.0, 4.0)], heard) == (["said"], 0)
+
+
+def test_the_last_word_may_come_late() -> None:
+    heard = utterance([0.95] * 100 + [0.02] * 15)
+    at = len(heard.samples) / 16_000
+    assert left([word("end.", at - 0.1, at)], heard) == (["end."], 0)
+    assert left([word("after.", at, at + 0.4)], heard) == (["after."], 0)  # in silence put there
+
+
+def test_where_nobody_listened_nothing_goes() -> None:
+    blind = Utterance(0, np.zeros(100 * FRAME, np.float32))
+    assert left([word("Yeah.", 1.0, 1.0)], blind) == (["Yeah."], 0)
+
+
+def test_segments_that_lose_nothing_are_the_same() -> None:
+    without_words = Segment(0.0, 1.0, "what a starter says", 0.8)
+    kept = [without_words, *segments([word("fine.", 4.0)])]
+    assert without_invented(kept, utterance(SILENCE_THEN_SPEECH)) == (kept, 0)
+
+
+def test_words_know_their_burst() -> None:
+    tokens = [
+        Token(1, " go", 10, 2, -0.1),
+        Token(2, "od", 12, 2, -0.1),
+        Token(3, " Yeah", 50, 0, -0.1),
+        Token(4, ".", 50, 0, -0.1),
+        Token(5, " I", 60, 1, -0.1),
+    ]
+    found = words(tokens, 0.08, 100.0, 10.0)
+    assert [one.burst_at for one in found] == [None, 104.0, None]
+
+
+@given(st.lists(st.floats(0.0, 1.0), min_size=60, max_size=200), st.floats(0.0, 6.0))
+def test_only_certain_silence_takes_a_word(speech: list[float], at: float) -> None:
+    heard = utterance(speech)
+    _, dropped = left([word("Yeah.", at, at)], heard)
+    first, last = max(0, int((at - 0.32) / FRAME_S)), int((at + 0.32) / FRAME_S) + 1
+    around = speech[first:last]
+    assert dropped == (last <= len(speech) and max(around, default=1.0) < 0.15)
