@@ -51,8 +51,8 @@ def main() -> None:
     model = set_up(source, args.work / "models", Order(), events)
     for provider in providers:
         try:
-            found = contenders(inspect(model), ["onnx-asr"], provider)
-            print(table(bench(Plan(found, batches, 0, provider), report)), end="\n\n")
+            found = contenders(inspect(model), ["onnx-asr"], provider, model.parent)
+            print(table(bench(Plan(found, batches, (0,), provider), report)), end="\n\n")
         except SttError as error:
             print(f"bench_gpu: {provider}: {error}", file=sys.stderr)
 

@@ -61,15 +61,15 @@ def test_every_engine_precision_and_batch_has_a_row(
     monkeypatch.setattr(bench, "_ROUNDS", 1)
     monkeypatch.setattr(bench, "FILE_S", 2.0)
     soundfile.write(tmp_path / "speech.flac", speech[: 4 * 16_000], 16_000)
-    found = contenders(inspect(model), ["onnx-asr"], "cpu")
+    found = contenders(inspect(model), ["onnx-asr"], "cpu", model.parent)
     assert found == (Contender("stt", model, "fp32"), Contender("onnx-asr", model, "fp32"))
-    result = bench.bench(Plan(found, (1, 2), 1, "cpu", tmp_path), silent).as_json()
+    result = bench.bench(Plan(found, (1, 2), (1, 2), "cpu", tmp_path), silent).as_json()
     runs = result["runs"]
-    assert [(row["engine"], row["batch"]) for row in runs] == [
-        ("stt", 1),
-        ("stt", 2),
-        ("onnx-asr", 1),
-        ("onnx-asr", 2),
+    assert [(row["threads"], row["engine"], row["batch"]) for row in runs] == [
+        (threads, engine, batch)
+        for threads in (1, 2)
+        for engine in ("stt", "onnx-asr")
+        for batch in (1, 2)
     ]
     for row in runs:
         assert row["audio_s"] == 4.0
@@ -79,13 +79,16 @@ def test_every_engine_precision_and_batch_has_a_row(
         assert row["rtfx_min"] <= row["rtfx"] <= row["rtfx_max"]
         assert row["first_result_s"] >= row["load_s"] > 0
         assert row["ratio"] > 0
-    assert runs[2]["ratio"] == 1
+    assert runs[2]["ratio"] == runs[6]["ratio"] == 1
+    assert result["reference"] == "onnx-asr tiny fp32, batch 1"
     assert result["machine"]["cores"] >= 1
 
 
 def test_a_contender_that_cannot_run_is_an_error_with_its_reason(model: Path) -> None:
-    plan = Plan((Contender("stt", model, "int8"),), (1,), 1, "cpu")
-    with pytest.raises(ModelError, match=r"stt tiny int8 did not run: .*no int8 files"):
+    plan = Plan((Contender("stt", model, "int8"),), (1,), (1,), "cpu")
+    with pytest.raises(
+        ModelError, match=r"stt tiny int8 did not run: (?!stt\.errors).*no int8 files"
+    ):
         bench.bench(plan, silent)
 
 
@@ -93,16 +96,33 @@ def test_engines_are_checked_before_anything_runs(
     model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(UsageError, match="'kaldi' is not known; use onnx-asr or sherpa-onnx"):
-        contenders(inspect(model), ["kaldi"], "cpu")
+        contenders(inspect(model), ["kaldi"], "cpu", model.parent)
     monkeypatch.setattr(bench, "find_spec", lambda name: None)
     with pytest.raises(UsageError, match="pip install sherpa-onnx"):
-        contenders(inspect(model), ["sherpa-onnx"], "cpu")
+        contenders(inspect(model), ["sherpa-onnx"], "cpu", model.parent)
 
 
 def test_another_folder_for_another_engine(model: Path, tmp_path: Path) -> None:
     other = tiny_nemo.build(tmp_path / "published", KIND)
-    found = contenders(inspect(model), [f"onnx-asr={other}"], "cpu")
+    found = contenders(inspect(model), [f"onnx-asr={other}"], "cpu", model.parent)
     assert [str(one) for one in found] == ["stt tiny fp32", "onnx-asr published fp32"]
+    installed = contenders(inspect(model), ["onnx-asr=published"], "cpu", tmp_path)
+    assert installed == found
+
+
+def test_ratios_are_beside_fp32(model: Path) -> None:
+    theirs = [Contender("onnx-asr", model, precision) for precision in ("fp16", "fp32")]
+    ours = Contender("stt", model, "fp32")
+    assert bench._reference([ours, *theirs]) == theirs[1]
+    assert bench._reference([ours, theirs[0]]) == theirs[0]
+    assert bench._reference([ours]) is None
+
+
+def test_a_folder_is_no_recording(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "takes.wav").mkdir()
+    plan = Plan((Contender("stt", model, "fp32"),), (1,), (1,), "cpu", tmp_path)
+    with pytest.raises(UsageError, match="no recordings in it"):
+        bench.bench(plan, silent)
 
 
 def test_stages_leave_the_rest_to_other() -> None:
@@ -126,12 +146,15 @@ def test_the_time_inside_a_generator_is_counted() -> None:
 
 def test_the_table_shows_what_is_known() -> None:
     sherpa = run(engine="sherpa-onnx", ms_per_s=None, ratio=None, peak_mib=None)
-    lines = table(Result({"cpu": "a processor", "cores": 2}, (run(), sherpa))).splitlines()
+    lines = table(
+        Result({"cpu": "a processor", "cores": 2}, "onnx-asr fp32, batch 1", (run(), sherpa))
+    ).splitlines()
     assert lines[0] == "cpu a processor, cores 2"
     assert "112 s of audio" in lines[1]
     assert len({line.count("|") for line in lines[3:]}) == 1
     cells = [cell.strip() for cell in lines[5].split("|")]
-    assert cells[5:8] == ["20.0", "(19.0 - 21.0)", "1.25"]
+    assert "beside onnx-asr fp32, batch 1" in lines[1]
+    assert cells[6:9] == ["20.0", "(19.0 - 21.0)", "1.25"]
     assert "sherpa-onnx" in lines[6]
 
 
@@ -144,13 +167,13 @@ def test_the_command_prints_one_json_object(
 
     def measured(plan: Plan, report: object) -> Result:
         plans.append(plan)
-        return Result({"cores": 2}, (run(),))
+        return Result({"cores": 2}, None, (run(),))
 
     monkeypatch.setattr(bench, "bench", measured)
-    arguments = ["bench", "-m", str(model), "--batch", "4,1,4", "--threads", "2", "--json", "-q"]
+    arguments = ["bench", "-m", str(model), "--batch", "4,1,4", "--threads", "2,0", "--json", "-q"]
     assert main(arguments) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["runs"][0]["ms_per_s"]["encoder"] == 40.0
-    assert plans == [Plan((Contender("stt", model, "fp32"),), (1, 4), 2, "cpu", None)]
+    assert plans == [Plan((Contender("stt", model, "fp32"),), (1, 4), (0, 2), "cpu", None)]
     assert main(["bench", "-m", str(model), "--batch", "0"]) == 2
     assert "whole numbers" in capsys.readouterr().err

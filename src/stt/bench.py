@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import platform
+import re
 import subprocess
 import sys
 import tempfile
@@ -68,7 +69,8 @@ class Plan:
     contenders: tuple[Contender, ...]
     batches: tuple[int, ...]
     """Recordings handed over at a time; rising."""
-    threads: int
+    threads: tuple[int, ...]
+    """Measured one after the other; 0: ONNX Runtime decides."""
     provider: str
     """Short name, e.g. cpu."""
     audio: Path | None = None
@@ -94,7 +96,7 @@ class Run:
     """Of the slowest round."""
     rtfx_max: float
     ratio: float | None
-    """RTFx beside the first row of onnx-asr, median of each round's ratio; None without it."""
+    """RTFx beside `Result.reference` with as many threads, median of each round's ratio."""
     ms_per_s: dict[str, float] | None
     """Stage -> milliseconds per second of audio; None where the engine does not let one look.
     Of all threads together: where utterances are worked on side by side they come to more than the
@@ -114,20 +116,30 @@ class Result:
     """Everything `stt bench` tells."""
 
     machine: dict[str, Any]
+    reference: str | None
+    """What ratios are beside: onnx-asr, in FP32 where that is among the runs."""
     runs: tuple[Run, ...]
 
     def as_json(self) -> dict[str, Any]:
         """Return it as one JSON object."""
-        return {"machine": self.machine, "runs": [asdict(run) for run in self.runs]}
+        return {
+            "machine": self.machine,
+            "reference": self.reference,
+            "runs": [asdict(run) for run in self.runs],
+        }
 
 
-def contenders(model: ModelFolder, against: Sequence[str], provider: str) -> tuple[Contender, ...]:
+def contenders(
+    model: ModelFolder, against: Sequence[str], provider: str, models_dir: Path
+) -> tuple[Contender, ...]:
     """List every precision of the model for this application, then for each of `against`.
 
     Args:
         model: the folder to measure.
-        against: an engine's name, or `ENGINE=FOLDER` to give it the files of another folder.
+        against: an engine's name, or `ENGINE=MODEL` to give it the files of another folder, or of
+            another installed model.
         provider: short name; int8 is left out on all but the CPU.
+        models_dir: where installed models are.
 
     Raises:
         UsageError: an engine that is not known, or sherpa-onnx is not installed.
@@ -143,7 +155,9 @@ def contenders(model: ModelFolder, against: Sequence[str], provider: str) -> tup
                 "--against sherpa-onnx: it is not installed; `pip install sherpa-onnx` in this "
                 "environment"
             )
-        found.append((engine, inspect(Path(folder)) if folder else model))
+        installed = models_dir / folder
+        other = installed if folder and installed.is_dir() else Path(folder)
+        found.append((engine, inspect(other) if folder else model))
     return tuple(
         Contender(engine, folder.path.resolve(), precision)
         for engine, folder in found
@@ -159,15 +173,33 @@ def bench(plan: Plan, report: Report) -> Result:
         ModelError: a contender does not run; the text says why.
         AudioError: a recording cannot be read.
     """
-    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+    with tempfile.TemporaryDirectory() as folder:
         files = _recordings(plan.audio, max(plan.batches), Path(folder))
+        runs = [run for threads in plan.threads for run in _runs(plan, threads, files, report)]
+        return Result(machine(), _named(_reference(plan.contenders), plan), tuple(runs))
+
+
+def _reference(contenders: Sequence[Contender]) -> Contender | None:
+    """Return onnx-asr, in FP32 where that is there; None where it is not asked for."""
+    theirs = [one for one in contenders if one.engine == "onnx-asr"]
+    return next((one for one in theirs if one.precision == "fp32"), next(iter(theirs), None))
+
+
+def _named(reference: Contender | None, plan: Plan) -> str | None:
+    return f"{reference}, batch {plan.batches[0]}" if reference else None
+
+
+def _runs(plan: Plan, threads: int, files: Sequence[Path], report: Report) -> tuple[Run, ...]:
+    """Measure with so many threads."""
+    with ExitStack() as stack:
         workers = []
         for done, contender in enumerate(plan.contenders):
             report(f"loading {contender}", done, len(plan.contenders))
-            workers.append(stack.enter_context(_started(contender, plan, files[0])))
+            started = _started(contender, plan.provider, threads, files[0])
+            workers.append(stack.enter_context(started))
         timings = _rounds(workers, plan, files, report)
         seconds = sum(_seconds(file) for file in files)
-        return Result(machine(), _rows(workers, plan, timings, seconds))
+        return _rows(workers, plan, threads, timings, seconds)
 
 
 def machine() -> dict[str, Any]:
@@ -202,12 +234,14 @@ def _processor() -> str:
 class _Worker:
     """A contender's process: asks in JSON, a line each."""
 
-    def __init__(self, contender: Contender, plan: Plan, folder: Path, errors: IO[str]) -> None:
+    def __init__(
+        self, contender: Contender, provider: str, threads: int, folder: Path, errors: IO[str]
+    ) -> None:
         self.contender = contender
         self._errors = errors
         command = [sys.executable, "-m", "stt.bench_worker", contender.engine, str(folder)]
         self._process = subprocess.Popen(
-            [*command, contender.precision, plan.provider, str(plan.threads)],
+            [*command, contender.precision, provider, str(threads)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,
@@ -215,7 +249,7 @@ class _Worker:
         )
         self.load_s: float = 0.0
         self.first_result_s: float = 0.0
-        self.provider = plan.provider
+        self.provider = provider
         self.peak_mib: dict[int, float | None] = {}
         """Batch size -> most memory so far."""
 
@@ -238,6 +272,7 @@ class _Worker:
             self._process.wait()
             self._errors.seek(0)
             told = (self._errors.read().strip() or "it was killed").splitlines()[-1]
+            told = re.sub(r"^[\w.]+(Error|Exception): ", "", told)
             raise ModelError(f"{self.contender} did not run: {told}")
         parsed: dict[str, Any] = json.loads(answer)
         return parsed
@@ -253,7 +288,7 @@ class _Worker:
 
 
 @contextmanager
-def _started(contender: Contender, plan: Plan, first: Path) -> Iterator[_Worker]:
+def _started(contender: Contender, provider: str, threads: int, first: Path) -> Iterator[_Worker]:
     """Start a contender and have it transcribe one recording."""
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile("w+") as errors:
         files = contender.folder
@@ -261,7 +296,7 @@ def _started(contender: Contender, plan: Plan, first: Path) -> Iterator[_Worker]
             files = Path(folder)
             export(contender.folder, contender.precision, files)
         began = time.perf_counter()
-        worker = _Worker(contender, plan, files, errors)
+        worker = _Worker(contender, provider, threads, files, errors)
         try:
             answer = worker.ask([first], 1)
             worker.first_result_s = time.perf_counter() - began
@@ -299,11 +334,12 @@ def _rounds(
 def _rows(
     workers: Sequence[_Worker],
     plan: Plan,
+    threads: int,
     timings: dict[tuple[int, int], list[_Timing]],
     audio_s: float,
 ) -> tuple[Run, ...]:
-    beside = [key for key in timings if workers[key[0]].contender.engine == "onnx-asr"]
-    reference = timings[min(beside)] if beside else None
+    beside = _reference(plan.contenders)
+    reference = timings[plan.contenders.index(beside), plan.batches[0]] if beside else ()
     rows = []
     for place, worker in enumerate(workers):
         for batch in plan.batches:
@@ -311,7 +347,7 @@ def _rows(
             speeds = [audio_s / one["seconds"] for one in rounds]
             ratios = [
                 theirs["seconds"] / ours["seconds"]
-                for ours, theirs in zip(rounds, reference or (), strict=False)
+                for ours, theirs in zip(rounds, reference, strict=False)
             ]
             rows.append(
                 Run(
@@ -320,7 +356,7 @@ def _rows(
                     precision=worker.contender.precision,
                     provider=worker.provider,
                     batch=batch,
-                    threads=plan.threads,
+                    threads=threads,
                     audio_s=round(audio_s, 1),
                     rtfx=round(median(speeds), 2),
                     rtfx_min=round(min(speeds), 2),
@@ -369,7 +405,9 @@ def _recordings(audio: Path | None, at_least: int, folder: Path) -> list[Path]:
 
 
 def _audio_files(folder: Path) -> list[Path]:
-    found = sorted(p for p in folder.iterdir() if p.suffix.lower() in AUDIO_SUFFIXES)
+    found = sorted(
+        p for p in folder.iterdir() if p.suffix.lower() in AUDIO_SUFFIXES and p.is_file()
+    )
     if not found:
         raise UsageError(f"{folder}: no recordings in it")
     return found

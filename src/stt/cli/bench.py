@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,15 +20,30 @@ _MOST = 128
 """Recordings handed over at a time, as the setting `batch_size`."""
 
 
-def _numbers(_: click.Context, option: click.Parameter, value: str) -> tuple[int, ...]:
-    try:
-        numbers = tuple(sorted({int(part) for part in value.split(",")}))
-    except ValueError:
-        numbers = ()
-    if not numbers or numbers[0] < 1 or numbers[-1] > _MOST:
-        told = f"give one or more whole numbers up to {_MOST}, e.g. 1,4,16"
-        raise click.BadParameter(told, param=option)
-    return numbers
+_MOST_THREADS = 1024
+
+
+_Parse = Callable[[click.Context, click.Parameter, str | None], tuple[int, ...] | None]
+
+
+def _numbers(least: int, most: int) -> _Parse:
+    """Return what reads whole numbers with commas between them; they come out rising."""
+
+    def parse(
+        _: click.Context, option: click.Parameter, value: str | None
+    ) -> tuple[int, ...] | None:
+        if value is None:
+            return None
+        try:
+            numbers = tuple(sorted({int(part) for part in value.split(",")}))
+        except ValueError:
+            numbers = ()
+        if not numbers or numbers[0] < least or numbers[-1] > most:
+            told = f"give one or more whole numbers from {least} to {most}, e.g. 1,4,16"
+            raise click.BadParameter(told, param=option)
+        return numbers
+
+    return parse
 
 
 @click.command()
@@ -42,15 +58,20 @@ def _numbers(_: click.Context, option: click.Parameter, value: str) -> tuple[int
     "batches",
     default="1",
     metavar="N[,N...]",
-    callback=_numbers,
+    callback=_numbers(1, _MOST),
     help="Recordings handed over at a time.  [default: 1]",
 )
-@click.option("--threads", type=click.IntRange(0, 1024), help="0: ONNX Runtime decides.")
+@click.option(
+    "--threads",
+    metavar="N[,N...]",
+    callback=_numbers(0, _MOST_THREADS),
+    help="0: ONNX Runtime decides.  [default: as set, or 0]",
+)
 @click.option(
     "--against",
     default="",
-    metavar="ENGINE[=DIR][,...]",
-    help="onnx-asr, sherpa-onnx; with the files of another folder.",
+    metavar="ENGINE[=NAME|DIR][,...]",
+    help="onnx-asr, sherpa-onnx; with the files of another model.",
 )
 @click.option("--provider", type=click.Choice(("cpu", "cuda", "tensorrt")), default="cpu")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
@@ -61,7 +82,7 @@ def bench(
     model: str | None,
     audio: Path | None,
     batches: tuple[int, ...],
-    threads: int | None,
+    threads: tuple[int, ...] | None,
     against: str,
     provider: str,
     as_json: bool,
@@ -78,27 +99,30 @@ def bench(
     from stt.models.locate import locate
     from stt.settings import load_settings
 
-    given = {"model": model, "threads": threads}
-    loaded = load_settings(config, {k: v for k, v in given.items() if v is not None})
+    loaded = load_settings(config, {} if model is None else {"model": model})
+    threads = threads or (loaded.settings.threads,)
     stages = StageProgress(quiet=quiet)
     try:
         folder = locate(loaded.settings.model, loaded.models_dir, stages)
     finally:
         stages.close()
     others = tuple(part for part in against.split(",") if part)
-    found = contenders(folder, others, provider)
+    found = contenders(folder, others, provider, loaded.models_dir)
     progress = SetupProgress(quiet=quiet)
     try:
-        result = measure(Plan(found, batches, loaded.settings.threads, provider, audio), progress)
+        result = measure(Plan(found, batches, threads, provider, audio), progress)
     finally:
         progress.close()
     click.echo(json.dumps(result.as_json(), indent=2) if as_json else table(result))
     return 0
 
 
+_STAGES = ("features", "encoder", "decoding", "other")
 _HEADINGS = (
-    *("engine", "model", "precision", "batch", "RTFx", "(slowest - fastest)", "times onnx-asr"),
-    *("features", "encoder", "decoding", "other", "CPU", "load s", "first s", "MiB"),
+    *("engine", "model", "precision", "threads", "batch"),
+    *("RTFx", "(slowest - fastest)", "ratio"),
+    *_STAGES,
+    *("CPU", "load s", "first s", "MiB"),
 )
 
 
@@ -113,12 +137,12 @@ def table(result: Result) -> str:
         for row in rows
     ]
     rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
-    threads = first.threads or "ONNX Runtime's"
+    beside = f"ratio: beside {result.reference}; " if result.reference else ""
     return "\n".join(
         (
             f"{told}",
-            f"provider {first.provider}, threads {threads}, {first.audio_s:.0f} s of audio a "
-            "round; stages and CPU time in ms per second of audio",
+            f"provider {first.provider}, {first.audio_s:.0f} s of audio a round; {beside}stages "
+            "and CPU time in ms per second of audio, of all threads together",
             "",
             lines[0],
             rule,
@@ -129,11 +153,12 @@ def table(result: Result) -> str:
 
 def _row(run: Run) -> tuple[str, ...]:
     stages = run.ms_per_s or {}
-    shown = (f"{stages[name]:.2f}" if name in stages else "" for name in _HEADINGS[7:11])
+    shown = (f"{stages[name]:.2f}" if name in stages else "" for name in _STAGES)
     return (
         run.engine,
         run.model,
         run.precision,
+        str(run.threads or "auto"),
         str(run.batch),
         f"{run.rtfx:.1f}",
         f"({run.rtfx_min:.1f} - {run.rtfx_max:.1f})",
