@@ -21,8 +21,9 @@ from stt.engine.fallback import Reserve
 from stt.engine.recognizer import Recognizer
 from stt.errors import AudioError, SttError
 from stt.journal import Journal
-from stt.lanes import transcribe_many
-from stt.transcriber import Transcriber, load
+from stt.lanes import lanes_of, transcribe_many
+from stt.settings import LoadedSettings, Settings
+from stt.transcriber import Transcriber, load, load_with
 from stt.transcript import Choice, Segment, Transcript
 
 Samples = npt.NDArray[np.float32]
@@ -74,6 +75,17 @@ def test_elsewhere_than_on_the_cpu_recordings_share_batches(transcriber: Transcr
     found = [plain(one) for one in transcribe_many(gpu, CLIPS * 3)]
     assert found == [plain(transcriber.transcribe(path)) for path in CLIPS * 3]
     assert 1 < max(model.sizes) <= 4
+
+
+@pytest.mark.parametrize(("jobs", "streams"), [("auto", 2), (1, 1), (3, 3)])
+def test_so_many_recordings_at_a_time_as_are_asked_for(jobs: Any, streams: int) -> None:
+    settings = Settings(model=str(DIGITS), provider="cpu", threads=2, jobs=jobs)
+    loaded = load_with(LoadedSettings(settings, None, {}))
+    assert loaded.recognizer.streams == streams
+    expected = [plain(one) for one in transcribe_many(loaded, CLIPS[:1])]
+    with lanes_of(loaded, None) as lanes:
+        assert lanes.count == streams + 1
+    assert expected[0].text
 
 
 def test_who_stops_listening_leaves_no_thread(transcriber: Transcriber) -> None:

@@ -202,6 +202,22 @@ def test_formats_of_another_day_tell_of_the_same_transcript(here: Path, run: Run
     assert (here / "out" / "a.tsv").read_text().splitlines()[1].split("\t")[2] == text
 
 
+def test_subtitles_that_are_to_look_otherwise_are_written_from_the_journal(
+    here: Path, run: Run
+) -> None:
+    run("-f", "srt", "-f", "txt")
+    before = (here / "out" / "a.txt").stat().st_mtime_ns
+    code, err = run("-f", "srt", "-f", "txt", "--line-chars", "12", "--lines", "1")
+    assert code == 0
+    assert "0 done, 2 done before" in err
+    lines = (here / "out" / "a.srt").read_text().splitlines()
+    assert all(len(line) <= 12 for line in lines if "-->" not in line)
+    assert (here / "out" / "a.txt").stat().st_mtime_ns == before
+    code, err = run("-f", "srt", "-f", "txt", "--line-chars", "12", "--lines", "1")
+    assert "->" not in err  # nothing was written
+    assert run("--line-chars", "many")[0] == 2
+
+
 def test_what_somebody_wrote_is_put_aside(here: Path, run: Run) -> None:
     (here / "out").mkdir()
     (here / "out" / "a.txt").write_text("my own notes")

@@ -7,7 +7,7 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stt.subtitles import Cue, SubtitleLimits, cues, one_line
+from stt.subtitles import Cue, SubtitleStyle, cues, one_line
 from stt.transcript import Choice, Segment, Transcript, Word
 
 CHOICE = Choice("fp32", "cpu", "the only one")
@@ -51,8 +51,8 @@ def segments(draw: st.DrawFn) -> Segment:
 
 
 @st.composite
-def limits(draw: st.DrawFn) -> SubtitleLimits:
-    return SubtitleLimits(max_chars=draw(st.integers(8, 60)), max_lines=draw(st.integers(1, 3)))
+def limits(draw: st.DrawFn) -> SubtitleStyle:
+    return SubtitleStyle(max_chars=draw(st.integers(8, 60)), max_lines=draw(st.integers(1, 3)))
 
 
 @st.composite
@@ -71,7 +71,7 @@ def speech(draw: st.DrawFn, pauses: tuple[float, ...]) -> Transcript:
 
 @given(st.lists(segments(), max_size=6), limits())
 def test_any_transcript_keeps_the_limits_and_all_its_text(
-    given_segments: list[Segment], limit: SubtitleLimits
+    given_segments: list[Segment], limit: SubtitleStyle
 ) -> None:
     found = cues(transcript(*given_segments), limit)
     for cue in found:
@@ -107,7 +107,7 @@ def test_cues_start_with_a_word_and_stay_until_their_last_was_said(recording: Tr
         count = sum(len(line.split(" ")) for line in cue.lines)
         assert cue.start == round(every[at].start, 3)
         at += count
-        assert cue.end >= round(every[at - 1].end, 3) - 1e-9
+        assert cue.end >= round(every[at - 1].end, 3) - 0.08 - 1e-9
         following = every[at].start if at < len(every) else recording.duration
         assert cue.end - cue.start >= min(0.5, following - cue.start) - 0.0015
     assert at == len(every)
@@ -166,10 +166,30 @@ def test_a_fast_line_stays_until_it_can_be_read() -> None:
     assert cue.end == round(35 / 17, 3)
 
 
-def test_a_short_gap_is_closed() -> None:
+def test_a_short_gap_is_closed_but_for_what_tells_two_cues_apart() -> None:
     one, two = spoken("Nobody was there."), spoken("Then it rained.", 1.9)
     found = cues(transcript(one, two))
+    assert (found[0].end, found[1].start) == (1.82, 1.9)
+    found = cues(transcript(one, two), SubtitleStyle(min_gap=0.0))
     assert found[0].end == found[1].start == 1.9
+
+
+def test_a_gap_leaves_a_cue_its_least_time() -> None:
+    fast = Segment(0, 0.53, "No!", 0.9, (Word(0, 0.53, "No!", 0.9),))
+    then = spoken("And that was all that he ever said about it to anyone here.", 0.53)
+    first, *_ = cues(transcript(fast, then), SubtitleStyle(max_chars=30, max_lines=2))
+    assert first.lines == ("No!",)
+    assert first.end == 0.5
+
+
+@given(st.lists(segments(), max_size=6), limits())
+def test_words_of_a_cue_are_those_of_its_lines_and_rise(
+    given_segments: list[Segment], limit: SubtitleStyle
+) -> None:
+    for cue in cues(transcript(*given_segments), limit):
+        words = [word for line in cue.words for word in line]
+        assert [" ".join(w.text for w in line) for line in cue.words] == list(cue.lines)
+        assert all(a.start <= b.start for a, b in itertools.pairwise(words))
 
 
 def test_nothing_outlasts_the_recording() -> None:

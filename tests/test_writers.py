@@ -6,20 +6,28 @@ After a wanted change: `UPDATE_GOLDEN=1 pytest tests/test_writers.py`, then read
 from __future__ import annotations
 
 import errno
+import html
 import json
 import os
 import re
+import shutil
+import subprocess
+from itertools import pairwise
 from pathlib import Path
 
 import jsonschema
+import numpy as np
+import pysubs2
 import pytest
-from hypothesis import given
+import webvtt
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from stt import writers
 from stt.errors import OutputError
+from stt.subtitles import Cue, SubtitleStyle, cues
 from stt.transcript import Choice, Coverage, Segment, Transcript, Word
-from stt.writers import FORMATS, write_text
+from stt.writers import FORMATS, write_text, written
 
 GOLDEN = Path(__file__).parent / "golden"
 SCHEMA = json.loads(
@@ -83,10 +91,19 @@ def fixed_version(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(("stem", "recording"), [("recording", RECORDING), ("nothing", NOTHING)])
 def test_golden(name: str, stem: str, recording: Transcript) -> None:
     path = GOLDEN / f"{stem}.{name}"
-    written = FORMATS[name](recording)
+    text = written(name, recording)
     if os.environ.get("UPDATE_GOLDEN"):
-        path.write_bytes(written.encode())
-    assert written == path.read_bytes().decode()
+        path.write_bytes(text.encode())
+    assert text == path.read_bytes().decode()
+
+
+def test_golden_with_the_time_of_each_word() -> None:
+    for form in ("vtt", "ass"):
+        path = GOLDEN / f"recording.words.{form}"
+        text = written(form, RECORDING, SubtitleStyle(word_timestamps=True))
+        if os.environ.get("UPDATE_GOLDEN"):
+            path.write_bytes(text.encode())
+        assert text == path.read_bytes().decode()
 
 
 # --- json ------------------------------------------------------------------------------------
@@ -116,7 +133,7 @@ def recordings(draw: st.DrawFn) -> Transcript:
 
 @given(recordings())
 def test_json_keeps_to_its_schema(recording: Transcript) -> None:
-    document = json.loads(FORMATS["json"](recording))
+    document = json.loads(written("json", recording))
     jsonschema.validate(document, SCHEMA, cls=jsonschema.Draft202012Validator)
     assert document["text"] == recording.text
     for segment, values in zip(recording.segments, document["segments"], strict=True):
@@ -127,7 +144,7 @@ def test_json_keeps_to_its_schema(recording: Transcript) -> None:
 
 def test_the_schema_is_one_and_describes_every_key() -> None:
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
-    document = json.loads(FORMATS["json"](RECORDING))
+    document = json.loads(written("json", RECORDING))
     assert list(document) == SCHEMA["required"] == list(SCHEMA["properties"])
     assert document["schema_version"] == writers.JSON_SCHEMA_VERSION
     with pytest.raises(jsonschema.ValidationError):
@@ -135,13 +152,13 @@ def test_the_schema_is_one_and_describes_every_key() -> None:
 
 
 def test_json_is_readable_utf8() -> None:
-    assert "Zoë" in FORMATS["json"](RECORDING)
+    assert "Zoë" in written("json", RECORDING)
 
 
 def test_json_of_a_file_name_that_is_not_utf8() -> None:
     name = b"caf\xe9.wav".decode("utf-8", "surrogateescape")
-    written = FORMATS["json"](Transcript(name, 1.0, (), "m", CHOICE, 1.0))
-    assert json.loads(written.encode("utf-8"))["source"] == "caf\ufffd.wav"
+    text = written("json", Transcript(name, 1.0, (), "m", CHOICE, 1.0))
+    assert json.loads(text.encode("utf-8"))["source"] == "caf\ufffd.wav"
 
 
 def test_the_version_is_that_of_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,7 +172,7 @@ def test_the_version_is_that_of_the_package(monkeypatch: pytest.MonkeyPatch) -> 
 @given(recordings())
 def test_txt_and_tsv_have_a_line_for_each_segment(recording: Transcript) -> None:
     said = sum(1 for segment in recording.segments if writers.one_line(segment.text))
-    txt, tsv = FORMATS["txt"](recording), FORMATS["tsv"](recording)
+    txt, tsv = written("txt", recording), written("tsv", recording)
     assert txt.count("\n") == len(txt.splitlines()) == said
     assert tsv.count("\n") == len(tsv.splitlines()) == said + 1
     assert all(row.count("\t") == 2 for row in tsv.splitlines())
@@ -166,7 +183,7 @@ def test_subtitles_parse_back(recording: Transcript) -> None:
     clock = r"\d\d+:[0-5]\d:[0-5]\d{}\d{{3}}"
     for name, sign in (("srt", ","), ("vtt", r"\.")):
         time = clock.format(sign)
-        blocks = FORMATS[name](recording).split("\n\n")
+        blocks = written(name, recording).split("\n\n")
         if name == "vtt":
             assert blocks.pop(0).strip() == "WEBVTT"
         for number, block in enumerate(filter(None, blocks), start=1):
@@ -176,8 +193,81 @@ def test_subtitles_parse_back(recording: Transcript) -> None:
 
 
 def test_vtt_escapes_what_would_be_markup() -> None:
-    assert "R&amp;D said a &lt; b --&gt; c," in FORMATS["vtt"](RECORDING)
-    assert "R&D said a < b -> c," in FORMATS["srt"](RECORDING)
+    assert "R&amp;D said a &lt; b --&gt; c," in written("vtt", RECORDING)
+    assert "R&D said a < b -> c," in written("srt", RECORDING)
+
+
+def test_ass_escapes_what_would_be_an_override() -> None:
+    odd = Transcript("-", 3.0, (Segment(0, 2, r"a {\b1} C:\New one", 0.9),), "m", CHOICE, 1.0)
+    (event,) = pysubs2.SSAFile.from_string(written("ass", odd), "ass").events
+    assert event.text == "a \\{\\\u2060b1\\} C:\\\u2060New one"
+    assert "\n" not in event.plaintext
+
+
+def shown(cue: Cue) -> str:
+    return "\n".join(cue.lines)
+
+
+@given(recordings(), st.booleans())
+def test_real_parsers_read_what_is_shown(recording: Transcript, timed: bool) -> None:
+    style = SubtitleStyle(word_timestamps=timed)
+    expected = cues(recording, style)
+    assume(all(cue.end < 99 * 3600 for cue in expected))  # SubStation has no more hours
+    ass = pysubs2.SSAFile.from_string(written("ass", recording, style), "ass")
+    assert len(ass.events) == len(expected)
+    for event, cue in zip(ass.events, expected, strict=True):
+        assert (event.start, event.end) == (
+            pytest.approx(cue.start * 1000, abs=10),
+            pytest.approx(cue.end * 1000, abs=10),
+        )
+        assert event.start <= event.end
+    if any("<" in shown(cue) or "{" in shown(cue) for cue in expected):
+        return  # these parsers take for markup what SubRip has no escape for
+    srt = pysubs2.SSAFile.from_string(written("srt", recording, style), "srt")
+    assert [event.plaintext for event in srt.events] == [
+        shown(cue).replace("-->", "->") for cue in expected
+    ]
+
+
+def test_a_web_player_s_parser_reads_the_words() -> None:
+    style = SubtitleStyle(word_timestamps=True)
+    found = webvtt.from_string(written("vtt", RECORDING, style)).captions
+    expected = cues(RECORDING, style)
+    assert [(one.start_in_seconds, one.end_in_seconds) for one in found] == [
+        (int(cue.start), int(cue.end)) for cue in expected
+    ]
+    assert html.unescape(found[0].text) == shown(expected[0])
+    stamps = re.findall(r"<(\d\d):(\d\d):(\d\d\.\d{3})>", found[0].raw_text)
+    times = [int(h) * 3600 + int(m) * 60 + float(s) for h, m, s in stamps]
+    assert times == [round(start, 3) for _, start, _ in SENTENCE[1:]]
+
+
+@given(recordings())
+def test_word_times_rise_within_their_cue(recording: Transcript) -> None:
+    text = written("vtt", recording, SubtitleStyle(word_timestamps=True))
+    for block in text.split("\n\n")[1:]:
+        stamps = re.findall(r"(\d\d+):(\d\d):(\d\d\.\d{3})", block)
+        start, end, *inner = [int(h) * 3600 + int(m) * 60 + float(s) for h, m, s in stamps]
+        assert all(a < b for a, b in pairwise((start, *inner, end)))
+
+
+@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed")
+@pytest.mark.parametrize("form", ["srt", "vtt", "ass"])
+def test_ffmpeg_burns_it_into_a_picture(form: str, tmp_path: Path) -> None:
+    """Something white appears at the foot of a black picture while a cue is shown, and goes."""
+    style = SubtitleStyle(word_timestamps=True)
+    (tmp_path / f"talk.{form}").write_text(written(form, RECORDING, style), "utf-8")
+    command = ["ffmpeg", "-v", "error", "-f", "lavfi", "-i", "color=black:s=640x360:r=5:d=9"]
+    burn = ["-vf", f"subtitles=talk.{form}", "-f", "rawvideo", "-pix_fmt", "gray", "out.raw"]
+    subprocess.run([*command, *burn], cwd=tmp_path, check=True)
+    pictures = np.fromfile(tmp_path / "out.raw", np.uint8).reshape(-1, 360, 640)
+    assert len(pictures) == 45
+    lit = (pictures > 100).sum(axis=(1, 2))
+    for number, count in enumerate(lit):
+        time = number / 5
+        shown_now = any(c.start <= time + 0.01 < c.end for c in cues(RECORDING, style))
+        assert (count > 100) == shown_now, time
+    assert (pictures[:, :180] > 100).sum() == 0  # at the foot
 
 
 # --- files -----------------------------------------------------------------------------------

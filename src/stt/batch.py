@@ -13,13 +13,14 @@ from typing import Any
 
 from stt.audio.files import STDIN
 from stt.errors import AudioError, OutputError, SttError
-from stt.journal import Content, Entry, Journal
+from stt.journal import Content, Entry, Journal, Output
 from stt.lanes import Lanes, OnStep, lanes_of
 from stt.models.manifest import sha256_of
 from stt.recipe import changes, recipe
+from stt.subtitles import DEFAULT_STYLE, SubtitleStyle
 from stt.transcriber import Transcriber
 from stt.transcript import Transcript
-from stt.writers import FORMATS, TEMPORARY, os_error_text, write_text
+from stt.writers import TEMPORARY, look, os_error_text, write_text, written
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,7 @@ class Delivery:
     formats: tuple[str, ...]
     force: bool = False
     """Recognise again what is done."""
+    style: SubtitleStyle = DEFAULT_STYLE
 
     def path(self, name: str, form: str) -> Path:
         """Return where one format of a result goes."""
@@ -53,8 +55,8 @@ class Outcome:
     job: Job
     state: str
     """'done'; 'partly': done but for what could not be read or recognised; 'kept': it was done
-    before; 'written': results that were missing were written from the journal; 'elsewhere': another
-    process has it under way; 'failed'."""
+    before; 'written': results that were missing, or look otherwise, were written from the journal;
+    'elsewhere': another process has it under way; 'failed'."""
     told: str = ""
     """Why it was done again, or what went wrong."""
     transcript: Transcript | None = None
@@ -159,7 +161,7 @@ class _Desk:
         again: str | None = ""
         if entry is not None and entry.state == "done" and not self._delivery.force:
             again = self._why_again(job, entry, content)
-            if again is None and (missing := self._missing(job)):
+            if again is None and (missing := self._missing(job, before)):
                 transcript = self._journal.transcript(job.name)
                 return self._deliver(job, transcript, missing, before, state="written")
             if again is None:
@@ -184,17 +186,25 @@ class _Desk:
             return changes(entry.recipe, self._wanted) or None
         return "" if job.source == STDIN else "the recording has changed"
 
-    def _missing(self, job: Job) -> tuple[str, ...]:
-        """Formats whose file is not there. One that is stays: somebody may have corrected it."""
+    def _missing(self, job: Job, before: Mapping[str, Output]) -> tuple[str, ...]:
+        """Formats that are not there, or are to look otherwise.
+
+        What is there otherwise stays: somebody may have corrected it.
+        """
         delivery = self._delivery
-        return tuple(f for f in delivery.formats if not delivery.path(job.name, f).exists())
+        return tuple(
+            form
+            for form in delivery.formats
+            if not delivery.path(job.name, form).exists()
+            or (form in before and before[form].look != look(form, delivery.style))
+        )
 
     def _deliver(
         self,
         job: Job,
         transcript: Transcript,
         formats: Sequence[str],
-        before: Mapping[str, str],
+        before: Mapping[str, Output],
         *,
         state: str,
         told: str = "",
@@ -204,24 +214,27 @@ class _Desk:
         What lies there and is not what was written `before` is somebody's own: it is put aside, or
         stays where the same would be written as before.
         """
-        outputs, written, aside = dict(before), [], []
+        outputs, new, aside = dict(before), [], []
+        style = self._delivery.style
         for form in formats:
-            path, text = self._delivery.path(job.name, form), FORMATS[form](transcript)
-            outputs[form] = _sha256(text)
+            path = self._delivery.path(job.name, form)
+            text = written(form, transcript, style)
+            outputs[form] = Output(_sha256(text), look(form, style))
+            now, old = (o.sha256 if o else None for o in (outputs[form], before.get(form)))
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
-                if path.is_file() and sha256_of(path) not in (before.get(form), outputs[form]):
-                    if before.get(form) == outputs[form] and not self._delivery.force:
+                if path.is_file() and sha256_of(path) not in (old, now):
+                    if old == now and not self._delivery.force:
                         continue
                     aside.append(_put_aside(path))
             except OSError as error:
                 raise OutputError(os_error_text(error, path)) from error
             write_text(path, text)
-            written.append(path)
+            new.append(path)
         self._journal.done(job.name, transcript, outputs, partly=state == "partly")
-        kept = ", ".join(f"{path} kept as {old.name}" for path, old in aside)
+        kept = ", ".join(f"{path} kept as {other.name}" for path, other in aside)
         told = "; ".join(filter(None, (told, kept)))
-        return Outcome(job, state, told, transcript, tuple(written))
+        return Outcome(job, state, told, transcript, tuple(new))
 
 
 def _content(job: Job, entry: Entry | None) -> Content:

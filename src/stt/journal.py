@@ -26,7 +26,7 @@ from stt.transcript import Choice, Coverage, Segment, Transcript, Word
 
 FOLDER = ".stt"
 """In the output folder; begins with a dot, so that no search for recordings looks into it."""
-_VERSION = 1
+_VERSION = 2
 _BUSY_S = 60.0
 """Seconds to wait for another process that writes."""
 _SCHEMA = """
@@ -52,6 +52,15 @@ class Content:
 
 
 @dataclass(frozen=True, slots=True)
+class Output:
+    """A result that was written."""
+
+    sha256: str
+    look: str
+    """What it depends on beside the transcript, see `stt.writers.look`."""
+
+
+@dataclass(frozen=True, slots=True)
 class Entry:
     """What is known of a recording."""
 
@@ -64,8 +73,8 @@ class Entry:
     'failed'."""
     told: str
     """Of a failed one, why."""
-    outputs: Mapping[str, str]
-    """Format -> SHA-256 of what was written."""
+    outputs: Mapping[str, Output]
+    """Format -> what was written."""
 
 
 class Journal:
@@ -123,7 +132,7 @@ class Journal:
             return None
         source, size, mtime_ns, sha256, recipe, state, told, outputs = row
         content = Content(size, mtime_ns, sha256)
-        written = json.loads(outputs or "{}")
+        written = {form: Output(**values) for form, values in json.loads(outputs or "{}").items()}
         return Entry(json.loads(source), content, json.loads(recipe), state, told or "", written)
 
     def name_of(self, source: str) -> str | None:
@@ -163,17 +172,18 @@ class Journal:
         self,
         name: str,
         transcript: Transcript,
-        outputs: Mapping[str, str],
+        outputs: Mapping[str, Output],
         *,
         partly: bool = False,
     ) -> None:
         """Note that a recording's results are written; `partly`: its utterances stay."""
         state = "partly" if partly else "done"
+        written = json.dumps({form: asdict(output) for form, output in outputs.items()})
         with self._writing() as db:
             db.execute(
                 "UPDATE recordings SET state = ?, owner = NULL, told = NULL, transcript = ?, "
                 "outputs = ? WHERE name = ?",
-                (state, _as_text(transcript), json.dumps(dict(outputs)), _key(name)),
+                (state, _as_text(transcript), written, _key(name)),
             )
             if not partly:
                 db.execute("DELETE FROM utterances WHERE name = ?", (_key(name),))

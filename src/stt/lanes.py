@@ -52,16 +52,17 @@ class Lanes:
 
 @contextmanager
 def lanes_of(transcriber: Transcriber, on_step: OnStep | None) -> Iterator[Lanes]:
-    """Open one lane more than the recogniser takes utterances at a time.
+    """Open `jobs` lanes, or as many as the recogniser takes utterances at a time, and one more.
 
     Where the model does not run on the CPU, utterances of all recordings share batches. Left early,
     it has those under way stop.
     """
     stopped = threading.Event()
-    recognizer = transcriber.recognizer
+    recognizer, taken = transcriber.recognizer, transcriber.recognizer.streams
     if recognizer.provider != "cpu":
-        recognizer = GatheringRecognizer(recognizer, transcriber.cutting.batch_size)
-    count = recognizer.streams + 1
+        taken = transcriber.cutting.batch_size
+        recognizer = GatheringRecognizer(recognizer, taken)
+    count = (transcriber.jobs or taken) + 1
     with ExitStack() as stack:
         pool = stack.enter_context(recognizing_pool(recognizer))
         shared = replace(transcriber, recognizer=recognizer, pool=pool)

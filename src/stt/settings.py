@@ -24,6 +24,7 @@ from pydantic_settings import (
 
 from stt.config_file import parse_config, read_config
 from stt.errors import SettingsError
+from stt.subtitles import SubtitleStyle
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -52,7 +53,7 @@ TYPO_LIKENESS = 0.75
 
 APP_NAME = "stt"
 
-Format = Literal["txt", "srt", "vtt", "json", "tsv"]
+Format = Literal["txt", "srt", "vtt", "ass", "json", "tsv"]
 NonEmpty = Annotated[str, Field(min_length=1)]
 
 
@@ -101,6 +102,11 @@ class Settings(BaseSettings):
     threads: int = Field(
         0, ge=0, le=1024, description="Threads of the CPU provider; 0: ONNX Runtime decides."
     )
+    jobs: Literal["auto"] | Annotated[int, Field(ge=1, le=128)] = Field(
+        "auto",
+        description="Recordings worked on at a time; on a CPU each with its share of the threads. "
+        "`auto`: as many as was fastest.",
+    )
     batch_size: int = Field(
         4, ge=1, le=128, description="Utterances handed to the model at a time, at most."
     )
@@ -116,9 +122,44 @@ class Settings(BaseSettings):
     formats: Annotated[tuple[Format, ...], NoDecode, BeforeValidator(_as_formats)] = Field(
         ("txt",), min_length=1, description="What is written for each recording."
     )
+    line_chars: int = Field(
+        42, ge=10, le=200, description="Subtitles: characters in a line, at most."
+    )
+    lines: int = Field(2, ge=1, le=4, description="Subtitles: lines at a time, at most.")
+    chars_per_second: float = Field(
+        17.0, ge=5, le=100, description="Subtitles: reading speed a text is given time for."
+    )
+    cue_min_s: float = Field(
+        0.5, ge=0.1, le=3, description="Subtitles: seconds one stays at least."
+    )
+    cue_max_s: float = Field(7.0, ge=3, le=60, description="Subtitles: seconds one stays at most.")
+    cue_gap_s: float = Field(
+        0.08, ge=0, le=1, description="Subtitles: seconds between two that follow one another."
+    )
+    word_timestamps: bool = Field(
+        False, description="Subtitles: vtt and ass tell when each word is said (karaoke)."
+    )
     output_dir: NonEmpty | None = Field(
         None, description="Folder the results go to. `null`: they are printed."
     )
+
+    @property
+    def job_count(self) -> int:
+        """Recordings worked on at a time; 0: as many as was fastest."""
+        return 0 if self.jobs == "auto" else self.jobs
+
+    @property
+    def subtitle_style(self) -> SubtitleStyle:
+        """How subtitles are made."""
+        return SubtitleStyle(
+            max_chars=self.line_chars,
+            max_lines=self.lines,
+            min_duration=self.cue_min_s,
+            max_duration=self.cue_max_s,
+            chars_per_second=self.chars_per_second,
+            min_gap=self.cue_gap_s,
+            word_timestamps=self.word_timestamps,
+        )
 
     @classmethod
     def settings_customise_sources(
@@ -353,6 +394,8 @@ def _allowed(schema: Mapping[str, Any]) -> str:
     """What a value may be, in words, from its JSON schema."""
     if "anyOf" in schema:
         return ", or ".join(_allowed(choice) for choice in schema["anyOf"])
+    if "const" in schema:
+        return str(schema["const"])
     if "enum" in schema:
         return _listed(schema["enum"], "or")
     kinds = {"boolean": "true or false", "null": "null", "string": "a name or a path"}

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 from stt.transcript import Segment, Transcript
 
-__all__ = ["Cue", "SubtitleLimits", "cues", "one_line"]
+__all__ = ["DEFAULT_STYLE", "Cue", "CueWord", "SubtitleStyle", "cues", "one_line"]
 
 LONG_PAUSE_MS = 1000
 """A silence this long always ends a cue: the text of what comes next would spoil it."""
@@ -44,8 +44,8 @@ BREAKING_SPACE = re.compile(r"(?:[^\S\u00a0\u2007\u202f]|[\x00-\x1f\x7f-\x9f])+"
 
 
 @dataclass(frozen=True, slots=True)
-class SubtitleLimits:
-    """What a cue may be. The defaults follow common broadcasters' guides."""
+class SubtitleStyle:
+    """What a cue may be, and what is written of it. The defaults follow broadcasters' guides."""
 
     max_chars: int = 42
     """Characters in a line."""
@@ -58,7 +58,26 @@ class SubtitleLimits:
     chars_per_second: float = 17.0
     """Reading speed a cue is given time for, where there is room before the next."""
     linger: float = 0.5
-    """Seconds a cue stays after its last word; a gap shorter than this is closed altogether."""
+    """Seconds a cue stays after its last word; a gap shorter than this is closed to `min_gap`."""
+    min_gap: float = 0.08
+    """Seconds between two cues, by which one sees that the text changes; where there is no room, a
+    cue stays `min_duration` first."""
+    word_timestamps: bool = False
+    """Write when each word is said, where the format has a place for it and the model tells."""
+
+
+DEFAULT_STYLE = SubtitleStyle()
+
+
+@dataclass(frozen=True, slots=True)
+class CueWord:
+    """A word on a line, or the part of one that fits there."""
+
+    text: str
+    start: float
+    """Seconds from the start of the recording, whole milliseconds."""
+    heard: bool
+    """Whether the model told when; else it is a share of its segment's time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +88,13 @@ class Cue:
     """Seconds from the start of the recording, whole milliseconds."""
     end: float
     """Seconds from the start of the recording, whole milliseconds; always after `start`."""
-    lines: tuple[str, ...]
+    words: tuple[tuple[CueWord, ...], ...]
+    """Those of each line."""
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """Return the text, line by line."""
+        return tuple(" ".join(word.text for word in line) for line in self.words)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,15 +105,15 @@ class _Piece:
     start: int
     end: int
     ends_segment: bool
+    heard: bool
 
 
-def cues(transcript: Transcript, limits: SubtitleLimits | None = None) -> list[Cue]:
+def cues(transcript: Transcript, limits: SubtitleStyle = DEFAULT_STYLE) -> list[Cue]:
     """The subtitles of a transcript, in order, none overlapping the next.
 
     Words keep the times they have. A segment without words shares its time among them by their
     number of characters. Where the times given overlap, the later start wins.
     """
-    limits = limits or SubtitleLimits()
     pieces = _in_order(
         [piece for segment in transcript.segments for piece in _pieces(segment, limits)]
     )
@@ -111,7 +136,7 @@ def one_line(text: str) -> str:
 # --- words -----------------------------------------------------------------------------------
 
 
-def _pieces(segment: Segment, limits: SubtitleLimits) -> list[_Piece]:
+def _pieces(segment: Segment, limits: SubtitleStyle) -> list[_Piece]:
     """The words of a segment, each short enough for a line."""
     spans = [(word.text, word.start, word.end) for word in segment.words]
     if not spans:
@@ -119,7 +144,7 @@ def _pieces(segment: Segment, limits: SubtitleLimits) -> list[_Piece]:
     pieces = [
         piece
         for text, start, end in spans
-        for piece in _shared(_parts(text, limits.max_chars), start, end)
+        for piece in _shared(_parts(text, limits.max_chars), start, end, heard=bool(segment.words))
     ]
     if pieces:
         pieces[-1] = replace(pieces[-1], ends_segment=True)
@@ -135,7 +160,7 @@ def _parts(text: str, max_chars: int) -> list[str]:
     ]
 
 
-def _shared(parts: Sequence[str], start: float, end: float) -> Iterator[_Piece]:
+def _shared(parts: Sequence[str], start: float, end: float, *, heard: bool) -> Iterator[_Piece]:
     """The parts in a row from `start` to `end` (seconds), each as long as it has characters."""
     begin = max(0.0, start) * 1000
     length = max(0.0, end * 1000 - begin)
@@ -144,7 +169,9 @@ def _shared(parts: Sequence[str], start: float, end: float) -> Iterator[_Piece]:
     for part in parts:
         first = round(begin + length * done / total)
         done += len(part)
-        yield _Piece(part, first, round(begin + length * done / total), ends_segment=False)
+        yield _Piece(
+            part, first, round(begin + length * done / total), ends_segment=False, heard=heard
+        )
 
 
 def _in_order(pieces: Sequence[_Piece]) -> list[_Piece]:
@@ -179,7 +206,7 @@ def _split_at_long_pauses(pieces: Sequence[_Piece], last_moment: int) -> Iterato
 
 
 def _best_groups(
-    pieces: Sequence[_Piece], next_start: int, limits: SubtitleLimits
+    pieces: Sequence[_Piece], next_start: int, limits: SubtitleStyle
 ) -> list[Sequence[_Piece]]:
     """The pieces grouped into cues at the least total cost; `next_start` in milliseconds."""
     starts = [*(piece.start for piece in pieces), next_start]
@@ -206,7 +233,7 @@ def _best_groups(
 
 
 def _fitting(
-    pieces: Sequence[_Piece], first: int, limits: SubtitleLimits
+    pieces: Sequence[_Piece], first: int, limits: SubtitleStyle
 ) -> Iterator[tuple[int, int]]:
     """(index after the last piece, characters) of every cue from `first` that keeps the limits."""
     lines, in_line, chars = 1, -1, -1
@@ -240,7 +267,7 @@ def _punctuation_cost(text: str) -> float:
     return COST_OF_CLAUSE_BREAK if sign in CLAUSE_ENDS else COST_OF_WORD_BREAK
 
 
-def _cue_cost(chars: int, time_shown: float, limits: SubtitleLimits) -> float:
+def _cue_cost(chars: int, time_shown: float, limits: SubtitleStyle) -> float:
     """How bad a cue is by itself; `time_shown` is the milliseconds until the next may start."""
     fullness = chars / (limits.max_chars * limits.max_lines)
     cost = COST_PER_CUE + COST_OF_FULL_CUE * fullness**2
@@ -253,18 +280,25 @@ def _cue_cost(chars: int, time_shown: float, limits: SubtitleLimits) -> float:
 # --- words of a cue -> lines -----------------------------------------------------------------
 
 
-def _lines(pieces: Sequence[_Piece], max_chars: int) -> tuple[str, ...]:
+def _lines(pieces: Sequence[_Piece], max_chars: int) -> tuple[tuple[CueWord, ...], ...]:
     """The fewest lines that hold the pieces, even in length or broken at punctuation."""
-    words = [piece.text for piece in pieces]
+    words = [CueWord(piece.text, piece.start / 1000, piece.heard) for piece in pieces]
+    texts = [piece.text for piece in pieces]
+    places = _places(texts, max_chars)
+    return tuple(tuple(words[a:b]) for a, b in itertools.pairwise((0, *places, len(words))))
+
+
+def _places(words: Sequence[str], max_chars: int) -> tuple[int, ...]:
+    """Before which words the best layout begins a line."""
     for breaks in range(len(words)):
         layouts = [
-            (_layout_cost(lines), lines)
+            (_layout_cost(lines), lines, places)
             for places in itertools.combinations(range(1, len(words)), breaks)
             if (lines := _cut(words, places)) and max(map(len, lines)) <= max_chars
         ]
         if layouts:
-            return min(layouts)[1]
-    return tuple(words)
+            return min(layouts)[2]
+    return tuple(range(1, len(words)))
 
 
 def _cut(words: Sequence[str], places: Sequence[int]) -> tuple[str, ...]:
@@ -282,7 +316,7 @@ def _layout_cost(lines: Sequence[str]) -> float:
 
 
 def _timed(
-    groups: Sequence[Sequence[_Piece]], last_moment: int, limits: SubtitleLimits
+    groups: Sequence[Sequence[_Piece]], last_moment: int, limits: SubtitleStyle
 ) -> list[Cue]:
     """The groups with the times they are shown.
 
@@ -296,18 +330,29 @@ def _timed(
         start = max(group[0].start, earliest)
         next_start = groups[index + 1][0].start if index + 1 < len(groups) else last_moment
         lines = _lines(group, limits.max_chars)
-        end = max(start + 1, _end(group, sum(map(len, lines)), next_start, limits))
+        chars = sum(len(word.text) for line in lines for word in line)
+        chars += sum(len(line) - 1 for line in lines)
+        last = index + 1 == len(groups)
+        end = max(start + 1, _end(group, chars, next_start, limits, last=last))
         timed.append(Cue(start / 1000, end / 1000, lines))
         earliest = end
     return timed
 
 
-def _end(group: Sequence[_Piece], chars: int, next_start: int, limits: SubtitleLimits) -> int:
-    """When a cue goes, in milliseconds."""
+def _end(
+    group: Sequence[_Piece], chars: int, next_start: int, limits: SubtitleStyle, *, last: bool
+) -> int:
+    """When a cue goes, in milliseconds; `last`: none follows at `next_start`."""
     start, speech_end = group[0].start, group[-1].end
     linger = round(limits.linger * 1000)
     readable = start + round(1000 * max(limits.min_duration, chars / limits.chars_per_second))
     end = max(speech_end + linger, readable)
     if next_start - end < linger:  # a gap that short would be seen as a flicker
-        end = next_start
+        end = next_start if last else _before(next_start, start, limits)
     return min(end, start + round(limits.max_duration * 1000))
+
+
+def _before(next_start: int, start: int, limits: SubtitleStyle) -> int:
+    """The end of a cue that another follows at once, with a gap where there is room for one."""
+    shortest = min(next_start, start + round(limits.min_duration * 1000))
+    return max(shortest, next_start - round(limits.min_gap * 1000))

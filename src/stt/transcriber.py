@@ -43,6 +43,8 @@ class Transcriber:
     """FP32 for recordings of which the chosen precision makes nothing usable; None: it is none."""
     pool: Executor | None = None
     """Threads that recognise, where recordings share them; None: each has its own."""
+    jobs: int = 0
+    """Recordings worked on at a time; 0: as many as keep the recogniser busy."""
 
     @property
     def model(self) -> str:
@@ -190,6 +192,7 @@ def load_with(
     """Load the model that the settings name; see load."""
     settings = loaded.settings
     folder = locate(settings.model, loaded.models_dir, on_progress or _ignore)
+    jobs = None if live else settings.job_count
     recognizer, choice = load_recognizer(
         folder,
         precision=settings.precision,
@@ -197,17 +200,17 @@ def load_with(
         threads=settings.threads,
         strict=settings.strict,
         auto_int8=settings.auto_int8,
-        spread=not live,
+        jobs=jobs,
     )
     longest = min(settings.max_segment_s, folder.max_audio_s - TRAILING_SILENCE / 16_000)
     threshold = settings.vad_threshold if settings.vad else 0.0
     cutting = Cutting(longest, threshold, settings.batch_size)
-    reserve = _reserve(folder, choice, settings, spread=not live)
-    return Transcriber(folder, choice, recognizer, cutting, reserve)
+    reserve = _reserve(folder, choice, settings, jobs)
+    return Transcriber(folder, choice, recognizer, cutting, reserve, jobs=jobs or 0)
 
 
 def _reserve(
-    folder: ModelFolder, choice: Choice, settings: Settings, *, spread: bool
+    folder: ModelFolder, choice: Choice, settings: Settings, jobs: int | None
 ) -> Reserve | None:
     """Return FP32 for where the choice collapses; None where it is the choice."""
     if choice.precision == "fp32":
@@ -224,7 +227,7 @@ def _reserve(
             provider=choice.provider,
             threads=settings.threads,
             strict=True,
-            spread=spread,
+            jobs=jobs,
         )[0]
 
     return Reserve(load)

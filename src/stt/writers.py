@@ -15,7 +15,8 @@ from types import MappingProxyType
 from typing import Any
 
 from stt.errors import OutputError
-from stt.subtitles import Cue, cues, one_line
+from stt.subtitle_formats import as_ass, as_srt, as_vtt
+from stt.subtitles import DEFAULT_STYLE, SubtitleStyle, one_line
 from stt.transcript import Coverage, Segment, Transcript, Word
 
 __all__ = [
@@ -23,14 +24,14 @@ __all__ = [
     "JSON_SCHEMA_VERSION",
     "TEMPORARY",
     "as_json",
-    "as_srt",
     "as_tsv",
     "as_txt",
-    "as_vtt",
+    "look",
     "os_error_text",
     "replace_file",
     "text_lines",
     "write_text",
+    "written",
 ]
 
 TEMPORARY = ".stt-"
@@ -62,20 +63,6 @@ def as_tsv(transcript: Transcript) -> str:
     return _joined(["start\tend\ttext", *rows])
 
 
-def as_srt(transcript: Transcript) -> str:
-    """SubRip subtitles. The format has no escapes: an arrow in the text loses a dash."""
-    blocks = (
-        f"{number}\n{_cue_block(cue, ',', lambda line: line.replace('-->', '->'))}"
-        for number, cue in enumerate(cues(transcript), start=1)
-    )
-    return "\n".join(blocks)
-
-
-def as_vtt(transcript: Transcript) -> str:
-    """WebVTT subtitles, `&`, `<` and `>` escaped (W3C WebVTT, "cue text")."""
-    return "\n".join(["WEBVTT\n", *(_cue_block(cue, ".", _escaped) for cue in cues(transcript))])
-
-
 def as_json(transcript: Transcript) -> str:
     """Everything known, as docs/transcript.schema.json describes; keys in a fixed order."""
     document = {
@@ -94,10 +81,26 @@ def as_json(transcript: Transcript) -> str:
     return json.dumps(document, ensure_ascii=False, allow_nan=False, indent=2) + "\n"
 
 
-FORMATS: Mapping[str, Callable[[Transcript], str]] = MappingProxyType(
-    {"txt": as_txt, "srt": as_srt, "vtt": as_vtt, "json": as_json, "tsv": as_tsv}
+_PLAIN: Mapping[str, Callable[[Transcript], str]] = MappingProxyType(
+    {"txt": as_txt, "json": as_json, "tsv": as_tsv}
 )
-"""File ending (without the dot) -> writer."""
+_SUBTITLES: Mapping[str, Callable[[Transcript, SubtitleStyle], str]] = MappingProxyType(
+    {"srt": as_srt, "vtt": as_vtt, "ass": as_ass}
+)
+FORMATS = (*_PLAIN, *_SUBTITLES)
+"""File endings, without the dot."""
+
+
+def written(form: str, transcript: Transcript, style: SubtitleStyle = DEFAULT_STYLE) -> str:
+    """Return a transcript in one of FORMATS."""
+    if form in _PLAIN:
+        return _PLAIN[form](transcript)
+    return _SUBTITLES[form](transcript, style)
+
+
+def look(form: str, style: SubtitleStyle) -> str:
+    """Return what the text of a format depends on beside the transcript, to be compared."""
+    return "" if form in _PLAIN else repr(style)
 
 
 @cache
@@ -140,22 +143,8 @@ def _without_surrogates(name: str) -> str:
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
-def _cue_block(cue: Cue, decimal_sign: str, escape: Callable[[str], str]) -> str:
-    times = f"{_clock(cue.start, decimal_sign)} --> {_clock(cue.end, decimal_sign)}"
-    return _joined([times, *map(escape, cue.lines)])
-
-
-def _clock(seconds: float, decimal_sign: str) -> str:
-    whole, ms = divmod(_ms(seconds), 1000)
-    return f"{whole // 3600:02}:{whole // 60 % 60:02}:{whole % 60:02}{decimal_sign}{ms:03}"
-
-
 def _ms(seconds: float) -> int:
     return round(seconds * 1000)
-
-
-def _escaped(line: str) -> str:
-    return line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def _joined(lines: Iterator[str] | Sequence[str]) -> str:

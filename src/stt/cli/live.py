@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from stt.events import Event, Problem
     from stt.settings import LoadedSettings
 
-SAVED_AS = ("txt", "srt", "vtt", "json", "tsv")
+SAVED_AS = ("txt", "srt", "vtt", "ass", "json", "tsv")
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +203,15 @@ def _session(
             about = f"{device_name} | {transcriber.model} {choice.precision} on {choice.provider}"
             output = Screen(tally, about, talking=(lambda: talk.on) if talk else None)
         source_name = f"microphone: {device_name}"
-        notes = Notes(source_name, transcriber.model, choice, save=wishes.save, note=output.note)
+        style = loaded.settings.subtitle_style
+        notes = Notes(
+            source_name,
+            transcriber.model,
+            choice,
+            save=wishes.save,
+            note=output.note,
+            style=style,
+        )
         source = _source(wishes, microphone, talk)
         with (
             keys(talk.press) if talk else nullcontext(),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from stt.cli.model import CONFIG_OPTION, QUIET_OPTION, load_model, model_options
+from stt.cli.model import CONFIG_OPTION, QUIET_OPTION, Command, load_model, model_options
 from stt.cli.progress import RecordingProgress, clock
 from stt.cli.report import report
 from stt.errors import OutputError, SttError, UsageError
@@ -23,7 +23,27 @@ if TYPE_CHECKING:
     from stt.transcriber import Transcriber
     from stt.transcript import Transcript
 
-FORMAT_NAMES = ("txt", "srt", "vtt", "json", "tsv")
+FORMAT_NAMES = ("txt", "srt", "vtt", "ass", "json", "tsv")
+_SUBTITLE_OPTIONS = (
+    click.option("--line-chars", metavar="N", help="Subtitles: characters in a line, at most."),
+    click.option("--lines", metavar="N", help="Subtitles: lines at a time, at most."),
+    click.option("--chars-per-second", metavar="N", help="Subtitles: reading speed to allow for."),
+    click.option("--cue-min-s", metavar="S", help="Subtitles: how long one stays at least."),
+    click.option("--cue-max-s", metavar="S", help="Subtitles: how long one stays at most."),
+    click.option("--cue-gap-s", metavar="S", help="Subtitles: pause between two."),
+    click.option(
+        "--word-timestamps/--no-word-timestamps",
+        default=None,
+        help="vtt and ass: when each word is said (karaoke).",
+    ),
+)
+
+
+def subtitle_options(command: Command) -> Command:
+    """Add the options that say how subtitles are made; they come as settings' names."""
+    for option in reversed(_SUBTITLE_OPTIONS):
+        command = option(command)
+    return command
 
 
 @click.command()
@@ -39,6 +59,8 @@ FORMAT_NAMES = ("txt", "srt", "vtt", "json", "tsv")
 )
 @model_options
 @click.option("--recursive", is_flag=True, help="Search folders in folders.")
+@click.option("--jobs", metavar="auto|N", help="Recordings at a time.  [default: auto]")
+@subtitle_options
 @click.option("--no-vad", "vad", flag_value=False, default=None, help="Decode silence too.")
 @click.option("--force", is_flag=True, help="With -o: do again what is done.")
 @click.option("--retry-failed", is_flag=True, help="With -o: only what failed before.")
@@ -139,7 +161,8 @@ def _into_folder(
     if manner.move_done:
         check_folder(manner.move_done, "--move-done")
     transcriber = load_model(loaded, quiet=manner.quiet)
-    delivery = Delivery(target, loaded.settings.formats, force)
+    settings = loaded.settings
+    delivery = Delivery(target, settings.formats, force, settings.subtitle_style)
     return into_folder(transcriber, jobs, delivery, manner)
 
 
@@ -172,7 +195,7 @@ def _one(
 ) -> Transcript:
     """Transcribe one recording and print it, text as it comes."""
     from stt.cli.folder_progress import warnings
-    from stt.writers import FORMATS, text_lines
+    from stt.writers import text_lines, written
 
     as_it_comes = settings.formats[0] == "txt"
     heading = f"==> {item.source} <==\n" if several else ""
@@ -194,7 +217,8 @@ def _one(
             progress.on_step(step, duration)
 
         transcript = transcriber.transcribe(item.source, on_step=on_step)
-    show("" if as_it_comes else FORMATS[settings.formats[0]](transcript))
+    style = settings.subtitle_style
+    show("" if as_it_comes else written(settings.formats[0], transcript, style))
     if not quiet:
         told = "" if transcript.text else "; no speech found"
         report(

@@ -231,12 +231,12 @@ def load_recognizer(
     threads: int = 0,
     strict: bool = False,
     auto_int8: bool = False,
-    spread: bool = False,
+    jobs: int | None = None,
 ) -> tuple[Recognizer, Choice]:
     """Load a model in the best precision on the best provider that really work.
 
-    `strict` and `auto_int8` are `precision.choose`'s; `spread`: cores work on several utterances
-    rather than on one, where that is faster.
+    `strict` and `auto_int8` are `precision.choose`'s; `jobs`: so many utterances a CPU's cores work
+    on side by side, 0 for as many as is fastest; None: all on one.
 
     Raises:
         ModelError: no precision loads, or `strict` forbids what would.
@@ -257,7 +257,7 @@ def load_recognizer(
                 threads=threads,
                 strict=strict,
                 auto_int8=auto_int8,
-                spread=spread,
+                jobs=jobs,
             )
         except ModelError as error:
             if candidate == candidates[-1]:
@@ -289,10 +289,12 @@ def _load_on(
     threads: int,
     strict: bool,
     auto_int8: bool,
-    spread: bool,
+    jobs: int | None,
 ) -> tuple[Recognizer, Choice]:
     """Try precisions in the selector's order until one loads."""
-    share = share_of(threads) if spread and provider == "cpu" else Share(threads, threads)
+    share = Share(threads, threads)
+    if jobs is not None and provider == "cpu":
+        share = share_of(threads, jobs)
     failed: dict[str, str] = {}
     known = Known(provider, folder.problems, folder.proofs, folder.measured, failed)
     while True:

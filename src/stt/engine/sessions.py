@@ -33,14 +33,15 @@ _MOST_STREAMS = 4
 """Each holds the activations of an utterance in memory, up to 0.5 GB of 30 s."""
 
 
-def share_of(threads: int) -> Share:
-    """Share `threads`, 0 for all cores, out among utterances: the fewest to each that may be.
+def share_of(threads: int, jobs: int = 0) -> Share:
+    """Share `threads`, 0 for all cores, out among `jobs` utterances; 0: as was fastest.
 
-    One thread does all of an utterance without ever waiting for another (docs/speed.md).
+    That is the fewest threads to each that may be: one thread does all of an utterance without ever
+    waiting for another (docs/speed.md).
     """
     cores = threads or usable_cores()
-    streams = min(cores, _MOST_STREAMS)
-    return Share(threads, cores // streams, streams)
+    streams = jobs or min(cores, _MOST_STREAMS)
+    return Share(threads, max(1, cores // streams), streams)
 
 
 def session_options(threads: int, *, spinning: bool = True) -> Any:

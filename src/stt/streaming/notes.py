@@ -7,6 +7,7 @@ from pathlib import Path
 
 from stt.errors import OutputError
 from stt.events import Event, Final
+from stt.subtitles import DEFAULT_STYLE, SubtitleStyle
 from stt.transcript import Choice, Segment, Transcript
 
 
@@ -21,10 +22,11 @@ class Notes:
         *,
         save: Path | None,
         note: Callable[[str], None],
+        style: SubtitleStyle = DEFAULT_STYLE,
     ) -> None:
         """`save`: a name that ends in a format's; `note` is told when it cannot be written."""
         self._source, self._model, self._choice = source, model, choice
-        self._save, self._note = save, note
+        self._save, self._note, self._style = save, note, style
         self._segments: list[Segment] = []
         self.duration = 0.0
         """Seconds of audio so far."""
@@ -43,11 +45,11 @@ class Notes:
         """Write all so far; a failure is told, and the session goes on: the text can be seen."""
         if self._save is None:
             return
-        from stt.writers import FORMATS, write_text
+        from stt.writers import write_text, written
 
-        form = FORMATS[self._save.suffix.lower().removeprefix(".")]
+        form = self._save.suffix.lower().removeprefix(".")
         try:
-            write_text(self._save, form(self.transcript()))
+            write_text(self._save, written(form, self.transcript(), self._style))
         except OutputError as error:
             if self.saved:
                 self._note(str(error))

@@ -1,0 +1,129 @@
+"""Subtitle cues -> SubRip, WebVTT and Advanced SubStation Alpha."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from stt.subtitles import DEFAULT_STYLE, Cue, SubtitleStyle, cues
+from stt.transcript import Transcript
+
+__all__ = ["as_ass", "as_srt", "as_vtt"]
+
+_ASS_HEAD = """\
+[Script Info]
+ScriptType: v4.00+
+WrapStyle: 2
+ScaledBorderAndShadow: yes
+PlayResX: 1920
+PlayResY: 1080
+
+[V4+ Styles]
+Format: Name, Fontname, Fontsize, PrimaryColour, SecondaryColour, OutlineColour, BackColour, Bold, \
+Italic, Underline, StrikeOut, ScaleX, ScaleY, Spacing, Angle, BorderStyle, Outline, Shadow, \
+Alignment, MarginL, MarginR, MarginV, Encoding
+Style: Default,Arial,60,&H00FFFFFF,&H00A0A0A0,&H00000000,&H80000000,0,0,0,0,100,100,0,0,1,3,1,2,\
+60,60,60,1
+
+[Events]
+Format: Layer, Start, End, Style, Name, MarginL, MarginR, MarginV, Effect, Text
+"""
+"""White on a black outline, at the foot of a picture of any size; lines break where ours do. Words
+that are not said yet are grey. (Aegisub's "ASS File Format".)"""
+
+
+def as_srt(transcript: Transcript, style: SubtitleStyle = DEFAULT_STYLE) -> str:
+    """SubRip subtitles. The format has no escapes: an arrow in the text loses a dash."""
+    blocks = (
+        f"{number}\n{_block(cue, ',', [line.replace('-->', '->') for line in cue.lines])}"
+        for number, cue in enumerate(cues(transcript, style), start=1)
+    )
+    return "\n".join(blocks)
+
+
+def as_vtt(transcript: Transcript, style: SubtitleStyle = DEFAULT_STYLE) -> str:
+    """WebVTT subtitles, `&`, `<` and `>` escaped (W3C WebVTT, "cue text").
+
+    With `word_timestamps` each word but the first follows the time at which it is said, as
+    `<00:00:01.000><c>word</c>`: a player can tell words that are past from those to come.
+    """
+    blocks = [
+        _block(cue, ".", _vtt_lines(cue, timed=style.word_timestamps))
+        for cue in cues(transcript, style)
+    ]
+    return "\n".join(["WEBVTT\n", *blocks])
+
+
+def as_ass(transcript: Transcript, style: SubtitleStyle = DEFAULT_STYLE) -> str:
+    """Advanced SubStation Alpha; with `word_timestamps` words light up as they are said (`\\k`)."""
+    events = (
+        f"Dialogue: 0,{_ass_clock(cue.start)},{_ass_clock(cue.end)},Default,,0,0,0,,"
+        f"{_ass_text(cue, timed=style.word_timestamps)}\n"
+        for cue in cues(transcript, style)
+    )
+    return _ASS_HEAD + "".join(events)
+
+
+def _block(cue: Cue, decimal_sign: str, lines: list[str]) -> str:
+    times = f"{_clock(cue.start, decimal_sign)} --> {_clock(cue.end, decimal_sign)}"
+    return "".join(f"{line}\n" for line in (times, *lines))
+
+
+def _clock(seconds: float, decimal_sign: str) -> str:
+    whole, ms = divmod(round(seconds * 1000), 1000)
+    return f"{whole // 3600:02}:{whole // 60 % 60:02}:{whole % 60:02}{decimal_sign}{ms:03}"
+
+
+# --- WebVTT ----------------------------------------------------------------------------------
+
+
+def _vtt_lines(cue: Cue, *, timed: bool) -> list[str]:
+    if not (timed and _is_heard(cue)):
+        return [_vtt_escaped(line) for line in cue.lines]
+    before = cue.start
+    lines = []
+    for line in cue.words:
+        shown = []
+        for word in line:
+            stamp = ""
+            if before < word.start < cue.end:  # times must rise within the cue (section 6.4)
+                stamp, before = f"<{_clock(word.start, '.')}>", word.start
+            shown.append(f"{stamp}<c>{_vtt_escaped(word.text)}</c>")
+        lines.append(" ".join(shown))
+    return lines
+
+
+def _vtt_escaped(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _is_heard(cue: Cue) -> bool:
+    """Whether the model told when each word was said."""
+    return all(word.heard for line in cue.words for word in line)
+
+
+# --- ASS -------------------------------------------------------------------------------------
+
+
+def _ass_clock(seconds: float) -> str:
+    whole, cs = divmod(_centiseconds(seconds), 100)
+    return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}.{cs:02}"
+
+
+def _centiseconds(seconds: float) -> int:
+    return round(seconds * 1000) // 10
+
+
+def _ass_text(cue: Cue, *, timed: bool) -> str:
+    words = [word for line in cue.words for word in line]
+    stamps = [""] * len(words)
+    if timed and _is_heard(cue):
+        edges = [cue.start, *(max(cue.start, word.start) for word in words[1:]), cue.end]
+        lasts = (_centiseconds(b) - _centiseconds(a) for a, b in pairwise(edges))
+        stamps = [f"{{\\k{max(0, last)}}}" for last in lasts]
+    shown = iter([f"{stamp}{_ass_escaped(w.text)}" for stamp, w in zip(stamps, words, strict=True)])
+    return "\\N".join(" ".join(next(shown) for _ in line) for line in cue.words)
+
+
+def _ass_escaped(text: str) -> str:
+    """Braces by a backslash, a backslash by a word joiner: "\\N" in a text is no line break."""
+    return text.replace("\\", "\\\u2060").replace("{", "\\{").replace("}", "\\}")
