@@ -52,10 +52,11 @@ def main() -> None:
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
-        silence = np.zeros(round(args.seconds * 16_000), np.int16)
+        silence = np.zeros(round(args.seconds * 16_000), np.int16)  # but for its number
         jobs = []
         for number in range(args.n):
             path = place / f"{number:05}.wav"
+            silence[:2] = number % 100, number // 100  # copies would be done once
             soundfile.write(path, silence, 16_000)
             jobs.append(Job(str(path), path.stem))
         transcriber = load(args.model, provider="cpu")

@@ -19,7 +19,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -31,7 +31,6 @@ from stt.audio.files import open_audio
 from stt.audio.resample import SAMPLE_RATE, resampled
 from stt.audio.vad import FRAME, SpeechProbability
 from stt.transcriber import Transcriber, load
-from stt.transcript import Transcript
 
 Samples = npt.NDArray[np.float32]
 PAUSE = round(0.6 * SAMPLE_RATE / FRAME)
@@ -76,11 +75,10 @@ def mixed(speech: Samples, noise: Samples, snr: float) -> Samples:
     return (speech + noise * level * 10 ** (-snr / 20)).clip(-1, 1).astype(np.float32)
 
 
-def doubled(transcript: Transcript) -> int:
-    """Count words that stand twice where two segments meet, two or more in a row."""
+def doubled(texts: Iterable[str]) -> int:
+    """Count words that stand twice where two pieces meet, two or more in a row."""
     count = 0
-    texts = [segment.text.casefold().split() for segment in transcript.segments]
-    for before, after in pairwise(texts):
+    for before, after in pairwise(text.casefold().split() for text in texts):
         longest = min(len(before), len(after), 8)
         count += max((n for n in range(2, longest + 1) if before[-n:] == after[:n]), default=0)
     return count
@@ -104,12 +102,13 @@ def measure(transcriber: Transcriber, name: str, text: str, audio: Samples, cuts
     alone = " ".join(transcriber.transcribe(audio[a:b]).text for a, b in cuts)
     wer, insertions, deletions = scores(text, whole.text)
     by_one, inserted, deleted = scores(text, alone)
+    twice = doubled(segment.text for segment in whole.segments)
     coverage = whole.coverage
     assert coverage is not None
     skipped = ", ".join(f"{k} {v:.0f}" for k, v in coverage.skipped.items())
     print(
         f"| {name} | {len(audio) / SAMPLE_RATE / 60:.1f} | {wer:.2f} | {by_one:.2f} | "
-        f"{insertions} / {deletions} | {inserted} / {deleted} | {doubled(whole)} | "
+        f"{insertions} / {deletions} | {inserted} / {deleted} | {twice} | "
         f"{100 * coverage.decoded / whole.duration:.1f} % | {skipped} | "
         f"{whole.duration / taken:.1f} |",
         flush=True,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import threading
@@ -197,6 +198,22 @@ def test_a_recording_that_changed_is_done_again_alone(place: Place) -> None:
         "2": "kept",
     }
     assert outcomes["1"].told == "the recording has changed"
+
+
+def test_a_copy_is_not_recognised_again(place: Place) -> None:
+    place.run()
+    shutil.copy(place.root / "1.flac", place.root / "copy.flac")
+    (place.root / "1.flac").rename(place.root / "other.flac")
+    outcomes = place.run()
+    assert place.counting.lengths == []
+    told = {name: (one.state, one.told) for name, one in outcomes.items()}
+    assert told["copy"][0] == told["other"][0] == "written"
+    assert told["copy"][1].startswith("the same recording as ")
+    for name in ("copy", "other"):
+        assert (place.out / f"{name}.txt").read_text() == (place.out / "1.txt").read_text()
+        document = json.loads((place.out / f"{name}.json").read_text())
+        assert document["source"] == str(place.root / f"{name}.flac")
+    assert set(place.states().values()) == {"kept"}
 
 
 def test_other_settings_do_all_again_and_say_which(place: Place) -> None:

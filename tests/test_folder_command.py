@@ -107,7 +107,7 @@ def test_of_a_damaged_recording_what_can_be_read_is_kept(here: Path, run: Run) -
         assert "a.flac: warning: it ends early: " in err
         assert (here / "in" / "a.flac").exists()
         assert (here / "out" / "a.txt").read_text().split()[: len(whole.split())] == whole.split()
-    shutil.copy(CLIPS[1], here / "in" / "c.flac")
+    shutil.copy(CLIPS[2], here / "in" / "c.flac")
     code, err = run()
     assert "1 done, 1 done in part, 0 failed" in err
     assert "--retry-failed" in err
@@ -320,20 +320,23 @@ def test_new_recordings_are_done_as_they_arrive(
     here: Path, watching: Callable[..., Watching]
 ) -> None:
     shutil.rmtree(here / "in" / "deep")
+    main(["transcribe", str(CLIPS[1]), "-m", str(DIGITS), "-o", str(here / "whole")])
+    (whole,) = (path.read_text() for path in (here / "whole").glob("*.txt"))
     watch = watching()
     expected = watch.wait_for("a.txt")
-    data = CLIPS[0].read_bytes()
+    data = CLIPS[1].read_bytes()
     with (here / "in" / "slow.flac").open("wb") as file:  # it grows for five seconds
         for begin in range(0, len(data), len(data) // 5 + 1):
             file.write(data[begin : begin + len(data) // 5 + 1])
             file.flush()
             time.sleep(1)
-    (here / "in" / "part.tmp").write_bytes(data)
-    (here / "in" / "part.tmp").rename(here / "in" / "renamed.flac")
-    assert watch.wait_for("slow.txt") == expected
-    assert watch.wait_for("renamed.txt") == expected
+    (here / "in" / "part.tmp").write_bytes(CLIPS[0].read_bytes())
+    (here / "in" / "part.tmp").rename(here / "in" / "copy.flac")
+    assert watch.wait_for("slow.txt") == whole
+    assert watch.wait_for("copy.txt") == expected
     err = watch.stop()
-    assert "3 done, 0 failed" in err
+    assert "2 done, 1 done before, 0 failed" in err
+    assert "the same recording as a" in err
     assert "cut short" not in err
 
 
@@ -350,6 +353,31 @@ def test_a_watched_folder_empties_into_another(
     time.sleep(5)  # what lies in the folder of those that are done is not taken again
     err = watch.stop()
     assert "2 done, 0 failed" in err
+
+
+def test_an_empty_folder_is_watched_in_peace(here: Path, watching: Callable[..., Watching]) -> None:
+    shutil.rmtree(here / "in")
+    (here / "in").mkdir()
+    watch = watching()
+    time.sleep(4)
+    err = watch.stop()
+    assert "watching for recordings; Ctrl-C ends" in err
+    assert "no recordings" not in err
+    assert "stopped watching; 0 done, 0 failed" in err
+
+
+def test_odd_names_are_told_on_one_line(here: Path, run: Run) -> None:
+    odd = [b"two\nlines.flac", *([b"caf\xe9.flac"] if os.name == "posix" else [])]
+    for number, name in enumerate(odd):
+        try:
+            shutil.copy(CLIPS[number + 2], os.fsencode(here / "in") + b"/" + name)
+        except OSError:
+            pytest.skip("this disk takes no such name")
+    code, err = run()
+    assert code == 0
+    assert "two\\nlines.flac: 0:0" in err
+    summary = json.loads((here / "out" / "summary.json").read_bytes().decode("utf-8"))
+    assert {"two\nlines", "caf\ufffd"} >= {f["name"] for f in summary["files"]} - {"a", "deep/b"}
 
 
 def test_watching_needs_a_folder(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

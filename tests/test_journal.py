@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from stt.audio.segmenter import Utterance
 from stt.engine.fallback import Fallback
 from stt.errors import OutputError
-from stt.journal import FOLDER, Content, Journal
+from stt.journal import FOLDER, Content, Journal, Output
 from stt.transcript import Choice, Coverage, Segment, Transcript, Word
 
 CONTENT = Content(5, 6, "ab")
@@ -62,12 +62,19 @@ def test_what_was_told_is_there_again(tmp_path: Path) -> None:
         assert memory.recall(utterance(16_000)) is None
         assert journal.begin("a", "x/a.wav", CONTENT, RECIPE)  # it goes on
         assert memory.recall(utterance(0)) is not None
-        journal.done("a", TRANSCRIPT, {"txt": "0"})
+        journal.done("a", TRANSCRIPT, {"txt": Output("0", "look")})
         assert memory.recall(utterance(0)) is None  # not needed any more
         assert journal.transcript("a") == TRANSCRIPT
         found = journal.find("a")
         assert found is not None
         assert found.state == "done"
+        assert found.outputs == {"txt": Output("0", "look")}
+        twin = journal.twin(CONTENT, RECIPE)
+        assert twin is not None
+        assert (twin.name, twin.transcript) == ("a", TRANSCRIPT)
+        assert journal.twin(CONTENT, RECIPE | {"precision": "int8"}) is None
+        journal.done("a", TRANSCRIPT, {}, partly=True)
+        assert journal.twin(CONTENT, RECIPE) is None
 
 
 @pytest.mark.parametrize(

@@ -201,14 +201,14 @@ def test_a_byte_order_mark_and_an_empty_file_are_fine() -> None:
         (
             "formats",
             "txt",
-            "'txt' is not allowed; choose a list of one or more of txt, srt, vtt, json or tsv",
+            "'txt' is not allowed; choose a list of one or more of txt, srt, vtt, ass, json or tsv",
         ),
         (
             "formats",
             [],
-            "[] is not allowed; choose a list of one or more of txt, srt, vtt, json or tsv",
+            "[] is not allowed; choose a list of one or more of txt, srt, vtt, ass, json or tsv",
         ),
-        ("formats", ["doc"], "'doc' is not allowed; choose txt, srt, vtt, json or tsv"),
+        ("formats", ["doc"], "'doc' is not allowed; choose txt, srt, vtt, ass, json or tsv"),
         ("precison", "fp16", "unknown key; did you mean precision?"),
     ],
 )
@@ -232,7 +232,7 @@ def test_all_problems_of_all_sources_are_told(monkeypatch: pytest.MonkeyPatch) -
         "environment: STT_VAD_THRESHOLD: 'loud' is not allowed; choose a number from 0.05 to 0.95",
         "flag --provider: 'gpu' is not allowed; "
         "choose auto, cpu, cuda, tensorrt, directml or coreml",
-        "flag --format: 'pdf' is not allowed; choose txt, srt, vtt, json or tsv",
+        "flag --format: 'pdf' is not allowed; choose txt, srt, vtt, ass, json or tsv",
     ]
 
 

@@ -11,7 +11,7 @@ from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
-from stt.audio.files import STDIN
+from stt.audio.files import STDIN, printable
 from stt.errors import AudioError, OutputError, SttError
 from stt.journal import Content, Entry, Journal, Output
 from stt.lanes import Lanes, OnStep, lanes_of
@@ -55,8 +55,8 @@ class Outcome:
     job: Job
     state: str
     """'done'; 'partly': done but for what could not be read or recognised; 'kept': it was done
-    before; 'written': results that were missing, or look otherwise, were written from the journal;
-    'elsewhere': another process has it under way; 'failed'."""
+    before; 'written': results that were missing, or look otherwise, or those of a copy, were
+    written from the journal; 'elsewhere': another process has it under way; 'failed'."""
     told: str = ""
     """Why it was done again, or what went wrong."""
     transcript: Transcript | None = None
@@ -153,32 +153,47 @@ class _Desk:
     def do(self, job: Job) -> Outcome:
         """Do a job; never raises for what is wrong with this recording alone."""
         entry = self._journal.find(job.name)
+        again: str | None = ""
         try:
             content = _content(job, entry)
+            if entry is not None and entry.state == "done" and not self._delivery.force:
+                again = self._why_again(job, entry, content)
+                if again is None:
+                    return self._as_before(job, entry)
         except SttError as error:
             return Outcome(job, "failed", str(error), error=error)
-        before = entry.outputs if entry is not None else {}
-        again: str | None = ""
-        if entry is not None and entry.state == "done" and not self._delivery.force:
-            again = self._why_again(job, entry, content)
-            if again is None and (missing := self._missing(job, before)):
-                transcript = self._journal.transcript(job.name)
-                return self._deliver(job, transcript, missing, before, state="written")
-            if again is None:
-                return Outcome(job, "kept")
         if not self._journal.begin(job.name, identity(job.source), content, self._wanted):
             return Outcome(job, "elsewhere", "another process has it under way")
         try:
-            transcript = self._lanes.transcribe(job.source, self._journal.memory(job.name))
-            # formats of another day that are there must not tell of another transcript
-            old = [form for form in before if self._delivery.path(job.name, form).exists()]
-            formats = tuple(dict.fromkeys((*self._delivery.formats, *old)))
-            failures = transcript.coverage.failures if transcript.coverage else ()
-            state = "partly" if failures else "done"
-            return self._deliver(job, transcript, formats, before, state=state, told=again or "")
+            return self._anew(job, content, entry.outputs if entry is not None else {}, again or "")
         except SttError as error:
             self._journal.failed(job.name, str(error))
             return Outcome(job, "failed", str(error), error=error)
+
+    def _as_before(self, job: Job, entry: Entry) -> Outcome:
+        """Write what is missing of a recording that is done."""
+        missing = self._missing(job, entry.outputs)
+        if not missing:
+            return Outcome(job, "kept")
+        transcript = self._journal.transcript(job.name)
+        return self._deliver(job, transcript, missing, entry.outputs, state="written")
+
+    def _anew(
+        self, job: Job, content: Content, before: Mapping[str, Output], again: str
+    ) -> Outcome:
+        """Recognise a recording, unless a copy of it was."""
+        # formats of another day that are there must not tell of another transcript
+        old = [form for form in before if self._delivery.path(job.name, form).exists()]
+        formats = tuple(dict.fromkeys((*self._delivery.formats, *old)))
+        twin = None if self._delivery.force else self._journal.twin(content, self._wanted)
+        if twin is not None:
+            transcript = replace(twin.transcript, source=job.source)
+            told = f"the same recording as {printable(twin.name)}"
+            return self._deliver(job, transcript, formats, before, state="written", told=told)
+        transcript = self._lanes.transcribe(job.source, self._journal.memory(job.name))
+        failures = transcript.coverage.failures if transcript.coverage else ()
+        state = "partly" if failures else "done"
+        return self._deliver(job, transcript, formats, before, state=state, told=again)
 
     def _why_again(self, job: Job, entry: Entry, content: Content) -> str | None:
         """Say why what is done is to be done again; None where it is not."""

@@ -35,6 +35,7 @@ CREATE TABLE IF NOT EXISTS recordings (
     recipe TEXT NOT NULL, state TEXT NOT NULL, owner TEXT, told TEXT, transcript TEXT, outputs TEXT
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS sources ON recordings (source);
+CREATE INDEX IF NOT EXISTS contents ON recordings (sha256);
 CREATE TABLE IF NOT EXISTS utterances (
     name TEXT NOT NULL, start INTEGER NOT NULL, length INTEGER NOT NULL, segments TEXT NOT NULL,
     fallback TEXT, PRIMARY KEY (name, start)
@@ -75,6 +76,14 @@ class Entry:
     """Of a failed one, why."""
     outputs: Mapping[str, Output]
     """Format -> what was written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Twin:
+    """Another recording of the same content."""
+
+    name: str
+    transcript: Transcript
 
 
 class Journal:
@@ -151,7 +160,7 @@ class Journal:
                 "SELECT state, owner, sha256, recipe, outputs FROM recordings WHERE name = ?",
                 (_key(name),),
             ).fetchone()
-            text, outputs = json.dumps(recipe, sort_keys=True), None
+            text, outputs = _recipe_text(recipe), None
             if row is not None:
                 state, owner, sha256, known, outputs = row
                 if state == "under way" and owner != self._owner and self._lives(owner):
@@ -208,6 +217,15 @@ class Journal:
         row = self._one("SELECT transcript FROM recordings WHERE name = ?", _key(name))
         assert row is not None
         return _from_text(row[0])
+
+    def twin(self, content: Content, recipe: Mapping[str, Any]) -> Twin | None:
+        """Return what is done with the same content and recipe, under whatever name."""
+        row = self._one(
+            "SELECT name, transcript FROM recordings "
+            "WHERE sha256 = ? AND recipe = ? AND state = 'done'",
+            *(content.sha256, _recipe_text(recipe)),
+        )
+        return None if row is None else Twin(json.loads(row[0]), _from_text(row[1]))
 
     def only_one(self) -> bool:
         """Whether no other process works on this folder."""
@@ -310,6 +328,10 @@ class UtteranceMemory:
 def _key(name: str) -> str:
     """A name as SQLite takes it: of bytes that are no UTF-8 too."""
     return json.dumps(name)
+
+
+def _recipe_text(recipe: Mapping[str, Any]) -> str:
+    return json.dumps(recipe, sort_keys=True)
 
 
 def _as_text(transcript: Transcript) -> str:

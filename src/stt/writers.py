@@ -68,9 +68,9 @@ def as_json(transcript: Transcript) -> str:
     document = {
         "schema_version": JSON_SCHEMA_VERSION,
         "stt_version": stt_version(),
-        "source": _without_surrogates(transcript.source),
+        "source": without_surrogates(transcript.source),
         "duration": round(transcript.duration, 3),
-        "model": _without_surrogates(transcript.model),
+        "model": without_surrogates(transcript.model),
         "precision": transcript.choice.precision,
         "provider": transcript.choice.provider,
         "reason": transcript.choice.reason,
@@ -138,7 +138,7 @@ def _spoken_values(spoken: Segment | Word) -> dict[str, Any]:
     }
 
 
-def _without_surrogates(name: str) -> str:
+def without_surrogates(name: str) -> str:
     """A file name whose bytes are not UTF-8, with U+FFFD for those bytes: JSON must be UTF-8."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 

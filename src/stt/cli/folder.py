@@ -52,44 +52,84 @@ def into_folder(
     Raises:
         OutputError: the folder's journal cannot be used.
     """
-    from stt.batch import named, transcribe_all
     from stt.journal import Journal
 
-    tally, summary = Tally(), None if manner.watch else Summary()
     with Journal(delivery.output) as journal:
-        jobs, unread = collect()
-        tally.failed |= {str(error) for error in unread}
-        jobs = named(jobs, journal)
-        if manner.retry_failed:
-            jobs = [job for job in jobs if _failed_before(journal.find(job.name))]
-            if not jobs:
-                report("nothing failed before")
-                return tally.exit_code
-        progress = FolderProgress(jobs, tally, quiet=manner.quiet, endless=manner.watch)
-        coming = _arriving(collect, journal, manner) if manner.watch else iter(jobs)
+        return _Run(transcriber, collect, delivery, manner, journal).go()
+
+
+class _Run:
+    """One run of the command on one folder of results."""
+
+    def __init__(
+        self,
+        transcriber: Transcriber,
+        collect: Collect,
+        delivery: Delivery,
+        manner: Manner,
+        journal: Journal,
+    ) -> None:
+        self._transcriber, self._collect, self._delivery = transcriber, collect, delivery
+        self._manner, self._journal = manner, journal
+        self._tally, self._summary = Tally(), None if manner.watch else Summary()
+
+    def go(self) -> int:
+        """Do what is there, or what comes; returns the exit code."""
+        manner, jobs = self._manner, self._jobs()
+        if manner.retry_failed and not jobs:
+            report("nothing failed before")
+            return self._tally.exit_code
+        coming: Iterator[Job | None] = iter(jobs)
+        if manner.watch:
+            coming = _arriving(self._collect, self._journal, manner)
+            if not manner.quiet:
+                report("watching for recordings; Ctrl-C ends")
+        progress = FolderProgress(jobs, self._tally, quiet=manner.quiet, endless=manner.watch)
         with progress:
             try:
-                for outcome in transcribe_all(
-                    transcriber, coming, delivery, journal, progress.on_step
-                ):
-                    tally.ended(outcome)
-                    progress.ended(outcome)
-                    if manner.move_done and outcome.state in ("done", "kept", "written"):
-                        _move(outcome.job, manner.move_done, journal, progress, tally)
-                    if summary is not None:
-                        summary.add(outcome, _transcript(outcome, journal))
+                self._do(coming, progress)
             except KeyboardInterrupt:
                 progress.close()
-                if manner.watch:
-                    if not manner.quiet:
-                        report(f"stopped watching; {tally}")
-                    return tally.exit_code
-                left = len(jobs) - tally.count
-                report(f"stopped with {left} to do; run the same command again, it goes on there")
-                raise
-    if summary is not None:
-        _summarise(summary, tally, delivery.output, quiet=manner.quiet)
-    return tally.exit_code
+                return self._interrupted(len(jobs))
+        if self._summary is not None:
+            _summarise(self._summary, self._tally, self._delivery.output, quiet=manner.quiet)
+        return self._tally.exit_code
+
+    def _jobs(self) -> list[Job]:
+        """What is there now, and is wanted."""
+        from stt.batch import named
+
+        found, unread = self._collect()
+        if not self._manner.watch:  # where a folder may come back, and is told of
+            self._tally.failed |= {str(error) for error in unread}
+        jobs = named(found, self._journal)
+        if not self._manner.retry_failed:
+            return jobs
+        return [job for job in jobs if _failed_before(self._journal.find(job.name))]
+
+    def _do(self, jobs: Iterator[Job | None], progress: FolderProgress) -> None:
+        from stt.batch import transcribe_all
+
+        journal, target = self._journal, self._manner.move_done
+        for outcome in transcribe_all(
+            self._transcriber, jobs, self._delivery, journal, progress.on_step
+        ):
+            self._tally.ended(outcome)
+            progress.ended(outcome)
+            if target and outcome.state in ("done", "kept", "written"):
+                _move(outcome.job, target, journal, progress, self._tally)
+            if self._summary is not None:
+                self._summary.add(outcome, _transcript(outcome, journal))
+
+    def _interrupted(self, jobs: int) -> int:
+        """Tell where it stopped; watching ends so, anything else is cut short."""
+        if not self._manner.watch:
+            left = jobs - self._tally.count
+            report(f"stopped with {left} to do; run the same command again, it goes on there")
+            raise KeyboardInterrupt
+        if not self._manner.quiet:
+            report(f"stopped watching; {self._tally}")
+        return self._tally.exit_code
 
 
 def _failed_before(entry: Entry | None) -> bool:
@@ -121,7 +161,7 @@ def _arriving(collect: Collect, journal: Journal, manner: Manner) -> Iterator[Jo
         found, unread = collect()
         for error in unread:
             if str(error) not in told and not manner.quiet:
-                report(error)  # a folder that is empty, or a share that is away: wait for it
+                report(error)  # a share that is away: wait for it
             told.add(str(error))
         ready = named(arrivals.ready(found, lambda job: job.source), journal)
         yield from ready

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from stt.audio.files import printable
 from stt.cli.progress import PLAIN_EVERY_S, bar, clock
 from stt.cli.report import report
 
@@ -67,7 +68,7 @@ class FolderProgress:
     def on_step(self, source: object, step: Step, duration: float | None) -> None:
         """Show a recording's progress."""
         if step.fallback and not self._quiet:
-            self.say(f"{source}: {step.fallback}")
+            self.say(f"{printable(str(source))}: {step.fallback}")
         with self._lock:
             self._parts[str(source)] = (step.heard, duration)
             self._show()
@@ -132,14 +133,14 @@ def _size(source: str) -> int:
 
 def _lines(outcome: Outcome) -> Iterator[str]:
     """Say what became of a recording that did not fail."""
-    source, transcript = outcome.job.source, outcome.transcript
-    written = ", ".join(map(str, outcome.written))
+    source, transcript = printable(outcome.job.source), outcome.transcript
+    written = printable(", ".join(map(str, outcome.written)))
     if outcome.state == "kept":
         yield f"{source}: done before"
     elif outcome.state == "elsewhere":
         yield f"{source}: {outcome.told}"
     elif outcome.state == "written":
-        yield f"{source}: done before -> {written}"
+        yield f"{source}: {outcome.told or 'done before'} -> {written}"
     elif transcript is not None:
         again = f"; {outcome.told}" if outcome.told else ""
         nothing = "" if transcript.text else "; no speech found"

@@ -24,15 +24,17 @@ class Input:
     """Where its results go below the output folder, without suffix."""
 
 
-def collect(paths: Sequence[str], *, recursive: bool) -> tuple[list[Input], list[AudioError]]:
+def collect(
+    paths: Sequence[str], *, recursive: bool, waiting: bool = False
+) -> tuple[list[Input], list[AudioError]]:
     """Expand folders and give each recording, once, a result name of its own.
 
     Links are followed, but no folder is searched twice; names that begin with a dot are passed
     over unless named outright.
 
     Returns:
-        The recordings in the order named (folders sorted), and an error for each folder that holds
-        no recording or cannot be searched.
+        The recordings in the order named (folders sorted), and an error for each folder that cannot
+        be searched, or, unless they are waited for, holds no recording.
     """
     found: dict[tuple[str, str, int], tuple[str, Path]] = {}
     errors: list[AudioError] = []
@@ -46,7 +48,7 @@ def collect(paths: Sequence[str], *, recursive: bool) -> tuple[list[Input], list
             continue
         unread: list[AudioError] = []
         inside = _recordings(named, recursive, unread)
-        if not inside and not unread:
+        if not inside and not unread and not waiting:
             deeper = not recursive and any(_folders(named, True, lambda _: None))
             hint = "add --recursive for the folders in it" if deeper else "name a recording"
             unread.append(AudioError(f"{printable(named)}: no recordings in this folder; {hint}"))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from stt.audio.files import printable
 from stt.cli.progress import clock
 from stt.cli.report import report
 
@@ -96,7 +97,7 @@ class Summary:
             "elapsed": round(time.monotonic() - tally.began, 3),
             "files": sorted(self._files, key=lambda file: str(file["name"])),
         }
-        write_text(output / SUMMARY, json.dumps(document, indent=2) + "\n")
+        write_text(output / SUMMARY, json.dumps(document, ensure_ascii=False, indent=2) + "\n")
 
     def tell(self, tally: Tally) -> None:
         """Print the table, and the totals of the run."""
@@ -131,11 +132,11 @@ def _table(found: Sequence[tuple[str, ...]]) -> list[str]:
 def _row(outcome: Outcome, transcript: Transcript | None) -> tuple[str, ...]:
     coverage = transcript.coverage if transcript else None
     if transcript is None or coverage is None:
-        return (outcome.job.name, *[""] * 6, outcome.state)
+        return (printable(outcome.job.name), *[""] * 6, outcome.state)
     skipped = coverage.skipped
     silence = skipped.get("silence", 0.0) + skipped.get("digital zero", 0.0)
     return (
-        outcome.job.name,
+        printable(outcome.job.name),
         clock(transcript.duration),
         clock(coverage.decoded),
         clock(silence),
@@ -147,15 +148,15 @@ def _row(outcome: Outcome, transcript: Transcript | None) -> tuple[str, ...]:
 
 
 def _values(outcome: Outcome, transcript: Transcript | None) -> dict[str, Any]:
-    from stt.writers import coverage_values
+    from stt.writers import coverage_values, without_surrogates
 
     return {
-        "name": outcome.job.name,
-        "source": outcome.job.source,
+        "name": without_surrogates(outcome.job.name),
+        "source": without_surrogates(outcome.job.source),
         "state": outcome.state,
-        "told": outcome.told,
+        "told": without_surrogates(outcome.told),
         "duration": round(transcript.duration, 3) if transcript else None,
         "elapsed": round(transcript.elapsed, 3) if transcript else None,
         "coverage": coverage_values(transcript.coverage) if transcript else None,
-        "written": [str(path) for path in outcome.written],
+        "written": [without_surrogates(str(path)) for path in outcome.written],
     }

@@ -138,19 +138,20 @@ def _into_folder(
     recursive: bool,
     force: bool,
 ) -> int:
+    from stt.audio.files import printable
     from stt.batch import Delivery, Job
     from stt.cli.folder import into_folder
     from stt.cli.inputs import collect
 
     def jobs() -> tuple[list[Job], list[AudioError]]:
-        inputs, unread = collect(paths, recursive=recursive)
+        inputs, unread = collect(paths, recursive=recursive, waiting=manner.watch)
         if manner.move_done:  # what lies there is done
             done = manner.move_done.absolute()
             inputs = [i for i in inputs if done not in Path(i.source).absolute().parents]
         return [Job(item.source, item.stem.as_posix()) for item in inputs], unread
 
     if manner.watch and not any(Path(path).is_dir() for path in paths):
-        raise UsageError("--watch needs a folder to watch; name one")
+        raise UsageError(f"--watch needs a folder to watch; {printable(paths[0])} is none")
     if not manner.watch:
         found, unread = jobs()
         for error in unread:
