@@ -20,6 +20,7 @@ import soundfile
 
 from stt.batch import Delivery, Job, named, transcribe_all
 from stt.journal import Journal
+from stt.lanes import lanes_of
 from stt.transcriber import Transcriber, load
 
 
@@ -32,10 +33,11 @@ def run(transcriber: Transcriber, jobs: list[Job], output: Path) -> None:
         jobs = named(jobs, journal)
         delivery = Delivery(output, ("txt",))
         states = set()
-        for number, outcome in enumerate(transcribe_all(transcriber, jobs, delivery, journal)):
-            states.add(outcome.state)
-            if number in {len(jobs) // 10, len(jobs) // 2, len(jobs) - 1}:
-                memory.append(f"{process.memory_info().rss / (1 << 20):,.0f}")
+        with lanes_of(transcriber, None) as lanes:
+            for number, outcome in enumerate(transcribe_all(lanes, jobs, delivery, journal)):
+                states.add(outcome.state)
+                if number in {len(jobs) // 10, len(jobs) // 2, len(jobs) - 1}:
+                    memory.append(f"{process.memory_info().rss / (1 << 20):,.0f}")
     taken = time.perf_counter() - began
     print(
         f"{len(jobs)} recordings {'/'.join(sorted(states))}: {1000 * taken / len(jobs):.2f} ms "

@@ -145,8 +145,8 @@ class Place:
         self.counting = Counting(self.transcriber.recognizer, stop_after)
         transcriber = replace(self.transcriber, recognizer=self.counting)
         delivery = Delivery(self.out, self.formats, force)
-        with Journal(self.out) as journal:
-            found = transcribe_all(transcriber, self.jobs(), delivery, journal)
+        with Journal(self.out) as journal, lanes_of(transcriber, None) as lanes:
+            found = transcribe_all(lanes, self.jobs(), delivery, journal)
             return {outcome.job.name: outcome for outcome in found}
 
     def states(self, **how: Any) -> dict[str, str]:
@@ -241,8 +241,9 @@ def test_a_recording_that_is_gone_fails_alone(place: Place) -> None:
     jobs = [Job(str(place.root / "nowhere.flac"), "nowhere"), *place.jobs()]
     with Journal(place.out) as journal:
         delivery = Delivery(place.out, ("txt",))
-        found = transcribe_all(place.transcriber, jobs, delivery, journal)
-        states = {outcome.job.name: outcome.state for outcome in found}
+        with lanes_of(place.transcriber, None) as lanes:
+            found = transcribe_all(lanes, jobs, delivery, journal)
+            states = {outcome.job.name: outcome.state for outcome in found}
     assert states == {"nowhere": "failed", "0": "done", "1": "done", "2": "done"}
 
 
@@ -291,7 +292,8 @@ def test_a_recording_that_left_its_precision_goes_on_without_it(long_place: Plac
         )
         with Journal(long_place.out) as journal:
             delivery = Delivery(long_place.out, ("json",))
-            (outcome,) = transcribe_all(transcriber, long_place.jobs(), delivery, journal)
+            with lanes_of(transcriber, None) as lanes:
+                (outcome,) = transcribe_all(lanes, long_place.jobs(), delivery, journal)
         return half, full, outcome
 
     _, _, undisturbed = run(None)
@@ -326,7 +328,8 @@ def test_what_fails_in_part_is_tried_again_and_what_was_heard_is_not(long_place:
     with Journal(long_place.out) as journal:
         delivery = Delivery(long_place.out, long_place.formats)
         transcriber = replace(long_place.transcriber, recognizer=failing)
-        (outcome,) = transcribe_all(transcriber, long_place.jobs(), delivery, journal)
+        with lanes_of(transcriber, None) as lanes:
+            (outcome,) = transcribe_all(lanes, long_place.jobs(), delivery, journal)
     assert outcome.state == "partly"
     assert outcome.transcript is not None
     assert outcome.transcript.coverage is not None

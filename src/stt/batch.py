@@ -9,16 +9,14 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, replace
 from itertools import chain, count
 from pathlib import Path
-from typing import Any
 
 from stt.audio.files import STDIN, printable
 from stt.errors import AudioError, OutputError, SttError
 from stt.journal import Content, Entry, Journal, Output
-from stt.lanes import Lanes, OnStep, lanes_of
+from stt.lanes import Lanes
 from stt.models.manifest import sha256_of
-from stt.recipe import changes, recipe
+from stt.recipe import changes
 from stt.subtitles import DEFAULT_STYLE, SubtitleStyle
-from stt.transcriber import Transcriber
 from stt.transcript import Transcript
 from stt.writers import TEMPORARY, look, os_error_text, write_text, written
 
@@ -103,20 +101,15 @@ def _is_anothers(entry: Entry | None, job: Job) -> bool:
 
 
 def transcribe_all(
-    transcriber: Transcriber,
-    jobs: Iterable[Job | None],
-    delivery: Delivery,
-    journal: Journal,
-    on_step: OnStep | None = None,
+    lanes: Lanes, jobs: Iterable[Job | None], delivery: Delivery, journal: Journal
 ) -> Iterator[Outcome]:
     """Transcribe recordings into a folder, those of them that are not done yet.
 
     Args:
-        transcriber: the loaded model.
+        lanes: what transcribes, e.g. `lanes_of` a loaded model.
         jobs: taken one by one as they are begun; None where there is none at the moment.
         delivery: where results go.
         journal: of that folder.
-        on_step: called as recordings proceed.
 
     Yields:
         What became of each, as it ends.
@@ -127,28 +120,25 @@ def transcribe_all(
     if journal.only_one():
         for left in delivery.output.rglob(f"{TEMPORARY}*"):  # by a process that was killed
             left.unlink(missing_ok=True)
-    with lanes_of(transcriber, on_step) as lanes:
-        desk = _Desk(delivery, journal, recipe(transcriber), lanes)
-        under_way: set[Future[Outcome]] = set()
-        for job in jobs:
-            if job is not None:
-                under_way.add(lanes.readers.submit(desk.do, job))
-            patience = None if len(under_way) > lanes.count else 0.0
-            ended, under_way = wait(under_way, patience, return_when=FIRST_COMPLETED)
-            yield from (one.result() for one in ended)
-        while under_way:
-            ended, under_way = wait(under_way, return_when=FIRST_COMPLETED)
-            yield from (one.result() for one in ended)
+    desk = _Desk(delivery, journal, lanes)
+    under_way: set[Future[Outcome]] = set()
+    for job in jobs:
+        if job is not None:
+            under_way.add(lanes.readers.submit(desk.do, job))
+        patience = None if len(under_way) > lanes.count else 0.0
+        ended, under_way = wait(under_way, patience, return_when=FIRST_COMPLETED)
+        yield from (one.result() for one in ended)
+    while under_way:
+        ended, under_way = wait(under_way, return_when=FIRST_COMPLETED)
+        yield from (one.result() for one in ended)
 
 
 class _Desk:
     """Decides, for one job after the other, what is left to do, and does it."""
 
-    def __init__(
-        self, delivery: Delivery, journal: Journal, wanted: Mapping[str, Any], lanes: Lanes
-    ) -> None:
+    def __init__(self, delivery: Delivery, journal: Journal, lanes: Lanes) -> None:
         self._delivery, self._journal = delivery, journal
-        self._wanted, self._lanes = wanted, lanes
+        self._wanted, self._lanes = lanes.recipe, lanes
 
     def do(self, job: Job) -> Outcome:
         """Do a job; never raises for what is wrong with this recording alone."""

@@ -146,7 +146,7 @@ class Journal:
 
     def name_of(self, source: str) -> str | None:
         """Return the name of the result of a recording, if it has one."""
-        row = self._one("SELECT name FROM recordings WHERE source = ?", _key(source))
+        row = self._one("SELECT name FROM recordings WHERE source = ? LIMIT 1", _key(source))
         return None if row is None else str(json.loads(row[0]))
 
     def begin(self, name: str, source: str, content: Content, recipe: Mapping[str, Any]) -> bool:
@@ -222,7 +222,7 @@ class Journal:
         """Return what is done with the same content and recipe, under whatever name."""
         row = self._one(
             "SELECT name, transcript FROM recordings "
-            "WHERE sha256 = ? AND recipe = ? AND state = 'done'",
+            "WHERE sha256 = ? AND recipe = ? AND state = 'done' LIMIT 1",
             *(content.sha256, _recipe_text(recipe)),
         )
         return None if row is None else Twin(json.loads(row[0]), _from_text(row[1]))
@@ -261,16 +261,24 @@ class Journal:
         )
         if row is None:
             return None
-        fallback = None if row[1] is None else Fallback(**json.loads(row[1]))
-        return [_segment(values) for values in json.loads(row[0])], fallback
+        return _said(*row)
+
+    def remembered(self, name: str) -> list[Remembered]:
+        """Return what is noted of all of a recording's utterances."""
+        rows = self._all(
+            "SELECT start, length, segments, fallback FROM utterances WHERE name = ?", _key(name)
+        )
+        return [Remembered(start, length, *_said(*said)) for start, length, *said in rows]
 
     def _one(self, query: str, *values: object) -> tuple[Any, ...] | None:
+        return next(iter(self._all(query, *values)), None)
+
+    def _all(self, query: str, *values: object) -> list[tuple[Any, ...]]:
         with self._lock:
             try:
-                found: tuple[Any, ...] | None = self._db.execute(query, values).fetchone()
+                return self._db.execute(query, values).fetchall()
             except sqlite3.Error as error:
                 raise self._unusable(error) from error
-            return found
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
@@ -308,6 +316,18 @@ class Journal:
         return False
 
 
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """What one utterance of a recording says."""
+
+    start: int
+    length: int
+    """Samples."""
+    segments: list[Segment]
+    fallback: Fallback | None
+    """In force after it."""
+
+
 class UtteranceMemory:
     """What was noted of one recording's utterances: a `pipeline.Memory`."""
 
@@ -323,6 +343,10 @@ class UtteranceMemory:
     def recall(self, utterance: Utterance) -> tuple[list[Segment], Fallback | None] | None:
         """See pipeline.Memory."""
         return self._journal.recall(self._name, utterance)
+
+    def all(self) -> list[Remembered]:
+        """Return all that is remembered of the recording."""
+        return self._journal.remembered(self._name)
 
 
 def _key(name: str) -> str:
@@ -345,6 +369,11 @@ def _from_text(text: str) -> Transcript:
     if (coverage := values["coverage"]) is not None:
         values["coverage"] = Coverage(**coverage | {"failures": tuple(coverage["failures"])})
     return Transcript(**values)
+
+
+def _said(segments: str, fallback: str | None) -> tuple[list[Segment], Fallback | None]:
+    left = None if fallback is None else Fallback(**json.loads(fallback))
+    return [_segment(values) for values in json.loads(segments)], left
 
 
 def _segment(values: dict[str, Any]) -> Segment:

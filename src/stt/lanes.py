@@ -7,15 +7,18 @@ another.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, Protocol
 
 from stt.engine.gathering import GatheringRecognizer
 from stt.errors import SttError
-from stt.pipeline import Memory, Step
+from stt.journal import UtteranceMemory
+from stt.pipeline import Step
+from stt.recipe import recipe
 from stt.transcriber import Transcriber, recognizing_pool
 from stt.transcript import Transcript
 
@@ -24,26 +27,50 @@ OnStep = Callable[[Source, Step, float | None], None]
 """(recording, step, its seconds where known): called from several threads."""
 
 
-class _StoppedError(Exception):
+class StoppedError(Exception):
     """Nobody wants the rest."""
 
 
+class Lanes(Protocol):
+    """What recordings are transcribed on, several at a time."""
+
+    @property
+    def count(self) -> int:
+        """How many recordings are under way at most."""
+        ...
+
+    @property
+    def recipe(self) -> Mapping[str, Any]:
+        """All that words depend on but the sound, see `stt.recipe`."""
+        ...
+
+    @property
+    def readers(self) -> ThreadPoolExecutor:
+        """Threads to call `transcribe` in."""
+        ...
+
+    def transcribe(self, source: Source, memory: UtteranceMemory | None = None) -> Transcript:
+        """Transcribe a recording, in the calling thread; see Transcriber.transcribe."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
-class Lanes:
-    """Threads that each take one recording; they share what recognises."""
+class _Here:
+    """Lanes on this machine: threads that each take one recording, and share what recognises."""
 
     count: int
     readers: ThreadPoolExecutor
+    recipe: Mapping[str, Any]
     _transcriber: Transcriber
     _on_step: OnStep | None
     _stopped: threading.Event
 
-    def transcribe(self, source: Source, memory: Memory | None = None) -> Transcript:
-        """Transcribe a recording, in the calling thread; see Transcriber.transcribe."""
+    def transcribe(self, source: Source, memory: UtteranceMemory | None = None) -> Transcript:
+        """See Lanes."""
 
         def step_taken(step: Step, duration: float | None) -> None:
             if self._stopped.is_set():
-                raise _StoppedError
+                raise StoppedError
             if self._on_step:
                 self._on_step(source, step, duration)
 
@@ -68,7 +95,7 @@ def lanes_of(transcriber: Transcriber, on_step: OnStep | None) -> Iterator[Lanes
         shared = replace(transcriber, recognizer=recognizer, pool=pool)
         readers = stack.enter_context(ThreadPoolExecutor(count, "recording"))
         stack.callback(stopped.set)  # before the threads are waited for
-        yield Lanes(count, readers, shared, on_step, stopped)
+        yield _Here(count, readers, recipe(transcriber), shared, on_step, stopped)
 
 
 def transcribe_many(

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stt.audio.files import AudioStream, checked, open_audio
+from stt.audio.resample import SAMPLE_RATE
 from stt.engine.fallback import GuardedRecognizer, Reserve
 from stt.engine.recognizer import TRAILING_SILENCE, Recognizer, load_recognizer
 from stt.errors import UsageError
@@ -74,27 +75,19 @@ class Transcriber:
             UsageError: an array of a shape or type that is not audio.
             ModelError: the model gives NaN or infinity, and no FP32 takes over.
         """
-        began = time.perf_counter()
-        segments: list[Segment] = []
-        heard, choice, coverage = 0.0, self.choice, None
-        with _opened(source, sample_rate) as stream:
+        gathering = Gathering(self.model, self.choice)
+        with opened(source, sample_rate) as stream:
             for step in self.steps(stream, memory):
-                segments += step.segments
-                heard = step.heard
-                choice = step.fallback.choice if step.fallback else choice
-                coverage = step.coverage
+                gathering.take(step)
                 if on_step:
                     on_step(step, stream.duration)
-        elapsed = time.perf_counter() - began
-        return Transcript(
-            stream.name, heard, tuple(segments), self.model, choice, elapsed, coverage
-        )
+        return gathering.transcript(stream.name)
 
     def segments(
         self, source: str | Path | npt.NDArray[Any], *, sample_rate: int = 16_000
     ) -> Iterator[Segment]:
         """Yield segments while the recording is still being read; arguments as for transcribe."""
-        with _opened(source, sample_rate) as stream:
+        with opened(source, sample_rate) as stream:
             for step in self.steps(stream):
                 yield from step.segments
 
@@ -109,13 +102,44 @@ class Transcriber:
             yield from recognized(blocks, rate, recognizer, self.cutting, pool, memory=memory)
 
 
+class Gathering:
+    """The steps of one recording, on their way to a transcript; the clock runs from the start."""
+
+    def __init__(self, model: str, choice: Choice) -> None:
+        self._model, self._choice = model, choice
+        self._segments: list[Segment] = []
+        self._last = Step(0.0)
+        self._began = time.perf_counter()
+
+    def take(self, step: Step) -> None:
+        """Add the next step."""
+        self._segments += step.segments
+        self._choice = step.fallback.choice if step.fallback else self._choice
+        self._last = step
+
+    def transcript(self, source: str) -> Transcript:
+        """Return all of it, after the last step."""
+        return Transcript(
+            source,
+            self._last.heard,
+            tuple(self._segments),
+            self._model,
+            self._choice,
+            time.perf_counter() - self._began,
+            self._last.coverage,
+        )
+
+
 def recognizing_pool(recognizer: Recognizer) -> ThreadPoolExecutor:
     """Return as many threads as it is good for; to be closed."""
     return ThreadPoolExecutor(recognizer.streams, "recognizer")
 
 
 @contextmanager
-def _opened(source: str | Path | npt.NDArray[Any], sample_rate: int) -> Iterator[AudioStream]:
+def opened(
+    source: str | Path | npt.NDArray[Any], sample_rate: int = SAMPLE_RATE
+) -> Iterator[AudioStream]:
+    """Open a recording, or samples at `sample_rate` Hz; raises as Transcriber.transcribe does."""
     if not isinstance(source, (str, Path, np.ndarray)):
         raise UsageError(
             f"a recording is a path, '-' or a NumPy array of samples, not {type(source).__name__}"

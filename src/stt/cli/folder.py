@@ -16,10 +16,12 @@ from stt.cli.report import report
 from stt.cli.summary import SUMMARY, Summary, Tally
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from stt.batch import Delivery, Job, Outcome
     from stt.errors import AudioError
     from stt.journal import Entry, Journal
-    from stt.transcriber import Transcriber
+    from stt.lanes import Lanes, OnStep
     from stt.transcript import Transcript
 
 _LOOK_S = 0.1
@@ -44,9 +46,11 @@ Collect = Callable[[], "tuple[list[Job], list[AudioError]]"]
 """What is there now, and what could not be searched."""
 
 
-def into_folder(
-    transcriber: Transcriber, collect: Collect, delivery: Delivery, manner: Manner
-) -> int:
+OpenLanes = Callable[["OnStep"], "AbstractContextManager[Lanes]"]
+"""Opens what recordings are transcribed on."""
+
+
+def into_folder(open_lanes: OpenLanes, collect: Collect, delivery: Delivery, manner: Manner) -> int:
     """Transcribe into a folder what is not done there; returns the exit code.
 
     Raises:
@@ -55,7 +59,7 @@ def into_folder(
     from stt.journal import Journal
 
     with Journal(delivery.output) as journal:
-        return _Run(transcriber, collect, delivery, manner, journal).go()
+        return _Run(open_lanes, collect, delivery, manner, journal).go()
 
 
 class _Run:
@@ -63,13 +67,13 @@ class _Run:
 
     def __init__(
         self,
-        transcriber: Transcriber,
+        open_lanes: OpenLanes,
         collect: Collect,
         delivery: Delivery,
         manner: Manner,
         journal: Journal,
     ) -> None:
-        self._transcriber, self._collect, self._delivery = transcriber, collect, delivery
+        self._open_lanes, self._collect, self._delivery = open_lanes, collect, delivery
         self._manner, self._journal = manner, journal
         self._tally, self._summary = Tally(), None if manner.watch else Summary()
 
@@ -111,15 +115,14 @@ class _Run:
         from stt.batch import transcribe_all
 
         journal, target = self._journal, self._manner.move_done
-        for outcome in transcribe_all(
-            self._transcriber, jobs, self._delivery, journal, progress.on_step
-        ):
-            self._tally.ended(outcome)
-            progress.ended(outcome)
-            if target and outcome.state in ("done", "kept", "written"):
-                _move(outcome.job, target, journal, progress, self._tally)
-            if self._summary is not None:
-                self._summary.add(outcome, _transcript(outcome, journal))
+        with self._open_lanes(progress.on_step) as lanes:
+            for outcome in transcribe_all(lanes, jobs, self._delivery, journal):
+                self._tally.ended(outcome)
+                progress.ended(outcome)
+                if target and outcome.state in ("done", "kept", "written"):
+                    _move(outcome.job, target, journal, progress, self._tally)
+                if self._summary is not None:
+                    self._summary.add(outcome, _transcript(outcome, journal))
 
     def _interrupted(self, jobs: int) -> int:
         """Tell where it stopped; watching ends so, anything else is cut short."""

@@ -142,6 +142,7 @@ def _into_folder(
     from stt.batch import Delivery, Job
     from stt.cli.folder import into_folder
     from stt.cli.inputs import collect
+    from stt.lanes import lanes_of
 
     def jobs() -> tuple[list[Job], list[AudioError]]:
         inputs, unread = collect(paths, recursive=recursive, waiting=manner.watch)
@@ -164,7 +165,7 @@ def _into_folder(
     transcriber = load_model(loaded, quiet=manner.quiet)
     settings = loaded.settings
     delivery = Delivery(target, settings.formats, force, settings.subtitle_style)
-    return into_folder(transcriber, jobs, delivery, manner)
+    return into_folder(lambda on_step: lanes_of(transcriber, on_step), jobs, delivery, manner)
 
 
 def _check_output(settings: Settings, inputs: list[Input]) -> None:
