@@ -1,10 +1,10 @@
 """What a recording costs beside its recognition, and whether memory grows with their number.
 
-usage: python scripts/measure_batch.py MODEL_DIR [-n 10000] [--seconds 0.2]
+usage: python scripts/measure_batch.py MODEL_DIR [-n 10000] [--seconds 0.2] [--ray [ADDRESS]]
 
 Writes N recordings of silence, of which no model hears anything, transcribes them with
 `stt.batch.transcribe_all` into a folder, and then once more, when all are done. Prints milliseconds
-per recording, and the memory of this process along the way.
+per recording, and the memory of this process along the way; with `--ray` on a cluster.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
@@ -20,11 +21,12 @@ import soundfile
 
 from stt.batch import Delivery, Job, named, transcribe_all
 from stt.journal import Journal
-from stt.lanes import lanes_of
-from stt.transcriber import Transcriber, load
+from stt.lanes import Lanes, lanes_of
+from stt.settings import load_settings
+from stt.transcriber import load_with
 
 
-def run(transcriber: Transcriber, jobs: list[Job], output: Path) -> None:
+def run(lanes: Lanes, jobs: list[Job], output: Path) -> None:
     """Transcribe all, and print what it took."""
     process = psutil.Process()
     memory = []
@@ -33,16 +35,25 @@ def run(transcriber: Transcriber, jobs: list[Job], output: Path) -> None:
         jobs = named(jobs, journal)
         delivery = Delivery(output, ("txt",))
         states = set()
-        with lanes_of(transcriber, None) as lanes:
-            for number, outcome in enumerate(transcribe_all(lanes, jobs, delivery, journal)):
-                states.add(outcome.state)
-                if number in {len(jobs) // 10, len(jobs) // 2, len(jobs) - 1}:
-                    memory.append(f"{process.memory_info().rss / (1 << 20):,.0f}")
+        for number, outcome in enumerate(transcribe_all(lanes, jobs, delivery, journal)):
+            states.add(outcome.state)
+            if number in {len(jobs) // 10, len(jobs) // 2, len(jobs) - 1}:
+                memory.append(f"{process.memory_info().rss / (1 << 20):,.0f}")
     taken = time.perf_counter() - began
     print(
         f"{len(jobs)} recordings {'/'.join(sorted(states))}: {1000 * taken / len(jobs):.2f} ms "
         f"each; memory after a tenth, half and all of them: {', '.join(memory)} MiB"
     )
+
+
+def lanes_on(model: Path, ray: str | None) -> AbstractContextManager[Lanes]:
+    """Open lanes here, or on a cluster."""
+    loaded = load_settings(None, {"model": str(model.resolve()), "provider": "cpu"})
+    if ray is not None:
+        from stt.cluster import cluster_lanes
+
+        return cluster_lanes(ray, loaded, None, print)
+    return lanes_of(load_with(loaded), None)
 
 
 def main() -> None:
@@ -51,6 +62,7 @@ def main() -> None:
     parser.add_argument("model", type=Path)
     parser.add_argument("-n", type=int, default=10_000)
     parser.add_argument("--seconds", type=float, default=0.2)
+    parser.add_argument("--ray", nargs="?", const="", metavar="ADDRESS")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
@@ -61,9 +73,9 @@ def main() -> None:
             silence[:2] = number % 100, number // 100  # copies would be done once
             soundfile.write(path, silence, 16_000)
             jobs.append(Job(str(path), path.stem))
-        transcriber = load(args.model, provider="cpu")
-        for _ in range(2):
-            run(transcriber, jobs, place / "out")
+        with lanes_on(args.model, args.ray) as lanes:
+            for _ in range(2):
+                run(lanes, jobs, place / "out")
 
 
 if __name__ == "__main__":

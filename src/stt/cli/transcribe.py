@@ -15,7 +15,7 @@ from stt.cli.report import report
 from stt.errors import OutputError, SttError, UsageError
 
 if TYPE_CHECKING:
-    from stt.cli.folder import Manner
+    from stt.cli.folder import Manner, OpenLanes
     from stt.cli.inputs import Input
     from stt.errors import AudioError
     from stt.pipeline import Step
@@ -59,6 +59,13 @@ def subtitle_options(command: Command) -> Command:
 )
 @model_options
 @click.option("--recursive", is_flag=True, help="Search folders in folders.")
+@click.option(
+    "--ray",
+    is_flag=False,
+    flag_value="",
+    metavar="[ADDRESS]",
+    help="With -o: on the nodes of a Ray cluster.",
+)
 @click.option("--jobs", metavar="auto|N", help="Recordings at a time.  [default: auto]")
 @subtitle_options
 @click.option("--no-vad", "vad", flag_value=False, default=None, help="Decode silence too.")
@@ -77,6 +84,7 @@ def transcribe(
     retry_failed: bool,
     watch: bool,
     move_done: str | None,
+    ray: str | None,
     quiet: bool,
     **flags: Any,
 ) -> int:
@@ -98,12 +106,15 @@ def transcribe(
         from stt.cli.folder import Manner
 
         manner = Manner(retry_failed, watch, Path(move_done) if move_done else None, quiet)
-        return _into_folder(paths, target, loaded, manner, recursive=recursive, force=force)
+        return _into_folder(
+            paths, target, loaded, manner, recursive=recursive, force=force, ray=ray
+        )
     for option, given_it in {
         "--force": force,
         "--retry-failed": retry_failed,
         "--watch": watch,
         "--move-done": bool(move_done),
+        "--ray": ray is not None,
     }.items():
         if given_it:
             raise UsageError(f"{option} goes with a folder of results: add -o DIR")
@@ -137,12 +148,12 @@ def _into_folder(
     *,
     recursive: bool,
     force: bool,
+    ray: str | None,
 ) -> int:
-    from stt.audio.files import printable
+    from stt.audio.files import STDIN, printable
     from stt.batch import Delivery, Job
     from stt.cli.folder import into_folder
     from stt.cli.inputs import collect
-    from stt.lanes import lanes_of
 
     def jobs() -> tuple[list[Job], list[AudioError]]:
         inputs, unread = collect(paths, recursive=recursive, waiting=manner.watch)
@@ -151,6 +162,8 @@ def _into_folder(
             inputs = [i for i in inputs if done not in Path(i.source).absolute().parents]
         return [Job(item.source, item.stem.as_posix()) for item in inputs], unread
 
+    if ray is not None and STDIN in paths:
+        raise UsageError("- does not go with --ray: name a file")
     if manner.watch and not any(Path(path).is_dir() for path in paths):
         raise UsageError(f"--watch needs a folder to watch; {printable(paths[0])} is none")
     if not manner.watch:
@@ -162,10 +175,25 @@ def _into_folder(
     check_folder(target, "-o")
     if manner.move_done:
         check_folder(manner.move_done, "--move-done")
-    transcriber = load_model(loaded, quiet=manner.quiet)
     settings = loaded.settings
     delivery = Delivery(target, settings.formats, force, settings.subtitle_style)
-    return into_folder(lambda on_step: lanes_of(transcriber, on_step), jobs, delivery, manner)
+    return into_folder(_lanes(loaded, ray, quiet=manner.quiet), jobs, delivery, manner)
+
+
+def _lanes(loaded: LoadedSettings, ray: str | None, *, quiet: bool) -> OpenLanes:
+    """What recordings are transcribed on: the nodes of a cluster, or this machine."""
+    if ray is not None:
+        from stt.cluster import cluster_lanes
+
+        def note(line: str) -> None:
+            if not quiet:
+                report(line)
+
+        return lambda on_step: cluster_lanes(ray, loaded, on_step, note)
+    from stt.lanes import lanes_of
+
+    transcriber = load_model(loaded, quiet=quiet)
+    return lambda on_step: lanes_of(transcriber, on_step)
 
 
 def _check_output(settings: Settings, inputs: list[Input]) -> None:

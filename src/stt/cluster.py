@@ -1,0 +1,337 @@
+"""Recordings on a Ray cluster: an engine on every node, the journal and the results here.
+
+Each recording is a task of an actor that holds a loaded model; there is one actor per GPU, or one
+per node without. What an actor makes of each utterance comes back at once and goes into the
+journal, so that nothing recognised is lost with a node: the recording goes on elsewhere. A
+recording that a node cannot read under its path is sent to it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stt import errors
+from stt.audio.segmenter import Utterance
+from stt.cluster_engine import About, Absent, Engine, Failed, Item, Proceeds
+from stt.errors import AudioError, ModelError, UsageError
+from stt.journal import Remembered, UtteranceMemory
+from stt.lanes import OnStep, Source, StoppedError
+from stt.settings import LoadedSettings
+from stt.transcriber import Gathering
+from stt.transcript import Transcript
+
+ATTEMPTS = 4
+"""Engines that may be lost over one recording: then it is the recording that kills them."""
+RESTARTS = 3
+"""Times an engine is started again on a node that lives."""
+_ANSWER_S = 10.0
+_LOOK_S = 5.0
+"""Seconds between two looks for nodes that joined."""
+
+
+@dataclass(slots=True)
+class _Worker:
+    """An engine of the cluster, as it is known here."""
+
+    place: str
+    """Node, and which of its GPUs."""
+    node: str
+    actor: Any
+    telling: Any
+    """Reference to what it is about; None once that is known."""
+    lives: bool = True
+    starts: int = 1
+
+
+@dataclass(slots=True)
+class _Cluster:
+    """The engines there are, and who is free."""
+
+    ray: Any
+    settings: Mapping[str, Any]
+    note: Callable[[str], None]
+    stopped: threading.Event
+    """Set when nobody wants the rest."""
+    about: About | None = None
+    """What the first engine runs; all others must run the same."""
+    _workers: dict[str, _Worker] = field(default_factory=dict)
+    _free: queue.Queue[_Worker] = field(default_factory=queue.Queue)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _looked: float = float("-inf")
+
+    def first(self) -> About:
+        """Wait until an engine is ready.
+
+        Raises:
+            ModelError: none comes up.
+        """
+        self._free.put(self.take())
+        assert self.about is not None
+        return self.about
+
+    @property
+    def at_once(self) -> int:
+        """Recordings that all nodes there are now take."""
+        assert self.about is not None
+        return self.about.at_once * max(1, len(self._workers))
+
+    def take(self) -> _Worker:
+        """Wait for a free engine.
+
+        Raises:
+            ModelError: there is none, and none to come.
+            StoppedError: nobody wants the rest.
+        """
+        while not self.stopped.is_set():
+            try:
+                worker = self._free.get(timeout=0.0 if self.about is None else 0.2)
+            except queue.Empty:
+                self._look()
+                continue
+            if worker.lives:
+                return worker
+        raise StoppedError
+
+    def give(self, worker: _Worker) -> None:
+        """Give an engine back."""
+        self._free.put(worker)
+
+    def lost(self, worker: _Worker) -> None:
+        """Note that an engine is gone; another is started where the node lives."""
+        with self._lock:
+            if worker.lives:
+                worker.lives = False
+                self.note(f"lost the engine on {worker.place}; its recordings go on elsewhere")
+                self._looked = float("-inf")
+
+    def stop(self) -> None:
+        """End all engines, and what they do."""
+        self.stopped.set()
+        with self._lock:
+            for worker in self._workers.values():
+                self.ray.kill(worker.actor)
+
+    def _look(self) -> None:
+        """Take in nodes that joined, and engines that are ready."""
+        with self._lock:
+            if time.monotonic() - self._looked >= _LOOK_S:
+                self._looked = time.monotonic()
+                self._start_engines()
+            waiting = {w.telling: w for w in self._workers.values() if w.lives and w.telling}
+            if not waiting and not any(worker.lives for worker in self._workers.values()):
+                raise ModelError("no node of the cluster runs the model; see what was told above")
+            ready, _ = self.ray.wait(list(waiting), timeout=0.3) if waiting else ([], [])
+            for telling in ready:
+                self._ready(waiting[telling])
+
+    def _start_engines(self) -> None:
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        for place, node, needs in _places(self.ray):
+            worker = self._workers.get(place)
+            starts = worker.starts + 1 if worker is not None else 1
+            if worker is not None and (worker.lives or starts > RESTARTS):
+                continue
+            there = NodeAffinitySchedulingStrategy(node, soft=False)
+            settings = dict(self.settings)
+            settings["threads"] = settings["threads"] or int(needs["num_cpus"])
+            remote = self.ray.remote(Engine)
+            actor = remote.options(scheduling_strategy=there, max_concurrency=16, **needs).remote(
+                settings
+            )
+            telling = actor.about.remote()
+            self._workers[place] = _Worker(place, node, actor, telling, starts=starts)
+
+    def _ready(self, worker: _Worker) -> None:
+        """Take an engine into service, if it runs what the others do."""
+        try:
+            about: About = self.ray.get(worker.telling)
+        except self.ray.exceptions.RayError as error:
+            cause = getattr(error, "cause", None) or error
+            self.note(f"{worker.place} runs no engine: {_last_line(cause)}")
+            worker.lives, worker.starts = False, RESTARTS
+            return
+        worker.telling = None
+        if self.about is None:
+            self.about = about
+        if about.recipe != self.about.recipe:
+            self.note(f"{worker.place} is passed over: its model or provider is another")
+            self.ray.kill(worker.actor)
+            worker.lives, worker.starts = False, RESTARTS
+            return
+        for _ in range(about.at_once):
+            self._free.put(worker)
+
+
+def _places(ray: Any) -> Iterator[tuple[str, str, dict[str, float]]]:
+    """Yield where engines may run: (name, node, what each takes): a GPU each, or a whole node."""
+    for node in ray.nodes():
+        has = node["Resources"]
+        cpus, gpus = int(has.get("CPU", 0)), int(has.get("GPU", 0))
+        if not node["Alive"] or not cpus:
+            continue
+        name = f"{node['NodeManagerAddress']} ({node['NodeID'][:6]})"
+        for number in range(gpus):
+            yield f"{name} GPU {number}", node["NodeID"], {"num_cpus": cpus // gpus, "num_gpus": 1}
+        if not gpus:
+            yield name, node["NodeID"], {"num_cpus": cpus}
+
+
+def _last_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[-1]
+
+
+@dataclass(frozen=True, slots=True)
+class _There:
+    """Lanes on a cluster."""
+
+    count: int
+    recipe: Mapping[str, Any]
+    readers: ThreadPoolExecutor
+    _cluster: _Cluster
+    _on_step: OnStep | None
+
+    def transcribe(self, source: Source, memory: UtteranceMemory | None = None) -> Transcript:
+        """See lanes.Lanes.
+
+        Raises:
+            ModelError: no node is left, or several were lost over this recording.
+        """
+        for _ in range(ATTEMPTS):
+            worker = self._cluster.take()
+            try:
+                found = self._on(worker, str(source), memory)
+            except self._cluster.ray.exceptions.RayError:
+                if self._cluster.stopped.is_set():
+                    raise StoppedError from None
+                self._cluster.lost(worker)
+            except BaseException:
+                self._cluster.give(worker)
+                raise
+            else:
+                self._cluster.give(worker)
+                return found
+        raise ModelError(
+            f"{source}: {ATTEMPTS} engines were lost over it; try it alone, without Ray"
+        )
+
+    def _on(self, worker: _Worker, source: str, memory: UtteranceMemory | None) -> Transcript:
+        """Have a recording transcribed by one engine, noting what comes of it at once."""
+        assert self._cluster.about is not None
+        gathering = Gathering(self._cluster.about.model, self._cluster.about.choice)
+        known = memory.all() if memory else []
+        for item in self._items(worker, source, known):
+            if self._cluster.stopped.is_set():
+                raise StoppedError
+            if isinstance(item, Failed):
+                raise getattr(errors, item.kind)(item.told)
+            assert isinstance(item, Proceeds)
+            if memory is not None:
+                _keep(item.kept, memory)
+            gathering.take(item.step)
+            if self._on_step:
+                self._on_step(source, item.step, item.duration)
+        return gathering.transcript(source)
+
+    def _items(self, worker: _Worker, source: str, known: list[Remembered]) -> Iterator[Item]:
+        ray, path = self._cluster.ray, Path(source)
+        try:
+            size = path.stat().st_size
+            absolute = str(path.absolute())
+            for reference in worker.actor.transcribe.remote(absolute, size, None, known):
+                item: Item = ray.get(reference)
+                if not isinstance(item, Absent):
+                    yield item
+                    continue
+                sent = ray.put(path.read_bytes())
+                for other in worker.actor.transcribe.remote(absolute, size, sent, known):
+                    yield ray.get(other)
+        except OSError as error:
+            raise AudioError(
+                f"{path}: cannot be read ({error.strerror}); check the path"
+            ) from error
+
+
+def _keep(kept: tuple[Remembered, ...], memory: UtteranceMemory) -> None:
+    """Put into the journal what was recognised far away."""
+    for one in kept:
+        silent = np.broadcast_to(np.float32(0), one.length)  # of its sound only the length counts
+        memory.keep(Utterance(one.start, silent), one.segments, one.fallback)
+
+
+@contextmanager
+def cluster_lanes(
+    address: str, loaded: LoadedSettings, on_step: OnStep | None, note: Callable[[str], None]
+) -> Iterator[_There]:
+    """Open lanes on a Ray cluster, and start an engine on each of its nodes.
+
+    Args:
+        address: of the cluster; '' for the one that runs here, or a new one of this machine alone.
+        loaded: the settings; the model is looked for on each node.
+        on_step: called as recordings proceed.
+        note: takes lines of news.
+
+    Raises:
+        UsageError: Ray is not installed, or there is no cluster at the address.
+        ModelError: no node runs the model.
+    """
+    ray = _connected(address)
+    try:
+        values = loaded.settings.model_dump()
+        values["models_dir"] = str(loaded.models_dir.absolute())
+        cluster = _Cluster(ray, values, note, threading.Event())
+        about = cluster.first()
+        nodes = len({node["NodeID"] for node in ray.nodes() if node["Alive"]})
+        note(
+            f"Ray with {nodes} node{'s' * (nodes > 1)}: model {about.model}, precision "
+            f"{about.choice.precision}, provider {about.choice.provider} ({about.choice.reason})"
+        )
+        count = max(cluster.at_once, 4 * about.at_once)
+        with ThreadPoolExecutor(count, "recording") as readers:
+            try:
+                yield _There(count, about.recipe, readers, cluster, on_step)
+            finally:
+                cluster.stop()
+    finally:
+        ray.shutdown()
+
+
+def _check_port(address: str) -> None:
+    """Ask whether anybody listens at host:port; Ray itself would wait for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():
+        with socket.create_connection((host, int(port)), timeout=_ANSWER_S):
+            pass
+
+
+def _connected(address: str) -> Any:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing here reports to anybody
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    try:
+        import ray
+    except ImportError as error:
+        raise UsageError(
+            "--ray: Ray is not installed; `pip install 'stt-parakeet[ray]'` in this environment"
+        ) from error
+    try:
+        _check_port(address)
+        ray.init(address or None, log_to_driver=False, logging_level=logging.ERROR)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise UsageError(
+            f"--ray: no cluster answers at {address or 'this machine'} ({_last_line(error)}); "
+            "start one with `ray start --head`"
+        ) from error
+    return ray

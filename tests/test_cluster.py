@@ -1,0 +1,136 @@
+"""The same batch on a Ray cluster of several nodes of this machine, one of them killed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+
+os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+pytest.importorskip("ray", reason="Ray is not installed")
+
+from ray.cluster_utils import Cluster
+
+from stt import cluster as cluster_module
+from stt import cluster_engine
+from stt.cli import main
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # Ray's own, of files it leaves open
+DIGITS = Path(__file__).parent / "data" / "parakeet-digits"
+CLIPS = sorted((DIGITS / "clips").glob("*.flac"))
+COUNT = 24
+
+
+@pytest.fixture(scope="module")
+def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Recordings of some 20 utterances each, no two the same."""
+    folder = tmp_path_factory.mktemp("recordings")
+    random = np.random.default_rng(7)
+    clips = [soundfile.read(path, dtype="int16")[0] for path in CLIPS]
+    for number in range(COUNT):
+        order = random.permutation(np.repeat(np.arange(len(clips)), 3))
+        parts = [part for i in order for part in (clips[i], np.zeros(48_000, np.int16))]
+        soundfile.write(folder / f"{number:02}.flac", np.concatenate(parts), 16_000)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def undisturbed(recordings: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    out = tmp_path_factory.mktemp("undisturbed")
+    assert run(recordings, out) == 0
+    return results(out)
+
+
+@pytest.fixture
+def cluster() -> Iterator[Any]:
+    """A head that computes nothing; nodes are added by the test."""
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+    yield made
+    made.shutdown()
+
+
+def run(recordings: Path, out: Path, *more: str) -> int:
+    formats = ("-f", "txt", "-f", "json")
+    arguments = ("transcribe", recordings, "-o", out, "-m", DIGITS, *formats, *more)
+    return main([str(argument) for argument in arguments])
+
+
+def results(out: Path) -> dict[str, bytes]:
+    return {
+        path.name: path.read_bytes()
+        for path in out.iterdir()
+        if path.is_file() and path.name != "summary.json"
+    }
+
+
+def test_a_node_is_killed_and_nothing_is_lost(
+    cluster: Any,
+    recordings: Path,
+    undisturbed: dict[str, bytes],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
+    done_at_kill = []
+
+    def kill() -> None:
+        while len(list(tmp_path.glob("out/*.txt"))) < 4:
+            time.sleep(0.02)
+        cluster.remove_node(nodes[1], allow_graceful=False)
+        done_at_kill.append(len(list(tmp_path.glob("out/*.txt"))))
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    code = run(recordings, tmp_path / "out", "--ray", cluster.address)
+    killer.join()
+    err = capsys.readouterr().err
+    assert code == 0, err
+    assert done_at_kill[0] < COUNT, "the node was killed too late to show anything"
+    assert "lost the engine on" in err
+    assert results(tmp_path / "out") == undisturbed
+    assert f"{COUNT} done, 0 failed" in err
+    assert run(recordings, tmp_path / "out") == 0  # the journal is the same one
+    assert f"0 done, {COUNT} done before, 0 failed" in capsys.readouterr().err
+
+
+def test_recordings_that_a_node_does_not_see_are_sent(
+    cluster: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    cluster.add_node(num_cpus=1)
+    (tmp_path / "in").mkdir()
+    shutil.copy(CLIPS[0], tmp_path / "in" / "a.flac")
+    (tmp_path / "in" / "b.flac").write_bytes(b"fLaC no more")
+    assert run(tmp_path / "in", tmp_path / "here") == 1
+
+    class Blind(cluster_engine.Engine):
+        """Sees no file but what it is sent."""
+
+        def transcribe(self, source: str, size: int, *more: Any) -> Any:
+            yield from super().transcribe(source, size if more[0] is not None else -1, *more)
+
+    monkeypatch.setattr(cluster_module, "Engine", Blind)
+    assert run(tmp_path / "in", tmp_path / "out", "--ray", cluster.address) == 1
+    assert results(tmp_path / "out") == results(tmp_path / "here")
+    assert f"{tmp_path / 'in' / 'b.flac'}: not a recording" in capsys.readouterr().err
+
+
+def test_what_cannot_be_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copy(CLIPS[0], tmp_path / "a.flac")
+    assert main(["transcribe", str(tmp_path), "--ray"]) == 2
+    assert "--ray goes with a folder of results: add -o DIR" in capsys.readouterr().err
+    assert main(["transcribe", "-", "-o", str(tmp_path / "out"), "--ray"]) == 2
+    assert "- does not go with --ray" in capsys.readouterr().err
+    assert run(tmp_path, tmp_path / "out", "--ray", "127.0.0.1:1") == 2
+    assert "no cluster answers at 127.0.0.1:1" in capsys.readouterr().err
