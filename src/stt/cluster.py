@@ -299,7 +299,7 @@ def cluster_lanes(
             f"Ray with {nodes} node{'s' * (nodes > 1)}: model {about.model}, precision "
             f"{about.choice.precision}, provider {about.choice.provider} ({about.choice.reason})"
         )
-        count = max(cluster.at_once, 4 * about.at_once)
+        count = 2 * cluster.at_once + 16  # some always wait, and look for nodes that join
         with ThreadPoolExecutor(count, "recording") as readers:
             try:
                 yield _There(count, about.recipe, readers, cluster, on_step)
