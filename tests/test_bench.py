@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pytest
 
 import tiny_nemo
-from stt import bench
+from stt import bench, bench_audio
 from stt.bench import Contender, Plan, Result, Run, contenders
 from stt.bench_worker import Clock
 from stt.cli.bench import table
@@ -59,7 +59,7 @@ def test_every_engine_precision_and_batch_has_a_row(
     import soundfile
 
     monkeypatch.setattr(bench, "_ROUNDS", 1)
-    monkeypatch.setattr(bench, "FILE_S", 2.0)
+    monkeypatch.setattr(bench_audio, "FILE_S", 2.0)
     soundfile.write(tmp_path / "speech.flac", speech[: 4 * 16_000], 16_000)
     found = contenders(inspect(model), ["onnx-asr"], "cpu", model.parent)
     assert found == (Contender("stt", model, "fp32"), Contender("onnx-asr", model, "fp32"))

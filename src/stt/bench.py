@@ -15,7 +15,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import wave
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -25,11 +24,7 @@ from pathlib import Path
 from statistics import median
 from typing import IO, Any
 
-import numpy as np
-import numpy.typing as npt
-
-from stt.audio.files import AUDIO_SUFFIXES, open_audio
-from stt.audio.resample import SAMPLE_RATE, resampled
+from stt.bench_audio import recordings, seconds_of
 from stt.engine.sessions import usable_cores
 from stt.errors import ModelError, UsageError
 from stt.models.folder import PRECISIONS, ModelFolder, inspect
@@ -37,14 +32,8 @@ from stt.models.sherpa import export
 
 ENGINES = ("stt", "onnx-asr", "sherpa-onnx")
 STAGES = ("features", "encoder", "decoding", "other")
-FILE_S = 28.0
-"""Seconds of every recording, at most: what Whisper takes at once, and the pipeline's longest
-utterance, so that each engine hears a recording in one piece."""
-_FEWEST_FILES = 16
-"""So many that the last one, which cores do not share, weighs little."""
 _ROUNDS = 3
 
-Samples = npt.NDArray[np.float32]
 Report = Callable[[str, int, int], None]
 """(what is being done, steps done, steps in all)."""
 
@@ -174,7 +163,7 @@ def bench(plan: Plan, report: Report) -> Result:
         AudioError: a recording cannot be read.
     """
     with tempfile.TemporaryDirectory() as folder:
-        files = _recordings(plan.audio, max(plan.batches), Path(folder))
+        files = recordings(plan.audio, max(plan.batches), Path(folder))
         runs = [run for threads in plan.threads for run in _runs(plan, threads, files, report)]
         return Result(machine(), _named(_reference(plan.contenders), plan), tuple(runs))
 
@@ -198,7 +187,7 @@ def _runs(plan: Plan, threads: int, files: Sequence[Path], report: Report) -> tu
             started = _started(contender, plan.provider, threads, files[0])
             workers.append(stack.enter_context(started))
         timings = _rounds(workers, plan, files, report)
-        seconds = sum(_seconds(file) for file in files)
+        seconds = sum(seconds_of(file) for file in files)
         return _rows(workers, plan, threads, timings, seconds)
 
 
@@ -379,51 +368,3 @@ def _stages(rounds: Sequence[_Timing], audio_s: float) -> dict[str, float] | Non
         stage: round(1000 * median(one["stages"][stage] for one in rounds) / audio_s, 2)
         for stage in STAGES
     }
-
-
-def _recordings(audio: Path | None, at_least: int, folder: Path) -> list[Path]:
-    """Write what is transcribed as WAV, which all engines read: mono, 16 kHz, 16 bits.
-
-    Without `audio` it is the bundled clips one after the other, again and again, as `at_least`
-    files of 28 s; else every recording of that folder, in files of at most 28 s.
-    """
-    if audio is None:
-        from stt.models.clips import bundled_clips, of_length
-
-        several = max(at_least, _FEWEST_FILES)
-        pieces = np.split(of_length(bundled_clips(), several * FILE_S), several)
-    else:
-        pieces = [piece for path in _audio_files(audio) for piece in _pieces(_read(path))]
-    paths = [folder / f"{place:04}.wav" for place in range(len(pieces))]
-    for path, piece in zip(paths, pieces, strict=True):
-        with wave.open(str(path), "wb") as file:
-            file.setnchannels(1)
-            file.setsampwidth(2)
-            file.setframerate(SAMPLE_RATE)
-            file.writeframes(np.round(piece.clip(-1, 1) * 32767).astype("<i2").tobytes())
-    return paths
-
-
-def _audio_files(folder: Path) -> list[Path]:
-    found = sorted(
-        p for p in folder.iterdir() if p.suffix.lower() in AUDIO_SUFFIXES and p.is_file()
-    )
-    if not found:
-        raise UsageError(f"{folder}: no recordings in it")
-    return found
-
-
-def _read(path: Path) -> Samples:
-    with open_audio(path) as stream:
-        return np.concatenate(list(resampled(stream.blocks, stream.sample_rate)))
-
-
-def _pieces(samples: Samples) -> list[Samples]:
-    """Cut into as few equal pieces as fit the limit."""
-    several = max(1, -(-len(samples) // round(FILE_S * SAMPLE_RATE)))
-    return list(np.array_split(samples, several))
-
-
-def _seconds(path: Path) -> float:
-    with wave.open(str(path), "rb") as file:
-        return file.getnframes() / SAMPLE_RATE

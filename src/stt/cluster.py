@@ -48,7 +48,6 @@ class _Worker:
 
     place: str
     """Node, and which of its GPUs."""
-    node: str
     actor: Any
     telling: Any
     """Reference to what it is about; None once that is known."""
@@ -153,7 +152,7 @@ class _Cluster:
                 settings
             )
             telling = actor.about.remote()
-            self._workers[place] = _Worker(place, node, actor, telling, starts=starts)
+            self._workers[place] = _Worker(place, actor, telling, starts=starts)
 
     def _ready(self, worker: _Worker) -> None:
         """Take an engine into service, if it runs what the others do."""

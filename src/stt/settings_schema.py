@@ -1,0 +1,139 @@
+"""Every setting: its default, what it may be, what it is for."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from stt.subtitles import SubtitleStyle
+
+ENV_PREFIX = "STT_"
+Format = Literal["txt", "srt", "vtt", "ass", "json", "tsv"]
+NonEmpty = Annotated[str, Field(min_length=1)]
+
+
+def _as_formats(value: object) -> object:
+    """Lists and repeats are fine: each format is written once, in the order first named."""
+    if not isinstance(value, (list, tuple)):
+        return value
+    return tuple(name for index, name in enumerate(value) if name not in value[:index])
+
+
+class Settings(BaseSettings):
+    """Every setting, its default and what it may be.
+
+    `Settings(...)` reads neither file nor environment: `load_settings` does.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX, env_ignore_empty=True, extra="forbid", frozen=True
+    )
+
+    model: NonEmpty = Field(
+        "auto",
+        description="Which model: `auto` (the installed Parakeet, else the starter), the name of "
+        "a folder in `models_dir`, or the path of a folder.",
+    )
+    models_dir: NonEmpty | None = Field(
+        None,
+        description="Folder of the models. `null`: `models` beside the config file; the user's "
+        "data folder where there is none or it is the user's own.",
+    )
+    precision: Literal["auto", "fp16", "mixed", "fp32", "int8"] = Field(
+        "auto", description="Precision of the model; `auto` takes the best for the provider."
+    )
+    auto_int8: bool = Field(
+        False,
+        description="Let `auto` take int8 on the CPU where it was proven and measured faster; it "
+        "may lose words.",
+    )
+    strict: bool = Field(
+        False,
+        description="A precision asked for by name must be met: stop rather than fall back.",
+    )
+    provider: Literal["auto", "cpu", "cuda", "tensorrt", "directml", "coreml"] = Field(
+        "auto", description="What computes: ONNX Runtime's execution provider."
+    )
+    threads: int = Field(
+        0, ge=0, le=1024, description="Threads of the CPU provider; 0: ONNX Runtime decides."
+    )
+    jobs: Literal["auto"] | Annotated[int, Field(ge=1, le=128)] = Field(
+        "auto",
+        description="Recordings worked on at a time; on a CPU each with its share of the threads. "
+        "`auto`: as many as was fastest.",
+    )
+    batch_size: int = Field(
+        4, ge=1, le=128, description="Utterances handed to the model at a time, at most."
+    )
+    max_segment_s: float = Field(
+        28.0, ge=5, le=400, description="Longest utterance handed to the model, in seconds."
+    )
+    vad: bool = Field(
+        True, description="Leave out what is certainly no speech; `false`: everything is decoded."
+    )
+    vad_threshold: float = Field(
+        0.5, ge=0.05, le=0.95, description="Probability above which a moment counts as speech."
+    )
+    formats: Annotated[tuple[Format, ...], NoDecode, BeforeValidator(_as_formats)] = Field(
+        ("txt",), min_length=1, description="What is written for each recording."
+    )
+    line_chars: int = Field(
+        42, ge=10, le=200, description="Subtitles: characters in a line, at most."
+    )
+    lines: int = Field(2, ge=1, le=4, description="Subtitles: lines at a time, at most.")
+    chars_per_second: float = Field(
+        17.0, ge=5, le=100, description="Subtitles: reading speed a text is given time for."
+    )
+    cue_min_s: float = Field(
+        0.5, ge=0.1, le=3, description="Subtitles: seconds one stays at least."
+    )
+    cue_max_s: float = Field(7.0, ge=3, le=60, description="Subtitles: seconds one stays at most.")
+    cue_gap_s: float = Field(
+        0.08, ge=0, le=1, description="Subtitles: seconds between two that follow one another."
+    )
+    word_timestamps: bool = Field(
+        False, description="Subtitles: vtt and ass tell when each word is said (karaoke)."
+    )
+    output_dir: NonEmpty | None = Field(
+        None, description="Folder the results go to. `null`: they are printed."
+    )
+
+    @property
+    def job_count(self) -> int:
+        """Recordings worked on at a time; 0: as many as was fastest."""
+        return 0 if self.jobs == "auto" else self.jobs
+
+    @property
+    def subtitle_style(self) -> SubtitleStyle:
+        """How subtitles are made."""
+        return SubtitleStyle(
+            max_chars=self.line_chars,
+            max_lines=self.lines,
+            min_duration=self.cue_min_s,
+            max_duration=self.cue_max_s,
+            chars_per_second=self.chars_per_second,
+            min_gap=self.cue_gap_s,
+            word_timestamps=self.word_timestamps,
+        )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Only what the call gives: merged by pydantic, a value would not tell where it is from."""
+        return (init_settings,)
+
+
+KEYS: tuple[str, ...] = tuple(Settings.model_fields)
