@@ -21,7 +21,7 @@ from stt.engine.collapse import CollapseError
 from stt.engine.fallback import Reserve
 from stt.engine.recognizer import Recognizer
 from stt.errors import AudioError, SttError
-from stt.journal import Journal
+from stt.journal import Content, Journal
 from stt.lanes import lanes_of, transcribe_many
 from stt.settings import LoadedSettings, Settings
 from stt.transcriber import Transcriber, load, load_with
@@ -207,7 +207,7 @@ def test_a_copy_is_not_recognised_again(place: Place) -> None:
     outcomes = place.run()
     assert place.counting.lengths == []
     told = {name: (one.state, one.told) for name, one in outcomes.items()}
-    assert told["copy"][0] == told["other"][0] == "written"
+    assert told["copy"][0] == told["other"][0] == "copied"
     assert told["copy"][1].startswith("the same recording as ")
     for name in ("copy", "other"):
         assert (place.out / f"{name}.txt").read_text() == (place.out / "1.txt").read_text()
@@ -308,6 +308,23 @@ def test_a_recording_that_left_its_precision_goes_on_without_it(long_place: Plac
     assert outcome.transcript is not None
     assert undisturbed.transcript is not None
     assert outcome.transcript.choice == undisturbed.transcript.choice
+
+
+def test_what_another_process_leaves_undone_is_waited_for_and_done(place: Place) -> None:
+    other = Journal(place.out)
+    content = Content(1, 1, "what it was then")
+    assert other.begin("1", str(place.root / "1.flac"), content, {})
+    dies = threading.Timer(2.0, other.close)
+    dies.start()
+    outcomes = []
+    with Journal(place.out) as journal, lanes_of(place.transcriber, None) as lanes:
+        delivery = Delivery(place.out, ("txt",))
+        for outcome in transcribe_all(lanes, place.jobs(), delivery, journal):
+            outcomes.append((outcome.job.name, outcome.state))
+    dies.join()
+    assert ("1", "elsewhere") in outcomes
+    assert outcomes[-1] == ("1", "done")
+    assert len(list(place.out.glob("*.txt"))) == 3
 
 
 def test_what_fails_in_part_is_tried_again_and_what_was_heard_is_not(long_place: Place) -> None:

@@ -104,7 +104,7 @@ def test_of_a_damaged_recording_what_can_be_read_is_kept(here: Path, run: Run) -
     for _ in range(2):  # and again: it is not done
         code, err = run("--move-done", here / "done", "-q")
         assert code == 1
-        assert "a.flac: warning: it ends early: " in err
+        assert "a.flac: warning: damaged or truncated after " in err
         assert (here / "in" / "a.flac").exists()
         assert (here / "out" / "a.txt").read_text().split()[: len(whole.split())] == whole.split()
     shutil.copy(CLIPS[2], here / "in" / "c.flac")
@@ -129,7 +129,7 @@ def test_a_damaged_recording_is_printed_as_far_as_it_goes(
     assert main(["transcribe", str(path), "-m", str(DIGITS)]) == 1
     captured = capsys.readouterr()
     assert captured.out.split()
-    assert "warning: it ends early: " in captured.err
+    assert "warning: damaged or truncated after " in captured.err
 
 
 def test_names_of_results_stay(here: Path, run: Run) -> None:
@@ -335,7 +335,7 @@ def test_new_recordings_are_done_as_they_arrive(
     assert watch.wait_for("slow.txt") == whole
     assert watch.wait_for("copy.txt") == expected
     err = watch.stop()
-    assert "2 done, 1 done before, 0 failed" in err
+    assert "2 done, 1 copied, 0 failed" in err
     assert "the same recording as a" in err
     assert "cut short" not in err
 

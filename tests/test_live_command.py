@@ -240,7 +240,7 @@ def test_what_cannot_be_done_afterwards_is_refused_before(run: Run, tmp_path: Pa
     there = tmp_path / "there.txt"
     there.write_text("precious")
     for arguments, code, told in [
-        (("--save", tmp_path / "talk.doc"), 2, "txt, srt, vtt, json, tsv"),
+        (("--save", tmp_path / "talk.doc"), 2, "txt, srt, vtt, ass, json, tsv"),
         (("--save", there), 1, "is there already"),
         (("--save", tmp_path / "no" / "talk.txt"), 1, "does not exist"),
         (("--push-to-talk",), 2, "needs a terminal"),

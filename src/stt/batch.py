@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
@@ -19,6 +20,9 @@ from stt.recipe import changes
 from stt.subtitles import DEFAULT_STYLE, SubtitleStyle
 from stt.transcript import Transcript
 from stt.writers import TEMPORARY, look, os_error_text, write_text, written
+
+_LOOK_S = 1.0
+"""Seconds between two looks at what another process has under way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +57,9 @@ class Outcome:
     job: Job
     state: str
     """'done'; 'partly': done but for what could not be read or recognised; 'kept': it was done
-    before; 'written': results that were missing, or look otherwise, or those of a copy, were
-    written from the journal; 'elsewhere': another process has it under way; 'failed'."""
+    before; 'written': results that were missing, or look otherwise, were written from the journal;
+    'copied': the same recording was done under another name; 'elsewhere': another process has it
+    under way, another outcome follows; 'failed'."""
     told: str = ""
     """Why it was done again, or what went wrong."""
     transcript: Transcript | None = None
@@ -122,15 +127,31 @@ def transcribe_all(
             left.unlink(missing_ok=True)
     desk = _Desk(delivery, journal, lanes)
     under_way: set[Future[Outcome]] = set()
+    elsewhere: list[Job] = []
+
+    def ended(patience: float | None) -> Iterator[Outcome]:
+        nonlocal under_way
+        settled, under_way = wait(under_way, patience, return_when=FIRST_COMPLETED)
+        for outcome in (one.result() for one in settled):
+            if outcome.state == "elsewhere":
+                elsewhere.append(outcome.job)
+            yield outcome
+
     for job in jobs:
         if job is not None:
             under_way.add(lanes.readers.submit(desk.do, job))
-        patience = None if len(under_way) > lanes.count else 0.0
-        ended, under_way = wait(under_way, patience, return_when=FIRST_COMPLETED)
-        yield from (one.result() for one in ended)
+        yield from ended(None if len(under_way) > lanes.count else 0.0)
     while under_way:
-        ended, under_way = wait(under_way, return_when=FIRST_COMPLETED)
-        yield from (one.result() for one in ended)
+        yield from ended(None)
+    yield from _others(desk, elsewhere)
+
+
+def _others(desk: _Desk, jobs: Sequence[Job]) -> Iterator[Outcome]:
+    """Wait for what other processes do; what one of them leaves undone is done here."""
+    for job in jobs:
+        while (outcome := desk.do(job)).state == "elsewhere":
+            time.sleep(_LOOK_S)
+        yield outcome
 
 
 class _Desk:
@@ -179,7 +200,7 @@ class _Desk:
         if twin is not None:
             transcript = replace(twin.transcript, source=job.source)
             told = f"the same recording as {printable(twin.name)}"
-            return self._deliver(job, transcript, formats, before, state="written", told=told)
+            return self._deliver(job, transcript, formats, before, state="copied", told=told)
         transcript = self._lanes.transcribe(job.source, self._journal.memory(job.name))
         failures = transcript.coverage.failures if transcript.coverage else ()
         state = "partly" if failures else "done"

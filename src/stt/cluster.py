@@ -11,7 +11,10 @@ from __future__ import annotations
 import logging
 import os
 import queue
+import re
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -37,6 +40,7 @@ ATTEMPTS = 4
 """Engines that may be lost over one recording: then it is the recording that kills them."""
 RESTARTS = 3
 """Times an engine is started again on a node that lives."""
+_HOST_PORT = re.compile(r"([^/]+):(\d+)")
 _ANSWER_S = 10.0
 _LOOK_S = 5.0
 """Seconds between two looks for nodes that joined."""
@@ -310,24 +314,39 @@ def cluster_lanes(
 
 def _check_port(address: str) -> None:
     """Ask whether anybody listens at host:port; Ray itself would wait for minutes."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if host and port.isdigit():
-        with socket.create_connection((host, int(port)), timeout=_ANSWER_S):
+    if found := _HOST_PORT.fullmatch(address.removeprefix("ray://")):
+        with socket.create_connection((found[1], int(found[2])), timeout=_ANSWER_S):
             pass
+
+
+def _asks_for_token(address: str) -> bool:
+    """Tell whether a cluster wants the user's token: `ray start` asks for it where there is one."""
+    has_token = (Path.home() / ".ray" / "auth_token").exists()
+    if not has_token or "RAY_AUTH_MODE" in os.environ or not _HOST_PORT.fullmatch(address):
+        return False
+    asked = subprocess.run(
+        [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address],
+        env=os.environ | {"RAY_AUTH_MODE": "disabled"},
+        capture_output=True,
+        check=False,
+    )
+    return b"InvalidAuthToken" in asked.stdout + asked.stderr
 
 
 def _connected(address: str) -> Any:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing here reports to anybody
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     try:
+        _check_port(address)
+        if _asks_for_token(address):
+            os.environ["RAY_AUTH_MODE"] = "token"  # before Ray is imported: it reads it then
         import ray
+
+        ray.init(address or None, log_to_driver=False, logging_level=logging.ERROR)
     except ImportError as error:
         raise UsageError(
             "--ray: Ray is not installed; `pip install 'stt-parakeet[ray]'` in this environment"
         ) from error
-    try:
-        _check_port(address)
-        ray.init(address or None, log_to_driver=False, logging_level=logging.ERROR)
     except (OSError, ValueError, RuntimeError) as error:
         raise UsageError(
             f"--ray: no cluster answers at {address or 'this machine'} ({_last_line(error)}); "

@@ -87,7 +87,7 @@ class Engine:
                 yield Absent()
                 return
             try:
-                stream = stack.enter_context(opened(path))
+                stream = stack.enter_context(opened(path, tolerant=True))
                 for step in self._transcriber.steps(stream, memory):
                     yield Proceeds(step, stream.duration, memory.news())
             except SttError as error:

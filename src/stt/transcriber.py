@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -70,13 +70,13 @@ class Transcriber:
             memory: what an interrupted run found out about this recording.
 
         Raises:
-            AudioError: the recording cannot be read. One that is damaged in its midst gives what is
-                before, and `coverage.failures` says why there is no more.
+            AudioError: nothing of the recording can be read. Of one that is damaged or cut short
+                comes what can be, and `coverage.failures` says what is missing.
             UsageError: an array of a shape or type that is not audio.
             ModelError: the model gives NaN or infinity, and no FP32 takes over.
         """
         gathering = Gathering(self.model, self.choice)
-        with opened(source, sample_rate) as stream:
+        with opened(source, sample_rate, tolerant=True) as stream:
             for step in self.steps(stream, memory):
                 gathering.take(step)
                 if on_step:
@@ -92,7 +92,18 @@ class Transcriber:
                 yield from step.segments
 
     def steps(self, stream: AudioStream, memory: Memory | None = None) -> Iterator[Step]:
-        """Yield the Steps of an opened recording; the last one's `heard` is its duration."""
+        """Yield the Steps of an opened recording; the last one's `heard` is its duration.
+
+        Its coverage tells of the damage that a tolerant stream met.
+        """
+        for step in self._steps(stream, memory):
+            if step.coverage is not None and stream.damage.told:
+                failures = (*step.coverage.failures, *stream.damage.told)
+                yield replace(step, coverage=replace(step.coverage, failures=failures))
+            else:
+                yield step
+
+    def _steps(self, stream: AudioStream, memory: Memory | None) -> Iterator[Step]:
         recognizer = GuardedRecognizer(self.recognizer, self.choice.precision, self.reserve)
         blocks, rate = stream.blocks, stream.sample_rate
         if self.pool is not None:
@@ -137,9 +148,15 @@ def recognizing_pool(recognizer: Recognizer) -> ThreadPoolExecutor:
 
 @contextmanager
 def opened(
-    source: str | Path | npt.NDArray[Any], sample_rate: int = SAMPLE_RATE
+    source: str | Path | npt.NDArray[Any],
+    sample_rate: int = SAMPLE_RATE,
+    *,
+    tolerant: bool = False,
 ) -> Iterator[AudioStream]:
-    """Open a recording, or samples at `sample_rate` Hz; raises as Transcriber.transcribe does."""
+    """Open a recording, or samples at `sample_rate` Hz; raises as Transcriber.transcribe does.
+
+    `tolerant`: see open_audio.
+    """
     if not isinstance(source, (str, Path, np.ndarray)):
         raise UsageError(
             f"a recording is a path, '-' or a NumPy array of samples, not {type(source).__name__}"
@@ -147,7 +164,7 @@ def opened(
     if sample_rate <= 0:
         raise UsageError(f"sample_rate is {sample_rate}; give the array's samples per second")
     if not isinstance(source, np.ndarray):
-        with open_audio(source) as stream:
+        with open_audio(source, tolerant=tolerant) as stream:
             yield stream
         return
     mono = _mono(source)

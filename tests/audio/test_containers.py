@@ -180,6 +180,44 @@ def test_damage_in_the_middle(tmp_path: Path, name: str, codec: str) -> None:
     assert "damaged" in refusal(path) or "truncated" in refusal(path)
 
 
+@pytest.mark.parametrize("name", ["a.ogg", "a.m4a", "a.mka", "a.flac", "a.mp3"])
+def test_what_lies_behind_damage_can_be_had_in_its_place(tmp_path: Path, name: str) -> None:
+    noise = np.random.default_rng(4).uniform(-0.4, 0.4, 20 * RATE).astype(np.float32)
+    noise[18 * RATE : 18 * RATE + RATE // 4] *= 0  # a mark behind the damage
+    codecs = dict(FORMATS)
+    whole = tmp_path / name
+    if name == "a.flac":
+        write(whole, noise, RATE)
+    else:
+        encode(whole, noise, RATE, codecs[name])
+    content = bytearray(whole.read_bytes())
+    begin, end = len(content) * 40 // 100, len(content) * 45 // 100
+    content[begin:end] = np.random.default_rng(6).bytes(end - begin)
+    path = tmp_path / f"damaged{whole.suffix}"
+    path.write_bytes(content)
+    with open_audio(path, tolerant=True) as stream:
+        samples = np.concatenate(list(stream.blocks))
+        assert stream.sample_rate == RATE
+    assert stream.damage.told
+    assert all("damaged" in told and "\n" not in told for told in stream.damage.told)
+    if name == "a.mp3":  # its frames know no times: what is missing is missing
+        assert 18.0 < len(samples) / RATE < 19.5
+        return
+    assert len(samples) / RATE == pytest.approx(20.0, abs=0.1)
+    levels = np.abs(samples[17 * RATE : 19 * RATE]).reshape(-1, RATE // 20).mean(axis=1)
+    assert np.argmin(np.convolve(levels, np.ones(5), "valid")) == pytest.approx(20, abs=1)
+
+
+def test_of_a_wav_that_is_cut_short_what_is_there_can_be_had(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.wav", tone(20.0, RATE), RATE)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 4])
+    assert "truncated" in refusal(path)
+    with open_audio(path, tolerant=True) as stream:
+        assert sum(map(len, stream.blocks)) / RATE == pytest.approx(5.0, abs=0.1)
+    (told,) = stream.damage.told
+    assert told.startswith("truncated: 20.0 s promised")
+
+
 def test_a_playlist_reaches_for_nothing(tmp_path: Path) -> None:
     path = tmp_path / "a.m3u8"
     path.write_text("#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\nhttp://127.0.0.1:9/a.ts\n")

@@ -17,7 +17,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from stt.audio.files import BLOCK, SIZE_UNKNOWN, AudioStream, check_length, damaged, truncated
+from stt.audio.files import (
+    BLOCK,
+    SIZE_UNKNOWN,
+    AudioStream,
+    Damage,
+    check_length,
+    damaged,
+    truncated,
+)
 from stt.errors import AudioError
 
 Samples = npt.NDArray[np.float32]
@@ -34,11 +42,15 @@ _SKIPPED_BYTES = 512
 """More bytes than lie between two packets of a sound file in order."""
 _LOST_SECONDS = 0.25
 """Damaged mp3 frames passed over: streams are cut and joined anywhere, all players allow it."""
+_APART = 5.0
+"""Seconds between two damages that are told as two."""
 _OGG_PAGE = 65_307
 """Bytes in the largest page (RFC 3533, section 6)."""
 
 
-def open_container(path: Path, name: str, head: bytes, stack: ExitStack) -> AudioStream:
+def open_container(
+    path: Path, name: str, head: bytes, stack: ExitStack, damage: Damage
+) -> AudioStream:
     """Open the first sound track that can be decoded.
 
     Args:
@@ -46,6 +58,7 @@ def open_container(path: Path, name: str, head: bytes, stack: ExitStack) -> Audi
         name: what messages call it.
         head: its first bytes.
         stack: closes the container.
+        damage: takes what is wrong with it.
 
     Raises:
         AudioError: not a recording, cut short, or without sound.
@@ -72,9 +85,9 @@ def open_container(path: Path, name: str, head: bytes, stack: ExitStack) -> Audi
     if not tracks[0].codec_context.sample_rate:
         raise _not_read(name, head, "no sample rate")
     if container.format.name == "ogg" and _ends_mid_page(path):
-        raise truncated(name, "its last page is incomplete")
-    reader = _TrackReader(container, tracks[0], name, path)
-    return AudioStream(name, reader.rate, reader.duration, reader.blocks())
+        damage.meet(truncated(name, "its last page is incomplete"))
+    reader = _TrackReader(container, tracks[0], name, path, damage)
+    return AudioStream(name, reader.rate, reader.duration, reader.blocks(), damage)
 
 
 def _not_read(name: str, head: bytes, told: str) -> AudioError:
@@ -97,8 +110,10 @@ def _reason(error: Exception) -> str:
 class _TrackReader:
     """Decodes one track of a container into float32 mono at the track's rate."""
 
-    def __init__(self, container: Any, track: Any, name: str, path: Path) -> None:
+    def __init__(self, container: Any, track: Any, name: str, path: Path, damage: Damage) -> None:
         self._container, self._track, self._name = container, track, name
+        self._damage = damage
+        self._told_at = -_APART  # seconds of the last damage that was told
         self._format = container.format.name.split(",")[0]
         self.rate = int(track.codec_context.sample_rate)
         self.duration = None if container.duration is None else container.duration / 1e6
@@ -109,6 +124,7 @@ class _TrackReader:
         self._done = 0  # samples
         self._reached = 0.0  # seconds to which any track's packets reach
         self._skipped = False  # whether bytes were passed over since the last frame
+        self._skipped_at: float | None = None  # seconds at which they were first
         self._lost = 0.0  # seconds
         self._resampler: Any = None
         self._shape: tuple[str, str, int] | None = None
@@ -126,8 +142,20 @@ class _TrackReader:
                 parts, pending = [], 0
         if pending:
             yield np.concatenate(parts)
-        if self._promised:
-            check_length(self._name, max(self._reached, self._done / self.rate), self._promised)
+        read = max(self._reached, self._done / self.rate)
+        if self._format == "mp3" and self._skipped_at is not None:
+            self._check_mp3(self._skipped_at, read)
+        elif self._promised and read - self._told_at >= _APART:  # else it is told already
+            check_length(self._name, read, self._promised, self._damage)
+
+    def _check_mp3(self, skipped_at: float, read: float) -> None:
+        """Meet damage where sound is missing of an mp3 of which bytes were passed over."""
+        # by the bit rate where no header promises a length: the word of a constant one is good
+        guess = self.duration if self._damage.tolerant else None
+        lost = (self._promised or guess or 0.0) - read
+        if lost > _LOST_SECONDS:
+            told = f"{lost:.1f} s cannot be read, there or later"
+            self._damage.meet(damaged(self._name, skipped_at, told))
 
     def _parts(self) -> Iterator[Samples]:
         for packet in self._packets():
@@ -149,11 +177,12 @@ class _TrackReader:
                 if packet.pos is not None and packet.pos >= 0:
                     if expected is not None and packet.pos - expected > _SKIPPED_BYTES:
                         self._skipped = True
+                        self._note_skipped()
                     expected = packet.pos + packet.size
                 if packet.stream.index == self._track.index:
                     yield packet
         except av.FFmpegError as error:
-            raise self._damaged(_reason(error)) from error
+            self._meet(_reason(error))
 
     def _frames(self, packet: Any) -> list[Any]:
         import av
@@ -162,9 +191,14 @@ class _TrackReader:
             return list(packet.decode())
         except (av.FFmpegError, ValueError) as error:
             self._lost += float((packet.duration or 0) * (packet.time_base or 0))
+            self._note_skipped()
             if self._format != "mp3" or self._lost > _LOST_SECONDS:
-                raise self._damaged(_reason(error)) from error
+                self._meet(_reason(error))
             return []
+
+    def _note_skipped(self) -> None:
+        if self._skipped_at is None:
+            self._skipped_at = self._done / self.rate
 
     def _pause(self, frame: Any) -> int:
         """Return the samples of silence that belong before a frame."""
@@ -177,7 +211,7 @@ class _TrackReader:
             return 0
         # FFmpeg passes over damage in these two without a word; Ogg has no pauses of its own
         if (skipped and self._format == "matroska") or (self._done and self._format == "ogg"):
-            raise self._damaged(f"{pause:.1f} s cannot be read")
+            self._meet(f"{pause:.1f} s cannot be read")
         limit = _LONGEST_PAUSE if self.duration is None else self.duration - at + pause + 1.0
         return round(pause * self.rate) if pause <= limit else 0
 
@@ -197,8 +231,12 @@ class _TrackReader:
         for plain in ready:
             yield plain.to_ndarray().mean(axis=0, dtype=np.float32)
 
-    def _damaged(self, told: str) -> AudioError:
-        return damaged(self._name, self._done / self.rate, told)
+    def _meet(self, told: str) -> None:
+        """Meet damage here; what follows soon after it is the same."""
+        at = self._done / self.rate
+        if at - self._told_at >= _APART:
+            self._damage.meet(damaged(self._name, at, told))
+            self._told_at = at
 
 
 def _silence(samples: int) -> Iterator[Samples]:

@@ -18,7 +18,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -62,6 +62,21 @@ _SIZES = re.compile(r"^ *(?:data|SSND|riff|Data Size) *: (\d+) \(should be (\d+)
 _GAP_SECONDS, _GAP_SHARE = 1.0, 0.02
 
 
+class Damage:
+    """What is wrong with a recording: an error, or, where the rest is wanted, a note."""
+
+    def __init__(self, *, tolerant: bool) -> None:
+        self.tolerant = tolerant
+        self.told: list[str] = []
+        """A line for each place that cannot be read."""
+
+    def meet(self, error: AudioError) -> None:
+        """Raise the error, or note it: reading goes on."""
+        if not self.tolerant:
+            raise error
+        self.told.append(str(error).split(": ", 1)[1])
+
+
 @dataclass(frozen=True, slots=True)
 class AudioStream:
     """An opened recording. Iterate `blocks` once."""
@@ -73,12 +88,17 @@ class AudioStream:
     duration: float | None
     """Seconds, as the container says (an estimate for some); None when it does not."""
     blocks: Iterator[Samples]
-    """float32 [n] mono, full scale ±1. Raises AudioError when the data turn out to be damaged."""
+    """float32 [n] mono, full scale ±1. Raises AudioError when the data turn out to be damaged,
+    unless the stream is tolerant and something can be read."""
+    damage: Damage = field(default_factory=lambda: Damage(tolerant=False))
+    """What is wrong with it, as far as it was read."""
 
 
 @contextmanager
-def open_audio(source: str | Path) -> Iterator[AudioStream]:
+def open_audio(source: str | Path, *, tolerant: bool = False) -> Iterator[AudioStream]:
     """Open a file, or standard input for '-', as an AudioStream.
+
+    `tolerant`: what can be read of a damaged recording is wanted; `damage` then tells of the rest.
 
     Raises:
         AudioError: missing, empty, truncated, corrupt, silent container, or not audio at all.
@@ -91,13 +111,13 @@ def open_audio(source: str | Path) -> Iterator[AudioStream]:
         elif stat.S_ISFIFO(_mode(path, name)):
             path = stack.enter_context(_spooled(stack.enter_context(path.open("rb")), name))
         head = _head(path, name)
-        stream = None
+        stream, damage = None, Damage(tolerant=tolerant)
         if head.startswith(_LIBSNDFILE_HEADS) and not _overflows(path, head):
-            stream = _open_soundfile(path, name, stack)
+            stream = _open_soundfile(path, name, stack, damage)
         if stream is None:
             from stt.audio.containers import open_container
 
-            stream = open_container(path, name, head, stack)
+            stream = open_container(path, name, head, stack, damage)
         if not LOWEST_RATE <= stream.sample_rate <= HIGHEST_RATE:
             raise AudioError(
                 f"{name}: says its sample rate is {stream.sample_rate:,} Hz, so its header is "
@@ -192,14 +212,16 @@ def _checked_blocks(stream: AudioStream) -> Iterator[Samples]:
             )
         done += len(block)
         yield block
+    if done == 0 and stream.damage.told:
+        raise AudioError(f"{name}: {stream.damage.told[0]}")
     if done == 0:
         raise AudioError(f"{name}: holds no audio (0 samples); record or export it again")
 
 
-def check_length(name: str, read_s: float, promised_s: float) -> None:
-    """Raise AudioError where clearly less was read than the header promised, both in seconds."""
+def check_length(name: str, read_s: float, promised_s: float, damage: Damage) -> None:
+    """Meet damage where clearly less was read than the header promised, both in seconds."""
     if promised_s - read_s > max(_GAP_SECONDS, promised_s * _GAP_SHARE):
-        raise truncated(name, f"{promised_s:.1f} s promised, {read_s:.1f} s there")
+        damage.meet(truncated(name, f"{promised_s:.1f} s promised, {read_s:.1f} s there"))
 
 
 def truncated(name: str, told: str) -> AudioError:
@@ -217,7 +239,7 @@ def damaged(name: str, after_s: float, told: str) -> AudioError:
     )
 
 
-def _open_soundfile(path: Path, name: str, stack: ExitStack) -> AudioStream | None:
+def _open_soundfile(path: Path, name: str, stack: ExitStack, damage: Damage) -> AudioStream | None:
     """Open with libsndfile, or return None where PyAV must do it."""
     import soundfile
 
@@ -238,8 +260,9 @@ def _open_soundfile(path: Path, name: str, stack: ExitStack) -> AudioStream | No
         if there < said < SIZE_UNKNOWN:
             seconds = file.frames / rate
             told = f"{seconds * said / max(there, 1):.1f} s promised, {seconds:.1f} s there"
-            raise truncated(name, told)
-    return AudioStream(name, rate, file.frames / rate, _soundfile_blocks(file, name))
+            damage.meet(truncated(name, told))
+    blocks = _soundfile_blocks(file, name, path, damage)
+    return AudioStream(name, rate, file.frames / rate, blocks, damage)
 
 
 def _overflows(path: Path, head: bytes) -> bool:
@@ -251,7 +274,9 @@ def _overflows(path: Path, head: bytes) -> bool:
     return head[:4] == b"RIFF" and size >= SIZE_UNKNOWN and path.stat().st_size - size > 1 << 20
 
 
-def _soundfile_blocks(file: soundfile.SoundFile, name: str) -> Iterator[Samples]:
+def _soundfile_blocks(
+    file: soundfile.SoundFile, name: str, path: Path, damage: Damage
+) -> Iterator[Samples]:
     import soundfile
 
     done, rate = 0, file.samplerate
@@ -260,12 +285,29 @@ def _soundfile_blocks(file: soundfile.SoundFile, name: str) -> Iterator[Samples]
             block = file.read(BLOCK, dtype="float32", always_2d=True)
         except soundfile.LibsndfileError as error:
             told = error.error_string.strip().rstrip(".").removeprefix("Error : ")
-            raise damaged(name, done / rate, told) from error
+            met = damaged(name, done / rate, told)
+            if not damage.tolerant:
+                raise met from error
+            yield from _past_damage(path, name, done, damage)
+            if not damage.told:
+                damage.meet(met)
+            return
         if not len(block):
             break
         done += len(block)
         yield _mono(block)
-    check_length(name, done / rate, file.frames / rate)
+    check_length(name, done / rate, file.frames / rate, damage)
+
+
+def _past_damage(path: Path, name: str, done: int, damage: Damage) -> Iterator[Samples]:
+    """Go on with FFmpeg, which finds sound behind damage, after `done` samples."""
+    from stt.audio.containers import open_container
+
+    with ExitStack() as stack:
+        for block in open_container(path, name, _head(path, name), stack, damage).blocks:
+            fresh = block[done:]
+            done -= len(block) - len(fresh)
+            yield fresh
 
 
 def _mono(block: npt.NDArray[np.float32]) -> Samples:

@@ -6,6 +6,7 @@ import errno
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain, count
 from pathlib import Path
@@ -115,13 +116,13 @@ class _Run:
         from stt.batch import transcribe_all
 
         journal, target = self._journal, self._manner.move_done
-        with self._open_lanes(progress.on_step) as lanes:
+        with self._open_lanes(progress.on_step) as lanes, _told_at_once(progress):
             for outcome in transcribe_all(lanes, jobs, self._delivery, journal):
                 self._tally.ended(outcome)
                 progress.ended(outcome)
-                if target and outcome.state in ("done", "kept", "written"):
+                if target and outcome.state in ("done", "kept", "written", "copied"):
                     _move(outcome.job, target, journal, progress, self._tally)
-                if self._summary is not None:
+                if self._summary is not None and outcome.state != "elsewhere":
                     self._summary.add(outcome, _transcript(outcome, journal))
 
     def _interrupted(self, jobs: int) -> int:
@@ -129,10 +130,20 @@ class _Run:
         if not self._manner.watch:
             left = jobs - self._tally.count
             report(f"stopped with {left} to do; run the same command again, it goes on there")
-            raise KeyboardInterrupt
+            return 130
         if not self._manner.quiet:
             report(f"stopped watching; {self._tally}")
         return self._tally.exit_code
+
+
+@contextmanager
+def _told_at_once(progress: FolderProgress) -> Iterator[None]:
+    """Answer Ctrl-C before what is under way is waited for."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        progress.say("stopping, when the utterances under way are done")
+        raise
 
 
 def _failed_before(entry: Entry | None) -> bool:
@@ -191,6 +202,7 @@ def _move(job: Job, target: Path, journal: Journal, progress: FolderProgress, ta
                 raise
             _move_across(source, free)
         journal.moved(job.name, identity(str(free)))
+        progress.news(f"{job.source}: moved to {free}")
     except OSError as error:
         at = error.filename or place.parent
         progress.say(f"{job.source}: could not be moved to {place.parent} ({at}: {error.strerror})")

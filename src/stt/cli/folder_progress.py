@@ -78,13 +78,21 @@ class FolderProgress:
         source = outcome.job.source
         with self._lock:
             self._parts.pop(source, None)
+            if outcome.state == "elsewhere":
+                self.news(f"{source}: {outcome.told}; it is waited for")
+                return
             self._done_bytes += self._sizes.get(source, 0)
             self._show()
         if outcome.error is not None:
             self.say(outcome.told, outcome.error)
-        elif not self._quiet or outcome.state == "partly":
-            for line in _lines(outcome):
+        else:
+            for line in _failures(outcome) if self._quiet else _lines(outcome):
                 self.say(line)
+
+    def news(self, line: str) -> None:
+        """Print a line, unless quiet."""
+        if not self._quiet:
+            self.say(printable(line))
 
     def say(self, line: str, error: BaseException | None = None) -> None:
         """Print a line of news, above the bar where there is one."""
@@ -118,8 +126,8 @@ class FolderProgress:
             parts.append(f"{audio / elapsed:.1f}x")
         if done and self._total > done:
             parts.append(f"{clock(elapsed * (self._total - done) / done)} left")
-        if failed := len(self._tally.failed | self._tally.partly):
-            parts.append(f"{failed} failed")
+        parts += [f"{len(self._tally.partly)} in part"] if self._tally.partly else []
+        parts += [f"{len(self._tally.failed)} failed"] if self._tally.failed else []
         return ", ".join(parts)
 
 
@@ -137,9 +145,7 @@ def _lines(outcome: Outcome) -> Iterator[str]:
     written = printable(", ".join(map(str, outcome.written)))
     if outcome.state == "kept":
         yield f"{source}: done before"
-    elif outcome.state == "elsewhere":
-        yield f"{source}: {outcome.told}"
-    elif outcome.state == "written":
+    elif outcome.state in ("written", "copied"):
         yield f"{source}: {outcome.told or 'done before'} -> {written}"
     elif transcript is not None:
         again = f"; {outcome.told}" if outcome.told else ""
@@ -149,12 +155,25 @@ def _lines(outcome: Outcome) -> Iterator[str]:
         yield from (f"{source}: {line}" for line in warnings(transcript.coverage))
 
 
-def warnings(coverage: Coverage | None) -> Iterator[str]:
-    """Say what of a recording did not become text, though it may be speech."""
+def _failures(outcome: Outcome) -> Iterator[str]:
+    """Say why a recording is done only in part."""
+    source = printable(outcome.job.source)
+    coverage = outcome.transcript.coverage if outcome.transcript else None
+    if outcome.state == "partly":
+        yield from (f"{source}: {line}" for line in warnings(coverage, quiet=True))
+
+
+def warnings(coverage: Coverage | None, *, quiet: bool = False) -> Iterator[str]:
+    """Say what of a recording did not become text, though it may be speech.
+
+    `quiet`: only what makes it one that is done in part.
+    """
     if coverage is None:
         return
     for failure in coverage.failures:
         yield f"warning: {failure}"
+    if quiet:
+        return
     if coverage.like_speech >= _WORTH_TELLING_S:
         yield (
             f"warning: {coverage.like_speech:.1f} s that may be speech were left out; --no-vad "

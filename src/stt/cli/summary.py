@@ -39,7 +39,9 @@ class Tally:
         """Recordings of which a stretch could not be read or recognised."""
 
     def ended(self, outcome: Outcome) -> None:
-        """Count a recording."""
+        """Count a recording, when it has ended."""
+        if outcome.state == "elsewhere":
+            return
         self.states[outcome.state] += 1
         if outcome.transcript and outcome.state in ("done", "partly"):
             self.audio += outcome.transcript.duration
@@ -61,8 +63,8 @@ class Tally:
         before = self.states["kept"] + self.states["written"]
         parts = [f"{self.states['done']} done"]
         parts += [f"{before} done before"] if before else []
-        elsewhere = self.states["elsewhere"]
-        parts += [f"{elsewhere} under way elsewhere"] if elsewhere else []
+        copied = self.states["copied"]
+        parts += [f"{copied} copied"] if copied else []
         parts += [f"{len(self.partly)} done in part"] if self.partly else []
         return ", ".join((*parts, f"{len(self.failed)} failed"))
 
@@ -80,7 +82,7 @@ class Summary:
         self._files.append(_values(outcome, transcript))
         if outcome.state != "kept" and len(self._rows) <= _MOST_ROWS:
             self._rows.append(_row(outcome, transcript))
-        if outcome.state in ("failed", "partly", "elsewhere"):
+        if outcome.state in ("failed", "partly"):
             self._attention.append(_row(outcome, transcript))
 
     def write(self, output: Path, tally: Tally) -> None:

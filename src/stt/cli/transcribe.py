@@ -124,7 +124,7 @@ def transcribe(
     if not inputs:
         return failures[0].exit_code
     _check_output(settings, inputs)
-    transcriber = load_model(loaded, quiet=quiet)
+    transcriber = _loaded(loaded, quiet=quiet)
     failed = len(failures)
     done: list[Transcript] = []
     for item in inputs:
@@ -156,7 +156,8 @@ def _into_folder(
     from stt.cli.inputs import collect
 
     def jobs() -> tuple[list[Job], list[AudioError]]:
-        inputs, unread = collect(paths, recursive=recursive, waiting=manner.watch)
+        waiting = manner.watch or manner.move_done is not None  # an empty folder is as it should
+        inputs, unread = collect(paths, recursive=recursive, waiting=waiting)
         if manner.move_done:  # what lies there is done
             done = manner.move_done.absolute()
             inputs = [i for i in inputs if done not in Path(i.source).absolute().parents]
@@ -171,6 +172,8 @@ def _into_folder(
         for error in unread:
             report(error, error)
         if not found:
+            if not manner.quiet and not unread:
+                report("no recordings to do")
             return unread[0].exit_code if unread else 0
     check_folder(target, "-o")
     if manner.move_done:
@@ -192,8 +195,18 @@ def _lanes(loaded: LoadedSettings, ray: str | None, *, quiet: bool) -> OpenLanes
         return lambda on_step: cluster_lanes(ray, loaded, on_step, note)
     from stt.lanes import lanes_of
 
-    transcriber = load_model(loaded, quiet=quiet)
+    transcriber = _loaded(loaded, quiet=quiet)
     return lambda on_step: lanes_of(transcriber, on_step)
+
+
+def _loaded(loaded: LoadedSettings, *, quiet: bool) -> Transcriber:
+    """Load the model, and say what it cannot."""
+    transcriber = load_model(loaded, quiet=quiet)
+    if loaded.settings.word_timestamps and not transcriber.recognizer.tells_words:
+        report(
+            f"warning: {transcriber.model} does not tell when words are said: no word timestamps"
+        )
+    return transcriber
 
 
 def _check_output(settings: Settings, inputs: list[Input]) -> None:
@@ -255,8 +268,8 @@ def _one(
             f"{item.source}: {clock(transcript.duration)} of audio in {transcript.elapsed:.1f} s "
             f"({transcript.rtfx:.1f}x real time){told}"
         )
-        for line in warnings(transcript.coverage):
-            report(f"{item.source}: {line}")
+    for line in warnings(transcript.coverage, quiet=quiet):
+        report(f"{item.source}: {line}")
     return transcript
 
 
