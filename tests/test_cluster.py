@@ -136,6 +136,34 @@ def test_recordings_that_a_node_does_not_see_are_sent(
     assert f"{tmp_path / 'in' / 'b.flac'}: not a recording" in capsys.readouterr().err
 
 
+def test_an_engine_that_fails_over_one_recording_goes_on_with_the_others(
+    cluster: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    cluster.add_node(num_cpus=1)
+    (tmp_path / "in").mkdir()
+    for number, name in enumerate("ab"):
+        shutil.copy(CLIPS[number], tmp_path / "in" / f"{name}.flac")
+
+    class Full(cluster_engine.Engine):
+        """Has no room for one of them."""
+
+        def transcribe(self, source: str, *more: Any) -> Any:
+            if source.endswith("a.flac"):
+                raise OSError(28, "No space left on device")
+            yield from super().transcribe(source, *more)
+
+    monkeypatch.setattr(cluster_module, "Engine", Full)
+    assert run(tmp_path / "in", tmp_path / "out", "--ray", cluster.address) == 1
+    err = capsys.readouterr().err
+    assert "a.flac: an engine failed on " in err
+    assert "No space left on device" in err
+    assert "lost the engine" not in err
+    assert "1 done, 1 failed" in err
+
+
 def test_what_cannot_be_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shutil.copy(CLIPS[0], tmp_path / "a.flac")
     assert main(["transcribe", str(tmp_path), "--ray"]) == 2

@@ -87,6 +87,18 @@ def test_only_what_failed_is_tried_again(here: Path, run: Run) -> None:
     assert (here / "out" / "c.txt").exists()
 
 
+def test_one_recording_that_fails_needs_no_table(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / "c.flac").write_bytes(b"fLaC no more")
+    arguments = ("transcribe", here / "c.flac", "-m", DIGITS, "-o", here / "out")
+    assert main([str(argument) for argument in arguments]) == 1
+    err = capsys.readouterr().err
+    assert "c.flac: not a recording" in err
+    assert "recording  audio" not in err
+    assert not (here / "out" / "summary.json").exists()
+
+
 def damage(path: Path) -> None:
     """Spoil a flac in its middle."""
     content = bytearray(path.read_bytes())

@@ -8,13 +8,7 @@ recording that a node cannot read under its path is sent to it.
 
 from __future__ import annotations
 
-import logging
-import os
 import queue
-import re
-import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -22,26 +16,26 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from stt import errors
 from stt.audio.segmenter import Utterance
+from stt.cluster_connection import connected, last_line
 from stt.cluster_engine import About, Absent, Engine, Failed, Item, Proceeds
-from stt.errors import AudioError, ModelError, UsageError
+from stt.errors import AudioError, ModelError
 from stt.journal import Remembered, UtteranceMemory
 from stt.lanes import OnStep, Source, StoppedError
 from stt.settings import LoadedSettings
 from stt.transcriber import Gathering
 from stt.transcript import Transcript
 
+Read = TypeVar("Read")
 ATTEMPTS = 4
 """Engines that may be lost over one recording: then it is the recording that kills them."""
 RESTARTS = 3
 """Times an engine is started again on a node that lives."""
-_HOST_PORT = re.compile(r"([^/]+):(\d+)")
-_ANSWER_S = 10.0
 _LOOK_S = 5.0
 """Seconds between two looks for nodes that joined."""
 
@@ -164,7 +158,7 @@ class _Cluster:
             about: About = self.ray.get(worker.telling)
         except self.ray.exceptions.RayError as error:
             cause = getattr(error, "cause", None) or error
-            self.note(f"{worker.place} runs no engine: {_last_line(cause)}")
+            self.note(f"{worker.place} runs no engine: {last_line(cause)}")
             worker.lives, worker.starts = False, RESTARTS
             return
         worker.telling = None
@@ -193,10 +187,6 @@ def _places(ray: Any) -> Iterator[tuple[str, str, dict[str, float]]]:
             yield name, node["NodeID"], {"num_cpus": cpus}
 
 
-def _last_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[-1]
-
-
 @dataclass(frozen=True, slots=True)
 class _There:
     """Lanes on a cluster."""
@@ -213,20 +203,22 @@ class _There:
         Raises:
             ModelError: no node is left, or several were lost over this recording.
         """
+        exceptions = self._cluster.ray.exceptions
         for _ in range(ATTEMPTS):
             worker = self._cluster.take()
             try:
-                found = self._on(worker, str(source), memory)
-            except self._cluster.ray.exceptions.RayError:
+                return self._on(worker, str(source), memory)
+            except exceptions.RayTaskError as error:  # the engine lives: it is this recording
+                raise ModelError(
+                    f"{source}: an engine failed on {worker.place} ({last_line(error)}); look at "
+                    "that node's disk and memory"
+                ) from error
+            except exceptions.RayError:
                 if self._cluster.stopped.is_set():
                     raise StoppedError from None
                 self._cluster.lost(worker)
-            except BaseException:
-                self._cluster.give(worker)
-                raise
-            else:
-                self._cluster.give(worker)
-                return found
+            finally:
+                self._cluster.give(worker)  # one that is lost is passed over
         raise ModelError(
             f"{source}: {ATTEMPTS} engines were lost over it; try it alone, without Ray"
         )
@@ -251,21 +243,28 @@ class _There:
 
     def _items(self, worker: _Worker, source: str, known: list[Remembered]) -> Iterator[Item]:
         ray, path = self._cluster.ray, Path(source)
-        try:
-            size = path.stat().st_size
-            absolute = str(path.absolute())
-            for reference in worker.actor.transcribe.remote(absolute, size, None, known):
-                item: Item = ray.get(reference)
-                if not isinstance(item, Absent):
-                    yield item
-                    continue
-                sent = ray.put(path.read_bytes())
-                for other in worker.actor.transcribe.remote(absolute, size, sent, known):
-                    yield ray.get(other)
-        except OSError as error:
-            raise AudioError(
-                f"{path}: cannot be read ({error.strerror}); check the path"
-            ) from error
+        transcribe, absolute = worker.actor.transcribe, str(path.absolute())
+        size = _read(path, lambda: path.stat().st_size)
+        for reference in transcribe.remote(absolute, size, None, known):
+            item: Item = ray.get(reference)
+            if not isinstance(item, Absent):
+                yield item
+                continue
+            sent = ray.put(_read(path, path.read_bytes))
+            for other in transcribe.remote(absolute, size, sent, known):
+                yield ray.get(other)
+
+
+def _read(path: Path, what: Callable[[], Read]) -> Read:
+    """Ask something of a recording.
+
+    Raises:
+        AudioError: it cannot be read.
+    """
+    try:
+        return what()
+    except OSError as error:
+        raise AudioError(f"{path}: cannot be read ({error.strerror}); check the path") from error
 
 
 def _keep(kept: tuple[Remembered, ...], memory: UtteranceMemory) -> None:
@@ -291,7 +290,7 @@ def cluster_lanes(
         UsageError: Ray is not installed, or there is no cluster at the address.
         ModelError: no node runs the model.
     """
-    ray = _connected(address)
+    ray = connected(address)
     try:
         values = loaded.settings.model_dump()
         values["models_dir"] = str(loaded.models_dir.absolute())
@@ -310,46 +309,3 @@ def cluster_lanes(
                 cluster.stop()
     finally:
         ray.shutdown()
-
-
-def _check_port(address: str) -> None:
-    """Ask whether anybody listens at host:port; Ray itself would wait for minutes."""
-    if found := _HOST_PORT.fullmatch(address.removeprefix("ray://")):
-        with socket.create_connection((found[1], int(found[2])), timeout=_ANSWER_S):
-            pass
-
-
-def _asks_for_token(address: str) -> bool:
-    """Tell whether a cluster wants the user's token: `ray start` asks for it where there is one."""
-    has_token = (Path.home() / ".ray" / "auth_token").exists()
-    if not has_token or "RAY_AUTH_MODE" in os.environ or not _HOST_PORT.fullmatch(address):
-        return False
-    asked = subprocess.run(
-        [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address],
-        env=os.environ | {"RAY_AUTH_MODE": "disabled"},
-        capture_output=True,
-        check=False,
-    )
-    return b"InvalidAuthToken" in asked.stdout + asked.stderr
-
-
-def _connected(address: str) -> Any:
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing here reports to anybody
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    try:
-        _check_port(address)
-        if _asks_for_token(address):
-            os.environ["RAY_AUTH_MODE"] = "token"  # before Ray is imported: it reads it then
-        import ray
-
-        ray.init(address or None, log_to_driver=False, logging_level=logging.ERROR)
-    except ImportError as error:
-        raise UsageError(
-            "--ray: Ray is not installed; `pip install 'stt-parakeet[ray]'` in this environment"
-        ) from error
-    except (OSError, ValueError, RuntimeError) as error:
-        raise UsageError(
-            f"--ray: no cluster answers at {address or 'this machine'} ({_last_line(error)}); "
-            "start one with `ray start --head`"
-        ) from error
-    return ray

@@ -106,7 +106,7 @@ class _Run:
 
         found, unread = self._collect()
         if not self._manner.watch:  # where a folder may come back, and is told of
-            self._tally.failed |= {str(error) for error in unread}
+            self._tally.unread = len(unread)
         jobs = named(found, self._journal)
         if not self._manner.retry_failed:
             return jobs
@@ -157,7 +157,7 @@ def _transcript(outcome: Outcome, journal: Journal) -> Transcript | None:
 
 def _summarise(summary: Summary, tally: Tally, output: Path, *, quiet: bool) -> None:
     """Write summary.json, and tell; of one recording alone enough was told."""
-    several = tally.count + len(tally.failed) > 1
+    several = tally.count + tally.unread > 1
     if several or (output / SUMMARY).exists():
         summary.write(output, tally)
     if several and not quiet:

@@ -37,6 +37,8 @@ class Tally:
         """Recordings that failed, and were not cured since."""
         self.partly: set[str] = set()
         """Recordings of which a stretch could not be read or recognised."""
+        self.unread = 0
+        """What was named and could not be searched for recordings."""
 
     def ended(self, outcome: Outcome) -> None:
         """Count a recording, when it has ended."""
@@ -51,7 +53,7 @@ class Tally:
     @property
     def exit_code(self) -> int:
         """1 if anything failed, also in part."""
-        return 1 if self.failed or self.partly else 0
+        return 1 if self.failed or self.partly or self.unread else 0
 
     @property
     def count(self) -> int:
@@ -66,7 +68,7 @@ class Tally:
         copied = self.states["copied"]
         parts += [f"{copied} copied"] if copied else []
         parts += [f"{len(self.partly)} done in part"] if self.partly else []
-        return ", ".join((*parts, f"{len(self.failed)} failed"))
+        return ", ".join((*parts, f"{len(self.failed) + self.unread} failed"))
 
 
 class Summary:
