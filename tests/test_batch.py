@@ -125,6 +125,22 @@ class Counting:
         return self._inner.recognize(batch)
 
 
+def test_segments_of_a_damaged_recording_end_with_an_error(
+    transcriber: Transcriber, tmp_path: Path
+) -> None:
+    clip = soundfile.read(CLIPS[0], dtype="int16")[0]
+    parts = [clip, np.zeros(48_000, np.int16)] * 3
+    soundfile.write(tmp_path / "a.wav", np.concatenate(parts), 16_000)
+    content = (tmp_path / "a.wav").read_bytes()
+    (tmp_path / "a.wav").write_bytes(content[: len(content) // 2])
+    found = []
+    with pytest.raises(AudioError, match=r"a\.wav: not all of it: truncated: "):
+        for segment in transcriber.segments(tmp_path / "a.wav"):
+            found.append(segment.text)
+    assert found
+    assert list(transcriber.segments(CLIPS[0]))
+
+
 @dataclass
 class Place:
     """Recordings and a folder for their results."""

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from stt.audio.files import AudioStream, checked, open_audio
+from stt.audio.files import AudioStream, checked, open_audio, printable
 from stt.audio.resample import SAMPLE_RATE
 from stt.engine.fallback import GuardedRecognizer, Reserve
 from stt.engine.recognizer import TRAILING_SILENCE, Recognizer, load_recognizer
-from stt.errors import UsageError
+from stt.errors import AudioError, UsageError
 from stt.models.folder import ModelFolder
 from stt.models.locate import ReportProgress, locate
 from stt.pipeline import Cutting, Memory, Step, recognized
@@ -86,10 +86,17 @@ class Transcriber:
     def segments(
         self, source: str | Path | npt.NDArray[Any], *, sample_rate: int = 16_000
     ) -> Iterator[Segment]:
-        """Yield segments while the recording is still being read; arguments as for transcribe."""
-        with opened(source, sample_rate) as stream:
+        """Yield segments while the recording is still being read; arguments as for transcribe.
+
+        Raises:
+            AudioError: after the last one, where some of the recording could not be had.
+        """
+        with opened(source, sample_rate, tolerant=True) as stream:
             for step in self.steps(stream):
                 yield from step.segments
+                if step.coverage is not None and step.coverage.failures:
+                    told = "; ".join(step.coverage.failures)
+                    raise AudioError(f"{printable(stream.name)}: not all of it: {told}")
 
     def steps(self, stream: AudioStream, memory: Memory | None = None) -> Iterator[Step]:
         """Yield the Steps of an opened recording; the last one's `heard` is its duration.
