@@ -367,7 +367,8 @@ def _from_text(text: str) -> Transcript:
     values["choice"] = Choice(**values["choice"])
     values["segments"] = tuple(map(_segment, values["segments"]))
     if (coverage := values["coverage"]) is not None:
-        values["coverage"] = Coverage(**coverage | {"failures": tuple(coverage["failures"])})
+        lines = {key: tuple(coverage.get(key, ())) for key in ("failures", "notes")}
+        values["coverage"] = Coverage(**coverage | lines)
     return Transcript(**values)
 
 

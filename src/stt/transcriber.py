@@ -101,14 +101,15 @@ class Transcriber:
     def steps(self, stream: AudioStream, memory: Memory | None = None) -> Iterator[Step]:
         """Yield the Steps of an opened recording; the last one's `heard` is its duration.
 
-        Its coverage tells of the damage that a tolerant stream met.
+        Its coverage tells of the damage that a tolerant stream met, and has its notes.
         """
         for step in self._steps(stream, memory):
-            if step.coverage is not None and stream.damage.told:
-                failures = (*step.coverage.failures, *stream.damage.told)
-                yield replace(step, coverage=replace(step.coverage, failures=failures))
-            else:
+            if step.coverage is None:
                 yield step
+                continue
+            failures = (*step.coverage.failures, *stream.damage.told)
+            notes = (*step.coverage.notes, *stream.damage.notes)
+            yield replace(step, coverage=replace(step.coverage, failures=failures, notes=notes))
 
     def _steps(self, stream: AudioStream, memory: Memory | None) -> Iterator[Step]:
         recognizer = GuardedRecognizer(self.recognizer, self.choice.precision, self.reserve)

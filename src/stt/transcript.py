@@ -78,6 +78,8 @@ class Coverage:
     why a damaged recording could not be read to its end."""
     invented: int = 0
     """Words left out because they were emitted in one burst over silence."""
+    notes: tuple[str, ...] = ()
+    """What a person should know of how the recording was read, a line each; none of it a loss."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -122,6 +122,7 @@ def coverage_values(coverage: Coverage | None) -> dict[str, Any] | None:
         "like_speech": round(coverage.like_speech, 3),
         "failures": list(coverage.failures),
         "invented_words": coverage.invented,
+        "notes": list(coverage.notes),
     }
 
 

@@ -63,12 +63,19 @@ _GAP_SECONDS, _GAP_SHARE = 1.0, 0.02
 
 
 class Damage:
-    """What is wrong with a recording: an error, or, where the rest is wanted, a note."""
+    """What is wrong with a recording, or odd: an error or, where the rest is wanted, a line."""
 
     def __init__(self, *, tolerant: bool) -> None:
         self.tolerant = tolerant
         self.told: list[str] = []
         """A line for each place that cannot be read."""
+        self.notes: list[str] = []
+        """A line for each thing that is odd and costs nothing of the sound."""
+
+    def note(self, line: str) -> None:
+        """Note what a person should know; the recording is done all the same."""
+        if line not in self.notes:
+            self.notes.append(line)
 
     def meet(self, error: AudioError) -> None:
         """Raise the error, or note it: reading goes on."""

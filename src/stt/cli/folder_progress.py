@@ -174,6 +174,7 @@ def warnings(coverage: Coverage | None, *, quiet: bool = False) -> Iterator[str]
         yield f"warning: {failure}"
     if quiet:
         return
+    yield from (f"note: {line}" for line in coverage.notes)
     if coverage.like_speech >= _WORTH_TELLING_S:
         yield (
             f"warning: {coverage.like_speech:.1f} s that may be speech were left out; --no-vad "
