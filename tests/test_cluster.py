@@ -72,11 +72,7 @@ def run(recordings: Path, out: Path, *more: str) -> int:
 
 
 def results(out: Path) -> dict[str, bytes]:
-    return {
-        path.name: path.read_bytes()
-        for path in out.iterdir()
-        if path.is_file() and path.name != "summary.json"
-    }
+    return {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()}
 
 
 def test_nodes_are_killed_and_join_and_nothing_is_lost(

@@ -54,7 +54,7 @@ def test_it_is_done_once_and_told(here: Path, run: Run) -> None:
     assert "a.flac: 0:0" in err
     assert "2 done, 0 failed; 0:0" in err
     assert "deep/b" in err.splitlines()[-2]  # the table
-    summary = json.loads((here / "out" / "summary.json").read_text())
+    summary = json.loads((here / "out" / ".stt" / "summary.json").read_text())
     assert summary["states"] == {"done": 2}
     assert [file["name"] for file in summary["files"]] == ["a", "deep/b"]
     for file in summary["files"]:
@@ -96,7 +96,7 @@ def test_one_recording_that_fails_needs_no_table(
     err = capsys.readouterr().err
     assert "c.flac: not a recording" in err
     assert "recording  audio" not in err
-    assert not (here / "out" / "summary.json").exists()
+    assert not (here / "out" / ".stt" / "summary.json").exists()
 
 
 def damage(path: Path) -> None:
@@ -123,7 +123,7 @@ def test_of_a_damaged_recording_what_can_be_read_is_kept(here: Path, run: Run) -
     code, err = run()
     assert "1 done, 1 done in part, 0 failed" in err
     assert "--retry-failed" in err
-    summary = json.loads((here / "out" / "summary.json").read_text())
+    summary = json.loads((here / "out" / ".stt" / "summary.json").read_text())
     assert summary["states"] == {"done": 1, "partly": 1}
     shutil.copy(CLIPS[0], here / "in" / "a.flac")
     code, err = run("--retry-failed")
@@ -388,7 +388,7 @@ def test_odd_names_are_told_on_one_line(here: Path, run: Run) -> None:
     code, err = run()
     assert code == 0
     assert "two\\nlines.flac: 0:0" in err
-    summary = json.loads((here / "out" / "summary.json").read_bytes().decode("utf-8"))
+    summary = json.loads((here / "out" / ".stt" / "summary.json").read_bytes().decode("utf-8"))
     assert {"two\nlines", "caf\ufffd"} >= {f["name"] for f in summary["files"]} - {"a", "deep/b"}
 
 

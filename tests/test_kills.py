@@ -37,7 +37,7 @@ def results(out: Path) -> dict[str, bytes]:
     return {
         path.relative_to(out).as_posix(): path.read_bytes()
         for path in sorted(out.rglob("*"))
-        if path.is_file() and FOLDER not in path.parts and path.name != "summary.json"
+        if path.is_file() and FOLDER not in path.parts
     }
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from itertools import chain, count
 from pathlib import Path
 
-from stt.audio.files import STDIN, printable
+from stt.audio.files import STDIN, folded, printable
 from stt.errors import AudioError, OutputError, SttError
 from stt.journal import Content, Entry, Journal, Output
 from stt.lanes import Lanes
@@ -76,26 +76,27 @@ def identity(source: str) -> str:
 def named(jobs: Sequence[Job], journal: Journal) -> list[Job]:
     """Give recordings the names that their results have already.
 
-    What `talk.mp3` is called must not change because `talk.wav` came to lie beside it.
+    What `talk.mp3` is called must not change because `talk.wav` came to lie beside it. Names are
+    apart on every disk: letter case and Unicode form alone do not tell them apart.
     """
     known = [journal.name_of(identity(job.source)) for job in jobs]
-    taken = {name for name in known if name is not None}
+    taken = {folded(name) for name in known if name is not None}
+    there = {folded(name): name for name in journal.names()} if None in known else {}
+
+    def free(name: str, job: Job) -> bool:
+        entry = journal.find(there.get(folded(name), name))
+        return folded(name) not in taken and not _is_anothers(entry, job)
+
+    def free_name(job: Job) -> str:
+        """Return the name a job asks for, numbered where another recording has it."""
+        numbered = (f"{job.name}-{number}" for number in count(2))
+        name = next(name for name in chain([job.name], numbered) if free(name, job))
+        taken.add(folded(name))
+        return name
+
     return [
-        replace(job, name=name or _free_name(job, journal, taken))
-        for job, name in zip(jobs, known, strict=True)
+        replace(job, name=name or free_name(job)) for job, name in zip(jobs, known, strict=True)
     ]
-
-
-def _free_name(job: Job, journal: Journal, taken: set[str]) -> str:
-    """Return the name a job asks for, numbered where another recording has it."""
-    numbered = (f"{job.name}-{number}" for number in count(2))
-    name = next(
-        name
-        for name in chain([job.name], numbered)
-        if name not in taken and not _is_anothers(journal.find(name), job)
-    )
-    taken.add(name)
-    return name
 
 
 def _is_anothers(entry: Entry | None, job: Job) -> bool:
@@ -123,7 +124,7 @@ def transcribe_all(
         OutputError: the journal cannot be used.
     """
     if journal.only_one():
-        for left in delivery.output.rglob(f"{TEMPORARY}*"):  # by a process that was killed
+        for left in delivery.output.rglob(TEMPORARY):  # by a process that was killed
             left.unlink(missing_ok=True)
     desk = _Desk(delivery, journal, lanes)
     under_way: set[Future[Outcome]] = set()

@@ -149,6 +149,10 @@ class Journal:
         row = self._one("SELECT name FROM recordings WHERE source = ? LIMIT 1", _key(source))
         return None if row is None else str(json.loads(row[0]))
 
+    def names(self) -> list[str]:
+        """Return the names of all results."""
+        return [json.loads(name) for (name,) in self._all("SELECT name FROM recordings")]
+
     def begin(self, name: str, source: str, content: Content, recipe: Mapping[str, Any]) -> bool:
         """Take a recording; utterances of the same content and recipe stay.
 

@@ -34,8 +34,8 @@ __all__ = [
     "written",
 ]
 
-TEMPORARY = ".stt-"
-"""What the names of files begin with that are not whole yet."""
+TEMPORARY = f".stt-{'[0-9a-f]' * 12}.tmp"
+"""Pattern of the names of files that are not whole yet; the user's own never fit it by chance."""
 JSON_SCHEMA_VERSION = 1
 """Raised when a reader of the old form would fail; described in docs/transcript.schema.json."""
 
@@ -182,7 +182,7 @@ def replace_file(path: Path, text: str) -> None:
     if exists and not os.access(path, os.W_OK):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
     # A name of its own, as a long one with an ending added might exceed what the system allows.
-    temporary = path.with_name(f"{TEMPORARY}{secrets.token_hex(6)}.tmp")
+    temporary = path.with_name(f".stt-{secrets.token_hex(6)}.tmp")
     try:
         with temporary.open("xb") as file:
             file.write(data)

@@ -16,6 +16,7 @@ import shutil
 import stat
 import sys
 import tempfile
+import unicodedata
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
@@ -138,6 +139,11 @@ def printable(name: str) -> str:
     return "".join(
         c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in name
     )
+
+
+def folded(name: str) -> str:
+    """Return a name as disks compare it that ignore letter case or Unicode form."""
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 def _stdin() -> BinaryIO:

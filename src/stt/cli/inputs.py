@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, count
 from pathlib import Path
 
-from stt.audio.files import AUDIO_SUFFIXES, STDIN, printable
+from stt.audio.files import AUDIO_SUFFIXES, STDIN, folded, printable
 from stt.errors import AudioError
 
 
@@ -70,12 +69,7 @@ def _identity(named: str) -> tuple[str, str, int]:
         inode = os.stat(named).st_ino  # noqa: PTH116
     except (OSError, ValueError):
         return folder, name, 0  # missing: reported once when it is opened
-    return os.path.realpath(folder), _folded(name), inode
-
-
-def _folded(name: str) -> str:
-    """Return a name as disks compare it that ignore letter case or Unicode form."""
-    return unicodedata.normalize("NFC", name).casefold()
+    return os.path.realpath(folder), folded(name), inode
 
 
 def _recordings(folder: str, recursive: bool, unread: list[AudioError]) -> list[Path]:
@@ -118,16 +112,16 @@ def _named_apart(found: Iterable[tuple[str, Path]]) -> list[Input]:
     case and Unicode form alone do not tell them apart.
     """
     found = list(found)
-    names = Counter(_folded(str(relative)) for _, relative in found)
-    stems = Counter(_folded(str(relative.with_suffix(""))) for _, relative in found)
+    names = Counter(folded(str(relative)) for _, relative in found)
+    stems = Counter(folded(str(relative.with_suffix(""))) for _, relative in found)
     inputs: list[Input] = []
     taken: set[str] = set()
     for source, relative in found:
         stem = relative.with_suffix("")
-        shared = stems[_folded(str(stem))] > 1 and names[_folded(str(relative))] == 1
+        shared = stems[folded(str(stem))] > 1 and names[folded(str(relative))] == 1
         numbered = (stem.with_name(f"{stem.name}-{number}") for number in count(2))
         wanted = chain([relative if shared else stem], numbered)
-        free = next(path for path in wanted if _folded(str(path)) not in taken)
-        taken.add(_folded(str(free)))
+        free = next(path for path in wanted if folded(str(path)) not in taken)
+        taken.add(folded(str(free)))
         inputs.append(Input(source, free))
     return inputs

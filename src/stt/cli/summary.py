@@ -14,12 +14,14 @@ import click
 from stt.audio.files import printable
 from stt.cli.progress import clock
 from stt.cli.report import report
+from stt.journal import FOLDER
 
 if TYPE_CHECKING:
     from stt.batch import Outcome
     from stt.transcript import Transcript
 
-SUMMARY = "summary.json"
+SUMMARY = f"{FOLDER}/summary.json"
+"""Below the folder of results, where no result of a recording can lie."""
 _MOST_ROWS = 20
 """Rows of the table at the end; of more recordings only those are in it that need attention."""
 
