@@ -96,6 +96,7 @@ def test_an_unreachable_hub_is_one_line_and_quick(tmp_path: Path) -> None:
     last = done.stderr.splitlines()[-1]
     assert "cannot be reached" in last
     assert "the starter meanwhile" in last
+    assert not list((tmp_path / "here/models").iterdir()), "nothing came, nothing is left"
     assert time.monotonic() - began < 20
 
 

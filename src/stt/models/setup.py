@@ -23,6 +23,7 @@ from stt.models.clips import Clip, bundled_clips
 from stt.models.download import download, import_folder
 from stt.models.folder import graph_names, split_names
 from stt.models.installation import Events, Installation
+from stt.models.lock import exclusive
 from stt.models.making import made
 from stt.models.parts import take_apart
 from stt.models.source import Source
@@ -88,11 +89,9 @@ def set_up(
         ModelError: no space, no download, nothing that can be used; what was done is kept.
     """
     order.check()
-    from filelock import FileLock
-
     target = models_dir / source.name
     models_dir.mkdir(parents=True, exist_ok=True)
-    with FileLock(models_dir / f".{source.name}.lock"):
+    with exclusive(models_dir / f".{source.name}.lock"):
         work = target if target.is_dir() else models_dir / f".{source.name}.partial"
         work.mkdir(exist_ok=True)
         for left in work.glob(".*.trial.onnx*"):  # by a search that was killed
@@ -100,11 +99,20 @@ def set_up(
         try:
             _Job(source, Installation(work, events), order, tuple(clips or bundled_clips())).do()
         finally:
-            if work != target and not any(work.iterdir()):
-                work.rmdir()
+            if work != target:
+                _remove_empty(work)
         if work != target:
             work.replace(target)
     return target
+
+
+def _remove_empty(work: Path) -> None:
+    """Delete what a set-up leaves that failed before a byte came: nothing is lost with it."""
+    for part in work.glob(".*.part"):
+        if part.stat().st_size == 0:
+            part.unlink()
+    if not any(work.iterdir()):
+        work.rmdir()
 
 
 class _Job:

@@ -10,10 +10,8 @@ import errno
 import hashlib
 import json
 import shutil
-import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -27,6 +25,7 @@ from stt.engine.whisper_rules import log_softmax
 from stt.engine.whisper_session import OrtWhisper
 from stt.engine.whisper_vocabulary import load_vocabulary
 from stt.errors import ModelError
+from stt.models.lock import exclusive
 
 __all__ = [
     "NAME",
@@ -108,7 +107,7 @@ def ensure_starter(
         return folder
     try:
         models_dir.mkdir(parents=True, exist_ok=True)
-        with _lock(models_dir / f"{_BUILDING}lock"):
+        with exclusive(models_dir / f"{_BUILDING}lock"):
             _remove_debris(models_dir)
             # another process may just have built it
             if again or not _is_complete(folder, contents=contents):
@@ -257,22 +256,6 @@ def _remove_debris(models_dir: Path) -> None:
     for path in models_dir.glob(f"{_BUILDING}*"):
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
-
-
-@contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    """Wait for and hold an exclusive lock; the system lets go of it when the process dies."""
-    with path.open("ab") as file:
-        if sys.platform == "win32":
-            import msvcrt
-
-            file.seek(0)
-            msvcrt.locking(file.fileno(), msvcrt.LK_LOCK, 1)
-        else:
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield  # closing the file lets go
 
 
 def _sha256(path: Path) -> str:
