@@ -66,9 +66,11 @@ def test_elsewhere_than_on_the_cpu_recordings_share_batches(transcriber: Transcr
         def __init__(self) -> None:
             self.sizes: list[int] = []
 
-        def recognize(self, batch: Sequence[Samples]) -> list[list[Segment]]:
+        def recognize(
+            self, batch: Sequence[Samples], speech: Sequence[Sequence[float]] = ()
+        ) -> list[list[Segment]]:
             self.sizes.append(len(batch))
-            return transcriber.recognizer.recognize(batch)
+            return transcriber.recognizer.recognize(batch, speech)
 
     model = Elsewhere()
     cutting = replace(transcriber.cutting, batch_size=4)
@@ -118,11 +120,13 @@ class Counting:
         self._inner, self._stop_after = inner, stop_after
         self.lengths: list[int] = []
 
-    def recognize(self, batch: Sequence[Samples]) -> list[list[Segment]]:
+    def recognize(
+        self, batch: Sequence[Samples], speech: Sequence[Sequence[float]] = ()
+    ) -> list[list[Segment]]:
         if self._stop_after is not None and len(self.lengths) >= self._stop_after:
             raise KeyboardInterrupt
         self.lengths += [len(samples) for samples in batch]
-        return self._inner.recognize(batch)
+        return self._inner.recognize(batch, speech)
 
 
 def test_segments_of_a_damaged_recording_end_with_an_error(
@@ -288,10 +292,12 @@ def test_an_interrupted_recording_goes_on_with_its_next_utterance(long_place: Pl
 
 def test_a_recording_that_left_its_precision_goes_on_without_it(long_place: Place) -> None:
     class Collapsing(Counting):
-        def recognize(self, batch: Sequence[Samples]) -> list[list[Segment]]:
+        def recognize(
+            self, batch: Sequence[Samples], speech: Sequence[Sequence[float]] = ()
+        ) -> list[list[Segment]]:
             if len(self.lengths) >= 3:
                 raise CollapseError("NaN in the logits")
-            return super().recognize(batch)
+            return super().recognize(batch, speech)
 
     class Full(Counting):
         pass
@@ -351,11 +357,13 @@ def test_what_fails_in_part_is_tried_again_and_what_was_heard_is_not(long_place:
     class Failing(Counting):
         """Makes nothing of one utterance."""
 
-        def recognize(self, batch: Sequence[Samples]) -> list[list[Segment]]:
+        def recognize(
+            self, batch: Sequence[Samples], speech: Sequence[Sequence[float]] = ()
+        ) -> list[list[Segment]]:
             self.lengths += [len(samples) for samples in batch]
             if len(self.lengths) == 3:
                 raise CollapseError("NaN in the logits")
-            return self._inner.recognize(batch)
+            return self._inner.recognize(batch, speech)
 
     failing = Failing(long_place.transcriber.recognizer)
     with Journal(long_place.out) as journal:

@@ -32,7 +32,9 @@ class Parrot:
         self.batches: list[list[int]] = []
         self.heard: list[Samples] = []
 
-    def recognize(self, batch: Sequence[Samples]) -> list[list[Segment]]:
+    def recognize(
+        self, batch: Sequence[Samples], speech: Sequence[Sequence[float]] = ()
+    ) -> list[list[Segment]]:
         self.batches.append([len(samples) for samples in batch])
         self.heard += list(batch)
         return [self._said(len(samples) / RATE) for samples in batch]
@@ -140,8 +142,10 @@ class MuteParrot(Parrot):
         super().__init__()
         self.mute, self.fails = mute, fails
 
-    def recognize(self, batch: Sequence[Samples]) -> list[list[Segment]]:
-        found = super().recognize(batch)
+    def recognize(
+        self, batch: Sequence[Samples], speech: Sequence[Sequence[float]] = ()
+    ) -> list[list[Segment]]:
+        found = super().recognize(batch, speech)
         mute = [any(np.array_equal(samples, one) for one in self.mute) for samples in batch]
         if self.fails and any(mute):
             raise CollapseError("NaN in the logits", mute.index(True))
@@ -177,13 +181,15 @@ class SlowParrot(Parrot):
         super().__init__()
         self.begun, self.now, self.most = threading.Condition(), 0, 0
 
-    def recognize(self, batch: Sequence[Samples]) -> list[list[Segment]]:
+    def recognize(
+        self, batch: Sequence[Samples], speech: Sequence[Sequence[float]] = ()
+    ) -> list[list[Segment]]:
         with self.begun:
             self.now += 1
             self.most = max(self.most, self.now)
             self.begun.notify_all()
             self.begun.wait_for(lambda: self.now > 1, timeout=0.5)
-        found = super().recognize(batch)
+        found = super().recognize(batch, speech)
         time.sleep(0.05 * (len(self.heard) % 2))
         with self.begun:
             self.now -= 1
@@ -265,7 +271,9 @@ class Listener(Parrot):
         super().__init__()
         self.sentence = sentence
 
-    def recognize(self, batch: Sequence[Samples]) -> list[list[Segment]]:
+    def recognize(
+        self, batch: Sequence[Samples], speech: Sequence[Sequence[float]] = ()
+    ) -> list[list[Segment]]:
         self.heard += list(batch)
         return [words.segments(self._words(samples)) for samples in batch]
 
@@ -304,3 +312,40 @@ def test_speech_without_a_pause_is_whole(seconds: float, streams: int) -> None:
     assert all(ends)  # sentences are whole where cuts went through them
     assert coverage(found).decoded == len(samples) / RATE
     assert sum(map(len, listener.heard)) > len(samples) or seconds <= 6.0
+
+
+class PassedOver(Parrot):
+    """Finds the second half of every utterance by decoding again only, as `engine.redecoding`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.speech: list[Sequence[float]] = []
+
+    def recognize(
+        self, batch: Sequence[Samples], speech: Sequence[Sequence[float]] = ()
+    ) -> list[list[Segment]]:
+        self.speech += list(speech)
+        return super().recognize(batch, speech)
+
+    def _said(self, seconds: float) -> list[Segment]:
+        middle = seconds / 2
+        spoken = [
+            Word(0.0, middle, "Once.", 0.9),
+            Word(middle, middle + 0.25, "Found", 0.9, recovered=True),
+            Word(middle + 0.25, seconds, "again.", 0.9, recovered=True),
+        ]
+        return words.segments(spoken)
+
+
+def test_what_was_decoded_again_is_told_with_its_seconds(speech: Samples) -> None:
+    recognizer = PassedOver()
+    coverage = steps(speech[: 5 * RATE], recognizer)[-1].coverage
+    assert coverage is not None
+    assert coverage.notes == (
+        "0:02 to 0:05: the decoder had passed over 2.5 s of speech; decoded again, they gave 2 "
+        "words",
+    )
+    assert coverage.failures == ()
+    # what the VAD heard goes to the recogniser: a probability for each frame of 512 samples
+    assert [len(heard) for heard in recognizer.speech] == [-(-5 * RATE // 512)]
+    assert all(0.0 <= probability <= 1.0 for heard in recognizer.speech for probability in heard)

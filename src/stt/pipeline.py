@@ -19,7 +19,7 @@ from stt.engine.fallback import Attempt, Fallback, GuardedRecognizer, clock
 from stt.errors import AudioError, ModelError
 from stt.invented import without_invented
 from stt.seams import Seams
-from stt.transcript import Coverage, Segment
+from stt.transcript import Coverage, Segment, Word
 
 Samples = npt.NDArray[np.float32]
 
@@ -184,8 +184,10 @@ class _Run:
         while self._under_way:
             yield self._settled()
         self._account.check(unread)
+        rest = self._seams.finish()
+        self._account.recovered(rest)
         coverage = self._account.coverage(unread)
-        yield Step(self._heard / SAMPLE_RATE, self._seams.finish(), coverage=coverage)
+        yield Step(self._heard / SAMPLE_RATE, rest, coverage=coverage)
 
     def cancel(self) -> None:
         """Leave what has not begun."""
@@ -211,6 +213,7 @@ class _Run:
             genuine, dropped = without_invented(segments, utterance)
             self._account.invented += dropped
             found += self._seams.push(utterance, genuine)
+        self._account.recovered(found)
         # silence after it may have been reported already: progress never goes back
         done = max(one.heard, one.batch[-1].end)
         fallback = None if before else self._recognizer.fallback
@@ -251,6 +254,8 @@ class _Account:
         self._failed: dict[int, ModelError] = {}  # place in _heard -> why
         self._skipped: Counter[str] = Counter()
         self._like_speech = 0
+        self._recovered: list[list[Word]] = []  # runs of words
+        self._last: Word | None = None
         self.invented = 0
 
     def hear(self, utterance: Utterance) -> None:
@@ -260,6 +265,15 @@ class _Account:
         self._skipped[part.reason] += part.end - part.start
         if part.like_speech:
             self._like_speech += part.end - part.start
+
+    def recovered(self, segments: Sequence[Segment]) -> None:
+        """Note the words, among those that are next, that were found by decoding again."""
+        for word in (word for segment in segments for word in segment.words):
+            if word.recovered and not (self._last and self._last.recovered):
+                self._recovered.append([])
+            if word.recovered:
+                self._recovered[-1].append(word)
+            self._last = word
 
     def fail(self, utterance: Utterance, error: ModelError) -> None:
         """Note that the model made nothing of an utterance, heard before."""
@@ -285,6 +299,7 @@ class _Account:
             self._like_speech / SAMPLE_RATE,
             (*failures, *([] if unread is None else [f"it ends early: {unread}"])),
             self.invented,
+            tuple(map(_recovered, self._recovered)),
         )
 
 
@@ -295,6 +310,14 @@ def _length(spans: Sequence[tuple[int, int]]) -> int:
         total += max(0, end - max(start, reached))
         reached = max(reached, end)
     return total
+
+
+def _recovered(run: Sequence[Word]) -> str:
+    begin, end = run[0].start, run[-1].end
+    return (
+        f"{clock(begin)} to {clock(end)}: the decoder had passed over {end - begin:.1f} s of "
+        f"speech; decoded again, they gave {len(run)} word{'s' * (len(run) != 1)}"
+    )
 
 
 def _told(span: tuple[int, int], error: ModelError) -> str:

@@ -19,6 +19,8 @@ class Token:
     """Frames the token lasts: as TDT predicts, a run's length in CTC, until the next in RNN-T."""
     logprob: float
     """Natural logarithm of the token's probability among tokens and blank."""
+    recovered: bool = False
+    """Whether it was passed over at first, and found by decoding again (`engine.redecoding`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,8 @@ class Word:
     """The least probable token's probability, 0 to 1."""
     burst_at: float | None = field(default=None, compare=False)
     """Seconds at which all its tokens, more than one, were emitted at once; None for most words."""
+    recovered: bool = field(default=False, compare=False)
+    """Whether the decoder passed it over at first, see `Token`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,8 @@ def words(tokens: Sequence[Token], frame_s: float, offset_s: float, limit_s: flo
     """
     groups: list[list[Token]] = []
     for token in tokens:
-        if not groups or (token.text.startswith(" ") and token.text.strip() not in _CLOSING):
+        starts = token.text.startswith(" ") and token.text.strip() not in _CLOSING
+        if not groups or starts or (token.recovered and not groups[-1][-1].recovered):
             groups.append([])
         groups[-1].append(token)
     made: list[Word] = []
@@ -55,7 +56,8 @@ def words(tokens: Sequence[Token], frame_s: float, offset_s: float, limit_s: flo
         confidence = math.exp(min(token.logprob for token in group))
         burst = len(group) > 1 and group[0].frame == group[-1].frame
         at = offset_s + group[0].frame * frame_s if burst else None
-        made.append(Word(offset_s + start, offset_s + end, text, confidence, at))
+        recovered = group[0].recovered
+        made.append(Word(offset_s + start, offset_s + end, text, confidence, at, recovered))
     return made
 
 

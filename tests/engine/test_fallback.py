@@ -33,7 +33,9 @@ class Scripted:
         """What is in an utterance -> what this one makes of it, where that differs."""
         self.asked = 0
 
-    def recognize(self, batch: Sequence[Samples]) -> list[list[Segment]]:
+    def recognize(
+        self, batch: Sequence[Samples], speech: Sequence[Sequence[float]] = ()
+    ) -> list[list[Segment]]:
         self.asked += len(batch)
         return [self._one(index, float(samples[0])) for index, samples in enumerate(batch)]
 

@@ -27,7 +27,9 @@ class Slow:
         self.batches: list[list[float]] = []
         self.broken, self.error = broken, error
 
-    def recognize(self, batch: Sequence[Samples]) -> list[list[Segment]]:
+    def recognize(
+        self, batch: Sequence[Samples], speech: Sequence[Sequence[float]] = ()
+    ) -> list[list[Segment]]:
         firsts = [float(samples[0]) for samples in batch]
         self.batches.append(firsts)
         self.begun.set()

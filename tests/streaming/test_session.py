@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from itertools import groupby, pairwise
 
 import numpy as np
@@ -24,6 +25,8 @@ from fakes import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stt.audio.segmenter import Utterance
+from stt.audio.vad import FRAME
 from stt.events import Committed, Draft, Event, Final, Level, State
 from stt.streaming.jobs import Job, Pace
 from stt.streaming.replay import Replay
@@ -381,3 +384,28 @@ def test_segments_without_words_keep_their_times() -> None:
     assert final.segments == (
         Segment(final.start + 0.5, final.start + 1.0, "plain words", 0.9, ()),
     )
+
+
+# --- what the VAD heard ---------------------------------------------------------------------------
+
+
+class Listener(Reader):
+    """Keeps what it was told of each utterance."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.utterances: list[Utterance] = []
+
+    def recognize(self, batch: Sequence[Utterance]) -> list[list[Segment]]:
+        self.utterances += batch
+        return super().recognize(batch)
+
+
+def test_drafts_and_finals_know_what_the_vad_heard_in_them() -> None:
+    listener = Listener()
+    run(sound(pause(1.0), spoken(4), pause(0.3), spoken(60), pause(1.5)), listener)
+    assert len(listener.utterances) > 10
+    for utterance in listener.utterances:
+        frames = utterance.samples.reshape(-1, FRAME)
+        expected = [0.95 if frame.any() else 0.01 for frame in frames]
+        assert [probability for probability, _ in utterance.heard] == pytest.approx(expected)

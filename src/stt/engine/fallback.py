@@ -114,7 +114,7 @@ class GuardedRecognizer:
         """Recognise, and do nothing about what is not usable."""
         running = self._running
         try:
-            return Attempt(running, running.recognize([u.samples for u in batch]))
+            return Attempt(running, _recognized(running, batch))
         except CollapseError as error:
             return Attempt(running, error)
 
@@ -125,7 +125,7 @@ class GuardedRecognizer:
             attempt = self.attempt(batch)
         if isinstance(attempt.found, CollapseError):
             self._go_on_in_fp32(batch[attempt.found.index], attempt.found)
-            return self._running.recognize([u.samples for u in batch])
+            return _recognized(self._running, batch)
         if self._reserve is None or self.fallback:
             return attempt.found
         return [
@@ -183,12 +183,17 @@ class GuardedRecognizer:
         if full is None:
             return []
         try:
-            (segments,) = full.recognize([utterance.samples])
+            (segments,) = _recognized(full, [utterance])
         except CollapseError:
             return []
         if segments and self.fallback is None:
             self._switch(full, utterance, "no word where speech was clear")
         return segments
+
+
+def _recognized(by: Recognizer, batch: Sequence[Utterance]) -> list[list[Segment]]:
+    speech = [[probability for probability, _ in one.heard] for one in batch]
+    return by.recognize([one.samples for one in batch], speech)
 
 
 def _start(utterance: Utterance) -> float:

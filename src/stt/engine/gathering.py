@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stt.engine.collapse import CollapseError
-from stt.engine.recognizer import Recognizer
+from stt.engine.recognizer import Recognizer, Speech
 from stt.transcript import Segment
 
 Samples = npt.NDArray[np.float32]
@@ -25,6 +25,8 @@ Samples = npt.NDArray[np.float32]
 @dataclass(frozen=True, slots=True)
 class _Request:
     batch: Sequence[Samples]
+    speech: Sequence[Speech]
+    """Of each utterance; empty where it is not known."""
     answer: Future[list[list[Segment]]]
 
 
@@ -53,9 +55,11 @@ class GatheringRecognizer:
         """See Recognizer: one caller for each utterance of a batch."""
         return self._most
 
-    def recognize(self, batch: Sequence[Samples]) -> list[list[Segment]]:
+    def recognize(
+        self, batch: Sequence[Samples], speech: Sequence[Speech] = ()
+    ) -> list[list[Segment]]:
         """Recognise, with what other threads hand over; see Recognizer."""
-        request = _Request(batch, Future())
+        request = _Request(batch, speech or [()] * len(batch), Future())
         with self._lock:
             self._waiting.append(request)
             leads, self._busy = not self._busy, True
@@ -79,7 +83,10 @@ class GatheringRecognizer:
     def _answer(self, together: list[_Request]) -> None:
         """Recognise and hand the results out; one that collapses is told so, the others go on."""
         try:
-            found = self._inner.recognize([one for request in together for one in request.batch])
+            found = self._inner.recognize(
+                [one for request in together for one in request.batch],
+                [one for request in together for one in request.speech],
+            )
         except CollapseError as error:
             owner, error.index = _owner(together, error.index)
             together[owner].answer.set_exception(error)

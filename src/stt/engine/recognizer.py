@@ -24,6 +24,7 @@ from stt.engine.onnx_asr_models import (
     load_whisper,
 )
 from stt.engine.precision import Known, choose
+from stt.engine.redecoding import redecoded
 from stt.engine.sessions import Share, share_of
 from stt.engine.tdt import Emission, until_next
 from stt.engine.whisper import transcribe
@@ -34,6 +35,9 @@ from stt.models.folder import ModelFolder
 from stt.transcript import Choice, Segment, Token
 
 Samples = npt.NDArray[np.float32]
+
+Speech = Sequence[float]
+"""Probability of speech of each frame of 512 samples of an utterance."""
 
 TRAILING_SILENCE = 8_000
 """Samples (0.5 s) of silence after each utterance: without it a transducer that hears speech run to
@@ -62,8 +66,14 @@ class Recognizer(Protocol):
         """Whether it tells when each word was said."""
         ...
 
-    def recognize(self, batch: Sequence[Samples]) -> list[list[Segment]]:
+    def recognize(
+        self, batch: Sequence[Samples], speech: Sequence[Speech] = ()
+    ) -> list[list[Segment]]:
         """Recognise float32 [n] utterances at 16 kHz.
+
+        Args:
+            batch: the utterances.
+            speech: what the VAD heard of each; none, or empty ones, where it did not listen.
 
         Returns:
             For each utterance its segments, in seconds from the utterance's own start.
@@ -97,8 +107,10 @@ class TokenRecognizer(ABC):
         return self._streams
 
     @abstractmethod
-    def decode(self, batch: Sequence[Samples]) -> list[list[Emission]]:
-        """Decode utterances, float32 [n] at 16 kHz, exactly as given."""
+    def decode(
+        self, batch: Sequence[Samples], speech: Sequence[Speech] = ()
+    ) -> list[list[Emission]]:
+        """Decode utterances, float32 [n] at 16 kHz, exactly as given; `speech`: see Recognizer."""
 
     def emissions(self, samples: Samples) -> list[Emission]:
         """Decode one utterance, float32 [n] at 16 kHz, exactly as given."""
@@ -108,9 +120,11 @@ class TokenRecognizer(ABC):
         """Recognise one utterance, float32 [n] at 16 kHz, exactly as given."""
         return [self._token(emission) for emission in self.emissions(samples)]
 
-    def recognize(self, batch: Sequence[Samples]) -> list[list[Segment]]:
+    def recognize(
+        self, batch: Sequence[Samples], speech: Sequence[Speech] = ()
+    ) -> list[list[Segment]]:
         """Recognise utterances; see Recognizer."""
-        decoded = self.decode([_padded(samples) for samples in batch])
+        decoded = self.decode([_padded(samples) for samples in batch], speech)
         return [
             self._segments(emissions, samples)
             for emissions, samples in zip(decoded, batch, strict=True)
@@ -118,7 +132,7 @@ class TokenRecognizer(ABC):
 
     def _token(self, emission: Emission) -> Token:
         e = emission
-        return Token(e.id, self._pieces[e.id], e.frame, e.duration, e.logprob)
+        return Token(e.id, self._pieces[e.id], e.frame, e.duration, e.logprob, e.recovered)
 
     def _segments(self, emissions: Sequence[Emission], samples: Samples) -> list[Segment]:
         tokens = [token for token in map(self._token, emissions) if not _is_special(token.text)]
@@ -133,15 +147,25 @@ class TdtRecognizer(TokenRecognizer):
         """`streams`: see Recognizer."""
         super().__init__(model, streams)
         self._model = model
+        self._word_starts = frozenset(i for i, p in model.pieces.items() if p.startswith(" "))
         self.near_ties = 0
         """Decisions so far that rounding may have made, see `label_looping.NEAR`; counted where
         the decoder_joint is in parts."""
         self._counting = Lock()
 
-    def decode(self, batch: Sequence[Samples]) -> list[list[Emission]]:
+    def decode(
+        self, batch: Sequence[Samples], speech: Sequence[Speech] = ()
+    ) -> list[list[Emission]]:
         """Decode all together; see TokenRecognizer."""
         frames = encode_batch(self._model, batch)
-        decoded = self._model.decode(frames)
+        decoded = redecoded(
+            self._model.decode(frames),
+            frames,
+            speech,
+            self._model.decode,
+            frame_s=self._frame_s,
+            word_starts=self._word_starts,
+        )
         with self._counting:
             self.near_ties += sum(decoding.near_ties for decoding in decoded)
         found = [decoding.emissions for decoding in decoded]
@@ -158,7 +182,9 @@ class CtcRecognizer(TokenRecognizer):
         super().__init__(model, streams)
         self._model = model
 
-    def decode(self, batch: Sequence[Samples]) -> list[list[Emission]]:
+    def decode(
+        self, batch: Sequence[Samples], speech: Sequence[Speech] = ()
+    ) -> list[list[Emission]]:
         """Decode one utterance after the other; see TokenRecognizer."""
         return [greedy_ctc(f, self._model.blank) for f in encode_batch(self._model, batch)]
 
@@ -194,7 +220,9 @@ class WhisperRecognizer:
         """One: its utterances are decoded together, by all cores."""
         return 1
 
-    def recognize(self, batch: Sequence[Samples]) -> list[list[Segment]]:
+    def recognize(
+        self, batch: Sequence[Samples], speech: Sequence[Speech] = ()
+    ) -> list[list[Segment]]:
         """Recognise utterances of at most 30 s together; see Recognizer."""
         model = self._model
         rules = Rules(model.vocabulary, timestamps=True)

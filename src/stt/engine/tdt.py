@@ -40,6 +40,8 @@ class Emission:
     """Encoder frames it lasts; 0 where the next one begins at the same frame."""
     logprob: float
     """Natural logarithm, normalised over tokens and blank."""
+    recovered: bool = False
+    """Whether it was passed over at first, and found by decoding again (`engine.redecoding`)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ called after 0.4 to 0.8 s of silence, where a file's may wait for two.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -53,6 +53,8 @@ class Ended:
     """Cut because it was long: the next utterance begins at `end`."""
     click: bool = False
     """Too little speech to be an utterance, unless somebody `claim`s it."""
+    heard: tuple[tuple[float, float], ...] = field(default=(), compare=False, repr=False)
+    """(speech probability, dB) of each frame."""
 
 
 class Endpointer:
@@ -102,6 +104,10 @@ class Endpointer:
         """Frames of clear speech in the utterance being spoken."""
         return _clear(self._frames)
 
+    def heard(self, end: int) -> tuple[tuple[float, float], ...]:
+        """(speech probability, dB) of each frame, before `end`, of the utterance being spoken."""
+        return () if self.start is None else tuple(self._frames[: end - self.start])
+
     def push(self, probability: float, level: float) -> Ended | None:
         """Take the next frame's speech probability and level (dB full scale)."""
         now, self.now = self.now, self.now + 1
@@ -150,7 +156,16 @@ class Endpointer:
     def _close(self, end: int) -> Ended:
         assert self.start is not None
         click = not self._enough_speech(self._frames)
-        ended = Ended(self.start, end, self.last_speech, self.now, self.clear, False, click)
+        ended = Ended(
+            self.start,
+            end,
+            self.last_speech,
+            self.now,
+            self.clear,
+            seam=False,
+            click=click,
+            heard=self.heard(end),
+        )
         if not click:
             self._free = end
         self.start, self._frames, self._mid_speech = None, [], False
@@ -164,7 +179,16 @@ class Endpointer:
         last = self.start + self._last_speech_in(head)
         mid_speech = self._speech_frames(self._frames[cut - 1 : cut + 1]) == 2
         enough = mid_speech or self._enough_speech(head)
-        ended = Ended(self.start, end, last, self.now, _clear(head), seam=True, click=not enough)
+        ended = Ended(
+            self.start,
+            end,
+            last,
+            self.now,
+            _clear(head),
+            seam=True,
+            click=not enough,
+            heard=tuple(head),
+        )
         self._frames, self._mid_speech = rest, mid_speech
         self.start = self._free = end
         if not self._speech_frames(rest):

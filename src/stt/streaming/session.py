@@ -29,6 +29,7 @@ from stt.transcript import Segment
 
 Samples = npt.NDArray[np.float32]
 
+Heard = tuple[tuple[float, float], ...]
 FRAME_S = FRAME / SAMPLE_RATE
 _StateName: TypeAlias = Literal["listening", "speech", "thinking"]
 _IDLE_FRAMES = 8
@@ -193,7 +194,7 @@ class LiveSession:
                 return
             self._endpointer.claim(ended)
         self._utterances += 1
-        utterance = self._utterance(ended.start, ended.end, ended.clear)
+        utterance = self._utterance(ended.start, ended.end, ended.clear, ended.heard)
         wall = self._wall(ended.endpoint)
         self._waiting.append(
             _Waiting(spoken.number, ended, utterance, spoken.agreement, wall, self._skipped)
@@ -208,10 +209,10 @@ class LiveSession:
         unheard = self._now - self._heard_at
         return max(self.lag_s(self._now), unheard if unheard > _DEAF_S else 0.0)
 
-    def _utterance(self, start: int, end: int, clear: int) -> Utterance:
+    def _utterance(self, start: int, end: int, clear: int, heard: Heard) -> Utterance:
         begin, behind = start * FRAME - self._base, end * FRAME - self._base
         samples = self._audio[begin : min(behind, self._heard - self._base)].copy()
-        return Utterance(start * FRAME, samples, clear * FRAME_S)
+        return Utterance(start * FRAME, samples, clear * FRAME_S, heard)
 
     def _tell_state(self) -> list[Event]:
         now: _StateName = "thinking" if self._waiting else "listening"
@@ -246,7 +247,7 @@ class LiveSession:
         if spoken.tried == place or endpointer.clear < MIN_SPEECH:
             return None
         spoken.tried = place
-        utterance = self._utterance(*place, endpointer.clear)
+        utterance = self._utterance(*place, endpointer.clear, endpointer.heard(place[1]))
         return Job("trial", spoken.number, (utterance,), now)
 
     def _partial(self, now: float) -> Job | None:
@@ -256,7 +257,8 @@ class LiveSession:
         if endpointer.silence >= _HOLD or endpointer.clear < MIN_SPEECH:
             return None
         # no clear speech told: a partial without words is no reason to doubt the precision
-        utterance = self._utterance(endpointer.start, endpointer.now, 0)
+        place = endpointer.start, endpointer.now
+        utterance = self._utterance(*place, 0, endpointer.heard(endpointer.now))
         return Job("partial", spoken.number, (utterance,), now)
 
     def given_up(self, job: Job, now: float) -> None:
