@@ -1,4 +1,4 @@
-"""Make the clips in `samples/` and the table of what they say.
+"""Make the clips in `samples/`, the table of what they say, and the package's copies of them.
 
     uv run --group samples python scripts/make_samples.py samples
 
@@ -26,6 +26,7 @@ from piper import PiperVoice, SynthesisConfig
 Audio = npt.NDArray[np.float32]
 """Samples between -1 and 1: [frames], or [frames, channels]."""
 
+PACKAGE = Path(__file__).parents[1] / "src" / "stt" / "models" / "speech"
 SEED = 7
 SENTENCE_PAUSE_S = 0.45
 EDGE_PAUSE_S = 0.3
@@ -150,8 +151,23 @@ def make(clip: Clip, folder: Path) -> Path:
     return path
 
 
+def pack(folder: Path) -> None:
+    """Write the clips as the package carries them: 16 kHz, mono, Opus, a fifth of the size."""
+    for clip in CLIPS:
+        audio, rate = soundfile.read(folder / f"{clip.name}.flac", dtype="float32", always_2d=True)
+        mono = soxr.resample(audio.mean(axis=1), rate, 16_000)
+        soundfile.write(PACKAGE / f"{clip.name}.ogg", mono, 16_000, format="OGG", subtype="OPUS")
+    write_references(PACKAGE, "ogg")
+
+
+def write_references(folder: Path, suffix: str) -> None:
+    """Write the table of what the clips say."""
+    rows = "".join(f"{clip.name}.{suffix}\t{clip.text}\n" for clip in CLIPS)
+    (folder / "references.tsv").write_text(rows, encoding="utf-8", newline="\n")
+
+
 def main() -> None:
-    """Make every clip and `references.tsv` in the folder named."""
+    """Make every clip and `references.tsv` in the folder named, and the package's copies."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("folder", type=Path, help="where the clips go; made when missing")
     folder: Path = parser.parse_args().folder
@@ -163,8 +179,8 @@ def main() -> None:
             f"{path.name:14} {info.duration:5.1f} s {info.samplerate:6} Hz "
             f"{info.channels} ch {path.stat().st_size:8} bytes"
         )
-    rows = "".join(f"{clip.name}.flac\t{clip.text}\n" for clip in CLIPS)
-    (folder / "references.tsv").write_text(rows, encoding="utf-8", newline="\n")
+    write_references(folder, "flac")
+    pack(folder)
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ from stt.engine.sessions import usable_cores
 from stt.errors import ModelError, UsageError
 from stt.models.folder import PRECISIONS, ModelFolder, inspect
 from stt.models.sherpa import export
+from stt.optional import require
 
 ENGINES = ("stt", "onnx-asr", "sherpa-onnx")
 STAGES = ("features", "encoder", "decoding", "other")
@@ -134,16 +135,14 @@ def contenders(
         UsageError: an engine that is not known, or sherpa-onnx is not installed.
         ModelError: a folder that holds no model.
     """
+    require("onnxruntime", "running a model")
     found = [("stt", model)]
     for item in against:
         engine, _, folder = item.partition("=")
         if engine not in ENGINES[1:]:
             raise UsageError(f"--against {engine!r} is not known; use {' or '.join(ENGINES[1:])}")
-        if engine == "sherpa-onnx" and find_spec("sherpa_onnx") is None:
-            raise UsageError(
-                "--against sherpa-onnx: it is not installed; `pip install sherpa-onnx` in this "
-                "environment"
-            )
+        if engine == "sherpa-onnx":
+            require("sherpa_onnx", "--against sherpa-onnx")
         installed = models_dir / folder
         other = installed if folder and installed.is_dir() else Path(folder)
         found.append((engine, inspect(other) if folder else model))

@@ -20,6 +20,7 @@ from stt.engine.recognizer import TRAILING_SILENCE, Recognizer, load_recognizer
 from stt.errors import AudioError, UsageError
 from stt.models.folder import ModelFolder
 from stt.models.locate import ReportProgress, locate
+from stt.optional import require
 from stt.pipeline import Cutting, Memory, Step, recognized
 from stt.settings import LoadedSettings, Settings, load_settings
 from stt.transcript import Choice, Segment, Transcript
@@ -239,6 +240,7 @@ def load_with(
     loaded: LoadedSettings, on_progress: ReportProgress | None = None, *, live: bool = False
 ) -> Transcriber:
     """Load the model that the settings name; see load."""
+    require("onnxruntime", "running a model")
     settings = loaded.settings
     folder = locate(settings.model, loaded.models_dir, on_progress or _ignore)
     jobs = None if live else settings.job_count

@@ -97,6 +97,18 @@ def test_bundled_clips_are_speech_with_texts() -> None:
     assert len(clips) >= 3
     assert all(clip.text and len(clip.samples) > 16_000 for clip in clips)
     assert len(of_length(clips, 399)) == 399 * 16_000
+    folder = Path(proof.__file__).parent / "speech"
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 1_000_000
+
+
+def test_the_package_has_the_speech_of_the_samples(samples_dir: Path) -> None:
+    packed, samples = bundled_clips(), bundled_clips(samples_dir)
+    assert [clip.text for clip in packed] == [clip.text for clip in samples]
+    for ours, theirs in zip(packed, samples, strict=True):
+        assert abs(len(ours.samples) - len(theirs.samples)) < 160
+        length = min(len(ours.samples), len(theirs.samples))
+        likeness = np.corrcoef(ours.samples[:length], theirs.samples[:length])[0, 1]
+        assert likeness > 0.95, ours.name
 
 
 def test_inputs_and_outputs_are_compared_by_name_type_and_rank(tmp_path: Path) -> None:

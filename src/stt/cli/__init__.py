@@ -21,6 +21,7 @@ from stt.cli.report import report
 from stt.cli.setup import setup
 from stt.cli.transcribe import transcribe
 from stt.errors import SttError
+from stt.optional import missing
 
 FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
 
@@ -76,6 +77,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         cure = "free some space" if error.errno == errno.ENOSPC else "check the path and its rights"
         report(f"{error.filename or 'output'}: {error.strerror or error}; {cure}", error)
         return FAILED
+    except ModuleNotFoundError as error:
+        report(missing(error.name or "onnxruntime"), error)
+        return WRONG_USAGE
     except Exception as error:
         report(
             f"internal error: {type(error).__name__}: {error}; this is a bug: please report it "

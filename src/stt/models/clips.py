@@ -11,8 +11,7 @@ import numpy.typing as npt
 from stt.errors import ModelError
 
 REFERENCES = "references.tsv"
-_BESIDE_PACKAGE = Path(__file__).parents[1] / "samples"
-_IN_REPOSITORY = Path(__file__).parents[3] / "samples"
+_BUNDLED = Path(__file__).parent / "speech"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +28,7 @@ def bundled_clips(folder: Path | None = None) -> tuple[Clip, ...]:
     """Read the clips listed in a folder's `references.tsv` (file name, tab, text).
 
     Args:
-        folder: another one than the samples that come with the application.
+        folder: another one than the speech that comes with the application.
 
     Raises:
         ModelError: the folder or a clip is missing.
@@ -37,9 +36,9 @@ def bundled_clips(folder: Path | None = None) -> tuple[Clip, ...]:
     from stt.audio.files import open_audio
     from stt.audio.resample import resampled
 
-    folder = folder or next((p for p in (_BESIDE_PACKAGE, _IN_REPOSITORY) if p.is_dir()), None)
-    if folder is None or not (folder / REFERENCES).is_file():
-        raise ModelError("the clips to prove models on are missing; install stt again")
+    folder = folder or _BUNDLED
+    if not (folder / REFERENCES).is_file():
+        raise ModelError(f"{folder}: the speech to prove models on is missing; install stt again")
     clips = []
     for line in (folder / REFERENCES).read_text("utf-8").splitlines():
         name, text = line.split("\t")

@@ -28,6 +28,7 @@ from stt.models.making import made
 from stt.models.parts import take_apart
 from stt.models.source import Source
 from stt.models.verify import judge
+from stt.optional import require
 
 CONVERTED = ("fp16", "mixed", "int8")
 """Precisions that set-up makes from FP32."""
@@ -89,6 +90,7 @@ def set_up(
         ModelError: no space, no download, nothing that can be used; what was done is kept.
     """
     order.check()
+    require("onnxruntime", "setting a model up")
     target = models_dir / source.name
     models_dir.mkdir(parents=True, exist_ok=True)
     with exclusive(models_dir / f".{source.name}.lock"):

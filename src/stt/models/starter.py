@@ -26,6 +26,7 @@ from stt.engine.whisper_session import OrtWhisper
 from stt.engine.whisper_vocabulary import load_vocabulary
 from stt.errors import ModelError
 from stt.models.lock import exclusive
+from stt.optional import require
 
 __all__ = [
     "NAME",
@@ -105,6 +106,7 @@ def ensure_starter(
     folder = models_dir / NAME
     if not again and _is_complete(folder, contents=contents):
         return folder
+    require("onnxruntime", "running a model")
     try:
         models_dir.mkdir(parents=True, exist_ok=True)
         with exclusive(models_dir / f"{_BUILDING}lock"):
