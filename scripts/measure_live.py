@@ -330,7 +330,7 @@ def utterances(transcriber: Transcriber, args: argparse.Namespace) -> None:
     first_drafts = _first_drafts(result, places)
     print(f"| clip's begin - first draft (own clock) | {quantiles(first_drafts)} |")
     texts = [_text_between(result, place) for place in places]
-    alone = [transcriber.transcribe(clip.samples).text for clip in said]
+    alone = [transcriber.transcribe(clip.samples, sample_rate=RATE).text for clip in said]
     references, normalise = [clip.text for clip in said], normaliser(args.set)
     print(f"a text for {sum(map(bool, texts))} of {len(said)} utterances")
     print(
@@ -394,7 +394,7 @@ def long(transcriber: Transcriber, args: argparse.Namespace) -> None:
     samples = samples[: round(args.seconds * RATE) or None]
     result = run(samples, transcriber, args)
     report(result)
-    whole = transcriber.transcribe(samples).text
+    whole = transcriber.transcribe(samples, sample_rate=RATE).text
     print(f"WER live {word_error_rate([text], [result.text], args.set):.2f} %", end=", ")
     print(f"file {word_error_rate([text], [whole], args.set):.2f} %", end=", ")
     print(f"live against file {word_error_rate([whole], [result.text], args.set):.2f} %")

@@ -97,9 +97,11 @@ def scores(reference: str, hypothesis: str) -> tuple[float, int, int]:
 def measure(transcriber: Transcriber, name: str, text: str, audio: Samples, cuts: list) -> None:
     """Print one row."""
     began = time.perf_counter()
-    whole = transcriber.transcribe(audio)
+    whole = transcriber.transcribe(audio, sample_rate=SAMPLE_RATE)
     taken = time.perf_counter() - began
-    alone = " ".join(transcriber.transcribe(audio[a:b]).text for a, b in cuts)
+    alone = " ".join(
+        transcriber.transcribe(audio[a:b], sample_rate=SAMPLE_RATE).text for a, b in cuts
+    )
     wer, insertions, deletions = scores(text, whole.text)
     by_one, inserted, deleted = scores(text, alone)
     twice = doubled(segment.text for segment in whole.segments)

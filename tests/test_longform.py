@@ -33,7 +33,7 @@ def clips() -> list[Samples]:
 
 @pytest.fixture(scope="module")
 def said(transcriber: Transcriber, clips: list[Samples]) -> list[str]:
-    return [transcriber.transcribe(clip).text for clip in clips]
+    return [transcriber.transcribe(clip, sample_rate=RATE).text for clip in clips]
 
 
 def words(transcript: Transcript) -> list[str]:
@@ -51,7 +51,7 @@ def test_silence_of_any_length_adds_nothing_and_takes_nothing(
         gap = random.normal(0, 1, round(seconds * RATE)) * level
         parts += [gap.astype(np.float32), clip]
     samples = np.concatenate(parts)
-    found = transcriber.transcribe(samples)
+    found = transcriber.transcribe(samples, sample_rate=RATE)
     assert words(found) == " ".join(said).split()
     coverage = found.coverage
     assert coverage is not None
@@ -94,7 +94,10 @@ def test_cuts_through_speech_change_at_most_a_word_each(
     cutting = replace(transcriber.cutting, max_utterance_s=longest, vad_threshold=0.0)
     cut = replace(transcriber, cutting=cutting)
     whole = replace(transcriber, cutting=replace(cutting, max_utterance_s=60.0))
-    expected, found = whole.transcribe(without_pause), cut.transcribe(without_pause)
+    expected, found = (
+        whole.transcribe(without_pause, sample_rate=RATE),
+        cut.transcribe(without_pause, sample_rate=RATE),
+    )
     cuts = len(without_pause) / RATE / (longest / 2)
     assert len(words(expected)) >= 45
     assert lost_and_added(words(expected), words(found)) <= cuts

@@ -276,7 +276,7 @@ def test_a_loaded_transcriber_takes_arrays() -> None:
     pcm = (samples * 32767).astype(np.int16)
     assert " ".join(s.text for s in transcriber.segments(pcm, sample_rate=rate)) == text
     with pytest.raises(stt.SttError, match="channels come last"):
-        transcriber.transcribe(stereo.T)
+        transcriber.transcribe(stereo.T, sample_rate=rate)
 
 
 def test_ctrl_c_keeps_what_was_finished(tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ def transcribe(
     source: str | Path | npt.NDArray[Any],
     model: str | Path | None = None,
     *,
-    sample_rate: int = 16_000,
+    sample_rate: int | None = None,
     precision: str | None = None,
     provider: str | None = None,
 ) -> Transcript:
@@ -76,7 +76,7 @@ def transcribe(
     Args:
         source: a path, '-' for standard input, or samples (float [n] or [n, channels] in ±1).
         model: auto, an installed model's name, or a model folder.
-        sample_rate: Hz of an array; ignored for files.
+        sample_rate: Hz of an array, which must have it; ignored for files.
         precision: auto, fp16, mixed, fp32 or int8.
         provider: auto, cpu, cuda, ...
 

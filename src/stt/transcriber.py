@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from stt.audio.files import AudioStream, checked, open_audio, printable
-from stt.audio.resample import SAMPLE_RATE
+from stt.audio.files import AudioStream, Damage, checked, open_audio, printable
 from stt.engine.fallback import GuardedRecognizer, Reserve
 from stt.engine.recognizer import TRAILING_SILENCE, Recognizer, load_recognizer
 from stt.errors import AudioError, UsageError
@@ -30,6 +29,9 @@ OnStep = Callable[[Step, float | None], None]
 
 _MOST_CHANNELS = 64
 """More than this in the last axis are samples: the axes are the wrong way round."""
+
+_LARGEST = 1e30
+"""Largest float taken over as it is: float32 ends at 3.4e38."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,7 @@ class Transcriber:
         self,
         source: str | Path | npt.NDArray[Any],
         *,
-        sample_rate: int = 16_000,
+        sample_rate: int | None = None,
         on_step: OnStep | None = None,
         memory: Memory | None = None,
     ) -> Transcript:
@@ -65,15 +67,15 @@ class Transcriber:
 
         Args:
             source: a path, '-' for standard input, or samples: float [n] or [n, channels] in ±1,
-                or int16/int32.
-            sample_rate: Hz of an array; ignored for files, which know theirs.
+                or int16/int32. Floats in another range are scaled, with a note in the coverage.
+            sample_rate: Hz of an array, which must have it; ignored for files, which know theirs.
             on_step: called with each Step and the recording's seconds, where known.
             memory: what an interrupted run found out about this recording.
 
         Raises:
             AudioError: nothing of the recording can be read. Of one that is damaged or cut short
                 comes what can be, and `coverage.failures` says what is missing.
-            UsageError: an array of a shape or type that is not audio.
+            UsageError: an array of a shape or type that is not audio, or without sample_rate.
             ModelError: the model gives NaN or infinity, and no FP32 takes over.
         """
         gathering = Gathering(self.model, self.choice)
@@ -85,7 +87,7 @@ class Transcriber:
         return gathering.transcript(stream.name)
 
     def segments(
-        self, source: str | Path | npt.NDArray[Any], *, sample_rate: int = 16_000
+        self, source: str | Path | npt.NDArray[Any], *, sample_rate: int | None = None
     ) -> Iterator[Segment]:
         """Yield segments while the recording is still being read; arguments as for transcribe.
 
@@ -158,7 +160,7 @@ def recognizing_pool(recognizer: Recognizer) -> ThreadPoolExecutor:
 @contextmanager
 def opened(
     source: str | Path | npt.NDArray[Any],
-    sample_rate: int = SAMPLE_RATE,
+    sample_rate: int | None = None,
     *,
     tolerant: bool = False,
 ) -> Iterator[AudioStream]:
@@ -170,15 +172,20 @@ def opened(
         raise UsageError(
             f"a recording is a path, '-' or a NumPy array of samples, not {type(source).__name__}"
         )
-    if sample_rate <= 0:
-        raise UsageError(f"sample_rate is {sample_rate}; give the array's samples per second")
     if not isinstance(source, np.ndarray):
         with open_audio(source, tolerant=tolerant) as stream:
             yield stream
         return
+    if sample_rate is None:
+        raise UsageError(
+            "an array does not know its sample rate; give it in Hz, e.g. sample_rate=16000"
+        )
+    if sample_rate <= 0:
+        raise UsageError(f"sample_rate is {sample_rate}; give the array's samples per second")
     mono = _mono(source)
     blocks = (mono[i : i + sample_rate] for i in range(0, len(mono), sample_rate))
-    yield checked(AudioStream("array", sample_rate, len(mono) / sample_rate, blocks))
+    damage = Damage(tolerant=tolerant)
+    yield checked(AudioStream("array", sample_rate, len(mono) / sample_rate, blocks, damage))
 
 
 def _mono(samples: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
@@ -189,10 +196,19 @@ def _mono(samples: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
     if samples.dtype in (np.int16, np.int32):
         scaled = samples.astype(np.float32) / -float(np.iinfo(samples.dtype).min)
     elif samples.dtype.kind == "f":
-        scaled = samples.astype(np.float32)
+        scaled = _within_float32(samples)
     else:
         raise UsageError(f"samples of type {samples.dtype}; give float, int16 or int32")
     return scaled if scaled.ndim == 1 else scaled.mean(axis=1, dtype=np.float32)
+
+
+def _within_float32(samples: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    """Convert floats; larger ones than float32 holds are made smaller, all by one power of two."""
+    if samples.dtype.itemsize > np.dtype(np.float32).itemsize:
+        peak = np.max(np.abs(samples), initial=0.0, where=np.isfinite(samples))
+        if peak > _LARGEST:
+            samples = np.ldexp(samples, -int(np.frexp(peak / _LARGEST)[1]))
+    return samples.astype(np.float32)
 
 
 def load(

@@ -41,7 +41,9 @@ def test_what_is_said_is_heard_as_in_a_file_and_while_it_is_said(transcriber: Tr
     said = [clip("eight-digits"), clip("five-digits-rp"), clip("four-digits")]
     stream = np.concatenate([part for one in said for part in (one, room(1.5))])
     events = list(live(blocks(stream), transcriber, 16_000))
-    assert text_of(events) == " ".join(transcriber.transcribe(one).text for one in said)
+    assert text_of(events) == " ".join(
+        transcriber.transcribe(one, sample_rate=16_000).text for one in said
+    )
     assert_nothing_committed_changes(events)
     assert all(segment.words for final in finals(events) for segment in final.segments)
 
@@ -62,14 +64,14 @@ def test_words_are_committed_while_one_speaks(transcriber: Transcriber) -> None:
     assert drafts[0].latency_s < 1.0
     assert final.latency_s < 0.5
     assert [event for event in events if isinstance(event, Committed)]
-    assert final.text == transcriber.transcribe(clip("eight-digits")).text
+    assert final.text == transcriber.transcribe(clip("eight-digits"), sample_rate=16_000).text
 
 
 @pytest.mark.parametrize("gain", [1.0, 0.02])
 def test_speech_is_heard_however_quiet(transcriber: Transcriber, gain: float) -> None:
     """Down to -57 dB full scale, which Silero alone hears too: the gain must not spoil it."""
     stream = np.concatenate([room(0.5), clip("eight-digits") * np.float32(gain), room(1.0)])
-    expected = transcriber.transcribe(clip("eight-digits")).text
+    expected = transcriber.transcribe(clip("eight-digits"), sample_rate=16_000).text
     assert text_of(live(blocks(stream), transcriber, 16_000)) == expected
 
 

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
+from stt.audio.sample_values import sound
 from stt.errors import AudioError
 
 if TYPE_CHECKING:
@@ -49,8 +50,6 @@ BLOCK = 1 << 15
 """Frames read at a time: 0.3 s at 96 kHz, 4 s at 8 kHz."""
 LOWEST_RATE, HIGHEST_RATE = 1_000, 1_000_000
 """Hz. Outside lies no recording of speech but a damaged header."""
-_LOUDEST = 1e6
-"""Largest sample believed: float files scaled to integers reach 32,768; more is not sound."""
 
 # What libsndfile is asked to open. Left to itself it goes by the suffix where it knows no header,
 # and a text called .au, .vox or .gsm becomes noise.
@@ -209,20 +208,13 @@ def _not_opened(error: OSError, name: str) -> AudioError:
 
 
 def checked(stream: AudioStream) -> AudioStream:
-    """Return the same stream, refusing samples that are not numbers and a stream without any."""
+    """Return the same stream, made sound by `sample_values`; one without samples is refused."""
     return replace(stream, blocks=_checked_blocks(stream))
 
 
 def _checked_blocks(stream: AudioStream) -> Iterator[Samples]:
     done, name = 0, printable(stream.name)
-    for block in stream.blocks:
-        believed = np.abs(block) <= _LOUDEST  # False for NaN
-        if not believed.all():
-            second = (done + int(np.argmin(believed))) / stream.sample_rate
-            raise AudioError(
-                f"{name}: samples that are not sound (NaN, infinity or beyond {_LOUDEST:,.0f} "
-                f"times full scale) at {second:.2f} s; export the recording again as 16-bit"
-            )
+    for block in sound(stream.blocks, stream.sample_rate, name, stream.damage):
         done += len(block)
         yield block
     if done == 0 and stream.damage.told:

@@ -23,6 +23,7 @@ import numpy.typing as npt
 
 from stt.audio.microphone import Block
 from stt.audio.resample import resampled
+from stt.audio.sample_values import finite
 from stt.audio.segmenter import Utterance
 from stt.audio.vad import SpeechProbability
 from stt.engine.fallback import GuardedRecognizer
@@ -163,11 +164,11 @@ class Live:
             if self._ended:
                 return
             if isinstance(item, np.ndarray):
-                yield _finite(item)
+                yield finite(item)
             elif isinstance(item, Block):
                 yield from self._gap(item.lost)
                 self._captured = item.at
-                yield _finite(item.samples)
+                yield finite(item.samples)
             else:
                 self._tell([item])
 
@@ -213,12 +214,6 @@ class Live:
         if fallback and not self._fallback_told:
             self._fallback_told = True
             self._tell([Problem(fallback.at, "fallback", str(fallback))])
-
-
-def _finite(samples: Samples) -> Samples:
-    """Return samples with silence for NaN and infinity: the VAD would hear nothing ever after."""
-    whole = np.isfinite(samples)
-    return samples if whole.all() else np.where(whole, samples, np.float32(0))
 
 
 def live(
