@@ -253,7 +253,7 @@ class _Desk:
                 if path.is_file() and sha256_of(path) not in (old, now):
                     if old == now and not self._delivery.force:
                         continue
-                    aside.append(_put_aside(path))
+                    aside.append(put_aside(path))
             except OSError as error:
                 raise OutputError(os_error_text(error, path)) from error
             write_text(path, text)
@@ -285,7 +285,7 @@ def _sha256(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _put_aside(path: Path) -> tuple[Path, Path]:
+def put_aside(path: Path) -> tuple[Path, Path]:
     """Give a file another name; returns both."""
     numbered = (path.with_name(f"{path.name}.old{number}") for number in count(2))
     free = next(p for p in chain([path.with_name(f"{path.name}.old")], numbered) if not p.exists())

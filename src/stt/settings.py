@@ -31,6 +31,7 @@ __all__ = [
     "OTHER_VARIABLES",
     "LoadedSettings",
     "Settings",
+    "choices_of",
     "find_config",
     "load_settings",
     "parse_value",
@@ -279,6 +280,22 @@ def _allowed(schema: Mapping[str, Any]) -> str:
         return f"a list of one or more of {_allowed(schema['items'])}"
     number = "a whole number" if schema["type"] == "integer" else "a number"
     return f"{number} from {plain(schema['minimum'])} to {plain(schema['maximum'])}"
+
+
+def choices_of(key: str) -> list[str]:
+    """The values of a setting that can be listed, as `stt config set` takes them."""
+    return _choices(_schemas()[key]) if key in KEYS else []
+
+
+def _choices(schema: Mapping[str, Any]) -> list[str]:
+    kinds: Mapping[str, list[str]] = {"boolean": ["true", "false"], "null": ["null"]}
+    if "anyOf" in schema:
+        return [value for choice in schema["anyOf"] for value in _choices(choice)]
+    if "items" in schema:
+        return _choices(schema["items"])
+    if "const" in schema:
+        return [str(schema["const"])]
+    return [str(value) for value in schema.get("enum", kinds.get(schema["type"], []))]
 
 
 def _listed(names: Sequence[str], last: str) -> str:

@@ -133,6 +133,19 @@ def open_audio(source: str | Path, *, tolerant: bool = False) -> Iterator[AudioS
         yield checked(replace(stream, name=str(source)))
 
 
+def check_there(source: str | Path) -> None:
+    """Look at a recording without decoding it, before a model is loaded for it.
+
+    Raises:
+        AudioError: it is missing, empty, no file, or may not be read.
+    """
+    name = printable(str(source))
+    if str(source) == STDIN:
+        _stdin()
+    elif stat.S_ISREG(_mode(Path(source), name)):
+        _head(Path(source), name)
+
+
 def printable(name: str) -> str:
     """Return a file name fit for one line: line breaks, control and broken characters escaped."""
     return "".join(
@@ -172,7 +185,7 @@ def _mode(path: Path, name: str) -> int:
     try:
         mode = path.stat().st_mode
     except (FileNotFoundError, NotADirectoryError, ValueError) as error:
-        raise AudioError(f"{name}: no such file; check the path and its spelling") from error
+        raise _missing(name) from error
     except RuntimeError as error:  # Python < 3.13 says so of links in a circle on Windows
         raise AudioError(f"{name}: cannot be opened ({error}); name the recording") from error
     except OSError as error:
@@ -182,6 +195,15 @@ def _mode(path: Path, name: str) -> int:
     if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode)):
         raise AudioError(f"{name}: is a device, not a recording; name a file")
     return mode
+
+
+def _missing(name: str) -> AudioError:
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", name):
+        return AudioError(
+            f"{name}: is an address, and stt fetches nothing; download it and name the file, or "
+            f"pipe it in: curl -L {shlex.quote(name)} | stt transcribe -"
+        )
+    return AudioError(f"{name}: no such file; check the path and its spelling")
 
 
 def _head(path: Path, name: str) -> bytes:

@@ -16,6 +16,7 @@ import click
 from stt.cli.bench import bench
 from stt.cli.config import config
 from stt.cli.devices import devices
+from stt.cli.hints import HintedGroup
 from stt.cli.live import live
 from stt.cli.report import report
 from stt.cli.setup import setup
@@ -26,17 +27,20 @@ from stt.optional import missing
 FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=HintedGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(package_name="stt-parakeet", prog_name="stt")
 def stt() -> None:
     """Speech to text on this machine, with NVIDIA Parakeet and ONNX Runtime.
 
     \b
     stt transcribe talk.mp3              print what was said
-    stt transcribe -o out -f srt *.mp4   write subtitles beside each other in out/
+    stt transcribe -o out -f srt *.mp4   write subtitles into the folder out
     stt live                             print what is said into the microphone
-    stt setup                            install Parakeet (2.5 GB); until then a small
-                                         English starter model does the work
+    stt setup                            install Parakeet (2.5 GB); until then a
+                                         small English starter does the work
     """
 
 

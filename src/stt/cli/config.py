@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from stt.cli.completion import setting_values, settings_keys
 from stt.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ def config(context: click.Context, file: Path | None, as_json: bool) -> None:
     """Show the settings in force and where each comes from.
 
     \b
+    stt config get precision             print one value
     stt config set precision fp32        change a setting in the file
     stt config set formats txt,srt
     stt config unset precision           back to the default
@@ -47,9 +49,50 @@ def config(context: click.Context, file: Path | None, as_json: bool) -> None:
     click.echo(_document(loaded) if as_json else _table(loaded), nl=False)
 
 
-@config.command("set", context_settings={"ignore_unknown_options": True})
-@click.argument("key")
-@click.argument("value")
+@config.command("show", short_help="Show all settings, as `stt config` does.")
+@FILE_OPTION
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+@click.pass_context
+def show_command(context: click.Context, file: Path | None, as_json: bool) -> None:
+    """Show the settings in force and where each comes from, as `stt config` alone does.
+
+    \b
+    stt config show --json
+    """
+    from stt.settings import load_settings
+
+    assert context.parent is not None
+    loaded = load_settings(file or context.parent.params["file"])
+    as_json = as_json or context.parent.params["as_json"]
+    click.echo(_document(loaded) if as_json else _table(loaded), nl=False)
+
+
+@config.command("get", short_help="Print one setting's value.")
+@click.argument("key", shell_complete=settings_keys)
+@FILE_OPTION
+@click.pass_context
+def get_command(context: click.Context, key: str, file: Path | None) -> None:
+    """Print the value of KEY that is in force, as `stt config set` takes it.
+
+    \b
+    stt config get precision
+    """
+    from stt.settings import load_settings, unknown_key
+
+    assert context.parent is not None
+    values = _effective(load_settings(file or context.parent.params["file"]))
+    if key not in values:
+        raise SettingsError(f"{key}: {unknown_key(key)}")
+    click.echo(_shown(values[key]))
+
+
+@config.command(
+    "set",
+    short_help="Write a setting into the settings file.",
+    context_settings={"ignore_unknown_options": True},
+)
+@click.argument("key", shell_complete=settings_keys)
+@click.argument("value", shell_complete=setting_values)
 @FILE_OPTION
 @click.pass_context
 def set_command(context: click.Context, key: str, value: str, file: Path | None) -> None:
@@ -57,6 +100,10 @@ def set_command(context: click.Context, key: str, value: str, file: Path | None)
 
     Lists are given as txt,srt or as JSON; null stands for no folder; a relative folder counts from
     the file's own. The file is made when missing.
+
+    \b
+    stt config set precision fp32
+    stt config set formats txt,srt
     """
     from stt.settings import parse_value
 
@@ -68,12 +115,16 @@ def set_command(context: click.Context, key: str, value: str, file: Path | None)
     _warn_of_variable(key)
 
 
-@config.command("unset")
-@click.argument("key")
+@config.command("unset", short_help="Take a setting out of the settings file.")
+@click.argument("key", shell_complete=settings_keys)
 @FILE_OPTION
 @click.pass_context
 def unset_command(context: click.Context, key: str, file: Path | None) -> None:
-    """Take KEY out of the settings file, so that its default holds again."""
+    """Take KEY out of the settings file, so that its default holds again.
+
+    \b
+    stt config unset precision
+    """
     from stt.config_file import parse_config
     from stt.settings import Settings, unknown_key
 

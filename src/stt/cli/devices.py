@@ -45,7 +45,7 @@ def devices(meter: str | None, seconds: float | None) -> None:
     \b
     stt devices                          list the inputs
     stt devices --meter                  level of the default input, until Ctrl-C
-    stt devices --meter headset          level of the input with "headset" in its name
+    stt devices --meter headset          level of the input called headset
     """
     if meter is not None:
         _meter(meter or None, seconds)

@@ -6,11 +6,14 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain, count
+from itertools import chain, count, islice
 from pathlib import Path
 
-from stt.audio.files import AUDIO_SUFFIXES, STDIN, folded, printable
+from stt.audio.files import AUDIO_SUFFIXES, STDIN, check_there, folded, printable
 from stt.errors import AudioError
+
+_MOST_FOLDERS = 2_000
+"""Folders looked into to tell what is passed over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +58,56 @@ def collect(
         for path in inside:
             found.setdefault(_identity(str(path)), (str(path), path.relative_to(named)))
     return _named_apart(found.values()), errors
+
+
+def readable(inputs: Sequence[Input]) -> tuple[list[Input], list[AudioError]]:
+    """Look at recordings, which is cheap, before a model is loaded, which is not.
+
+    Returns:
+        Those that are there and can be read, and an error for each of the others.
+    """
+    there: list[Input] = []
+    errors: list[AudioError] = []
+    for item in inputs:
+        try:
+            check_there(item.source)
+            there.append(item)
+        except AudioError as error:
+            errors.append(error)
+    return there, errors
+
+
+def all_missing(sources: Sequence[str]) -> list[AudioError]:
+    """Return an error for each recording where not one is there; none where one is."""
+    if any(source == STDIN or os.path.exists(source) for source in sources):  # noqa: PTH110
+        return []
+    return readable([Input(source, Path()) for source in sources])[1]
+
+
+def passed_over(paths: Sequence[str], apart: Path | None = None) -> Iterator[str]:
+    """Yield a line for each folder named that has recordings, and more in folders inside.
+
+    `apart`: the absolute path of a folder whose recordings do not count. A very big tree is looked
+    at in part.
+    """
+    for named in paths:
+        if not named or named == STDIN or not os.path.isdir(named):  # noqa: PTH112 - never raises
+            continue
+        walk = _folders(named, True, lambda _: None)
+        if not next(walk, []):  # `collect` tells of this one
+            continue
+        inside = [
+            found
+            for found in islice(walk, _MOST_FOLDERS)
+            if found and (apart is None or apart not in found[0].absolute().parents)
+        ]
+        if inside:
+            recordings, folders = sum(map(len, inside)), len(inside)
+            yield (
+                f"{printable(named)}: {recordings} recording{'s' * (recordings > 1)} in "
+                f"{folders} folder{'s' * (folders > 1)} inside it passed over; "
+                "add --recursive to take them too"
+            )
 
 
 def _identity(named: str) -> tuple[str, str, int]:

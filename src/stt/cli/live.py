@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from stt.cli.hints import HintedCommand
 from stt.cli.model import CONFIG_OPTION, QUIET_OPTION, load_model, model_options
 from stt.cli.progress import StageProgress, clock
 from stt.cli.report import report
@@ -48,18 +49,18 @@ class _Wishes:
         return self.plain or self.type_to is not None or not sys.stdout.isatty()
 
 
-@click.command()
+@click.command(cls=HintedCommand)
 @click.option("--device", metavar="NAME|N", help="Microphone: a number or (part of) a name.")
 @click.option("--list", "list_", is_flag=True, help="List the microphones, as `stt devices` does.")
 @click.option(
     "--save",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Keep the text: .txt, .srt, .vtt, .json or .tsv; written anew after each utterance.",
+    help="Keep the text: .txt, .srt, .vtt, .ass, .json or .tsv; written anew after each utterance.",
 )
 @click.option(
     "--record",
-    type=click.Path(path_type=Path),
+    type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE.flac",
     help="Keep the sound; without it the recording is deleted at a good end.",
 )
@@ -114,7 +115,7 @@ def live(list_: bool, config: Path | None, **options: Any) -> int:
 
 def _check(wishes: _Wishes) -> None:
     """Refuse before anything is heard what could not be done after it."""
-    from stt.cli.transcribe import check_folder
+    from stt.cli.target import check_folder
 
     if wishes.push_to_talk and not sys.stdin.isatty():
         raise UsageError("--push-to-talk needs a terminal to press keys in")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from stt.cli.completion import models
 from stt.cli.progress import StageProgress
 from stt.cli.report import report
 
@@ -19,7 +20,11 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 _OPTIONS = (
     click.option(
-        "-m", "--model", metavar="NAME|DIR", help="auto, an installed model, or a folder."
+        "-m",
+        "--model",
+        metavar="NAME|DIR",
+        shell_complete=models,
+        help="auto, an installed model, or a folder.",
     ),
     click.option(
         "-p",

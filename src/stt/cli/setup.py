@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from stt.cli.completion import installable
 from stt.cli.model import CONFIG_OPTION, QUIET_OPTION
 from stt.cli.progress import SetupProgress
 from stt.cli.report import report
@@ -20,7 +21,7 @@ NO_PRECISION = "fp32"
 
 
 @click.command()
-@click.argument("model", default="parakeet", metavar="[MODEL]")
+@click.argument("model", default="parakeet", metavar="[MODEL]", shell_complete=installable)
 @click.option(
     "--precision",
     default="fp16",
@@ -74,12 +75,17 @@ def setup(
     config: Path | None,
     quiet: bool,
 ) -> int:
-    """Download a model, convert it to FP16, prove the result and install it.
+    """Download a model, convert, prove and install it.
 
     MODEL is parakeet (v3, the default), parakeet-v2, starter, an installed model, a folder in
     onnx-asr's layout, or OWNER/REPO[/DIR][@REVISION] on the hub. An interrupted set-up goes on
     where it stopped when run again; on an installed model it repairs what is damaged and adds what
     is missing.
+
+    \b
+    stt setup                            Parakeet v3, in FP16
+    stt setup --precision fp16,int8      INT8 too
+    stt setup parakeet --check           is all as it was proven?
     """
     from stt.models.installation import Events
     from stt.models.setup import Order

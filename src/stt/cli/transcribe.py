@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import sys
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from stt.cli.completion import FormatList
+from stt.cli.hints import HintedCommand, flattened
 from stt.cli.model import CONFIG_OPTION, QUIET_OPTION, Command, load_model, model_options
 from stt.cli.progress import RecordingProgress, clock
 from stt.cli.report import report
-from stt.errors import OutputError, SttError, UsageError
+from stt.errors import SttError, UsageError
 
 if TYPE_CHECKING:
     from stt.cli.folder import Manner, OpenLanes
     from stt.cli.inputs import Input
+    from stt.cli.target import OutputFile
     from stt.errors import AudioError
     from stt.pipeline import Step
     from stt.settings import LoadedSettings, Settings
@@ -46,16 +48,24 @@ def subtitle_options(command: Command) -> Command:
     return command
 
 
-@click.command()
-@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
-@click.option("-o", "--output-dir", metavar="DIR", help="Write one file per recording and format.")
+@click.command(cls=HintedCommand)
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...", type=click.Path())
+@click.option(
+    "-o",
+    "--output-dir",
+    metavar="DIR|FILE",
+    type=click.Path(),
+    help="Write a file for each recording and format into DIR; of one recording, FILE.srt.",
+)
 @click.option(
     "-f",
     "--format",
     "formats",
     multiple=True,
-    type=click.Choice(FORMAT_NAMES),
-    help="What to write; may be given several times.  [default: txt]",
+    metavar="F[,F...]",
+    type=FormatList(FORMAT_NAMES),
+    callback=flattened,
+    help=f"What to write: {', '.join(FORMAT_NAMES)}.  [default: txt]",
 )
 @model_options
 @click.option("--recursive", is_flag=True, help="Search folders in folders.")
@@ -94,14 +104,21 @@ def transcribe(
     else goes to stderr. With -o a journal in DIR notes what is done: run the same command again
     after any interruption, and it goes on there. Defaults come from stt_config.json and STT_*
     variables: see `stt config`.
+
+    \b
+    stt transcribe talk.mp3              print what was said
+    stt transcribe talk.mp3 -o talk.srt  write subtitles
+    stt transcribe talks --recursive -o out -f txt,srt,json
     """
-    from stt.cli.inputs import collect
     from stt.settings import load_settings
 
     given = {key: value for key, value in flags.items() if value not in (None, ())}
     loaded = load_settings(config, given)
     settings = loaded.settings
     target = Path(settings.output_dir) if settings.output_dir else None
+    file = _output_file(given, paths)
+    if file is not None:
+        target, settings = None, settings.model_copy(update={"formats": (file.form,)})
     if target is not None:
         from stt.cli.folder import Manner
 
@@ -118,26 +135,57 @@ def transcribe(
     }.items():
         if given_it:
             raise UsageError(f"{option} goes with a folder of results: add -o DIR")
-    inputs, failures = collect(paths, recursive=recursive)
+    return _one_by_one(paths, loaded, settings, file, recursive=recursive, quiet=quiet)
+
+
+def _one_by_one(
+    paths: tuple[str, ...],
+    loaded: LoadedSettings,
+    settings: Settings,
+    file: OutputFile | None,
+    *,
+    recursive: bool,
+    quiet: bool,
+) -> int:
+    """Print the text of each recording, or write that of the one there is into `file`."""
+    from stt.cli.inputs import collect, readable
+    from stt.cli.target import check_folder
+
+    found, failures = collect(paths, recursive=recursive)
+    inputs, unreadable = readable(found)
+    failures += unreadable
     for error in failures:
         report(error, error)
+    _tell_passed_over(paths, recursive=recursive, quiet=quiet)
     if not inputs:
         return failures[0].exit_code
     _check_output(settings, inputs)
+    if file is not None:
+        check_folder(file.path.parent, "-o")
     transcriber = _loaded(loaded, quiet=quiet)
     failed = len(failures)
     done: list[Transcript] = []
     for item in inputs:
         try:
-            transcript = _one(transcriber, item, settings, several=len(inputs) > 1, quiet=quiet)
+            transcript = _one(
+                transcriber, item, settings, several=len(found) > 1, quiet=quiet, file=file
+            )
             done.append(transcript)
             failed += bool(transcript.coverage and transcript.coverage.failures)
         except SttError as error:
             failed += 1
             report(error, error)
-    if not quiet and len(inputs) > 1:
+    if not quiet and len(found) > 1:
         _summary(done, failed)
     return 1 if failed else 0
+
+
+def _output_file(given: dict[str, Any], paths: tuple[str, ...]) -> OutputFile | None:
+    """What `-o` names, where it is a file."""
+    from stt.cli.target import output_file
+
+    named = given.get("output_dir")
+    return output_file(named, given.get("formats", ()), FORMAT_NAMES, paths) if named else None
 
 
 def _into_folder(
@@ -153,7 +201,8 @@ def _into_folder(
     from stt.audio.files import STDIN, printable
     from stt.batch import Delivery, Job
     from stt.cli.folder import into_folder
-    from stt.cli.inputs import collect
+    from stt.cli.inputs import all_missing, collect
+    from stt.cli.target import check_folder
 
     def jobs() -> tuple[list[Job], list[AudioError]]:
         waiting = manner.watch or manner.move_done is not None  # an empty folder is as it should
@@ -169,18 +218,30 @@ def _into_folder(
         raise UsageError(f"--watch needs a folder to watch; {printable(paths[0])} is none")
     if not manner.watch:
         found, unread = jobs()
-        for error in unread:
+        missing = all_missing([job.source for job in found])
+        for error in unread + missing:
             report(error, error)
-        if not found:
-            if not manner.quiet and not unread:
+        if not found or missing:
+            if not manner.quiet and not unread + missing:
                 report("no recordings to do")
-            return unread[0].exit_code if unread else 0
+            return 1 if unread + missing else 0
+        _tell_passed_over(paths, manner.move_done, recursive=recursive, quiet=manner.quiet)
     check_folder(target, "-o")
     if manner.move_done:
         check_folder(manner.move_done, "--move-done")
     settings = loaded.settings
     delivery = Delivery(target, settings.formats, force, settings.subtitle_style)
     return into_folder(_lanes(loaded, ray, quiet=manner.quiet), jobs, delivery, manner)
+
+
+def _tell_passed_over(
+    paths: tuple[str, ...], apart: Path | None = None, *, recursive: bool, quiet: bool
+) -> None:
+    from stt.cli.inputs import passed_over
+
+    if not recursive and not quiet:
+        for line in passed_over(paths, apart and apart.absolute()):
+            report(line)
 
 
 def _lanes(loaded: LoadedSettings, ray: str | None, *, quiet: bool) -> OpenLanes:
@@ -217,30 +278,20 @@ def _check_output(settings: Settings, inputs: list[Input]) -> None:
         raise UsageError("json of several recordings needs a folder to write to: add -o DIR")
 
 
-def check_folder(folder: Path, option: str) -> None:
-    """Make a folder where it is missing, and see that something can be written there.
-
-    Raises:
-        OutputError: it cannot, with the `option` that names another.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise OutputError(
-            f"{folder}: cannot write there ({error.strerror}); choose another folder with {option}"
-        ) from error
-
-
 def _one(
-    transcriber: Transcriber, item: Input, settings: Settings, *, several: bool, quiet: bool
+    transcriber: Transcriber,
+    item: Input,
+    settings: Settings,
+    *,
+    several: bool,
+    quiet: bool,
+    file: OutputFile | None,
 ) -> Transcript:
-    """Transcribe one recording and print it, text as it comes."""
+    """Transcribe one recording and print it, text as it comes, or write it into `file`."""
     from stt.cli.folder_progress import warnings
     from stt.writers import text_lines, written
 
-    as_it_comes = settings.formats[0] == "txt"
+    as_it_comes = settings.formats[0] == "txt" and file is None
     heading = f"==> {item.source} <==\n" if several else ""
 
     def show(text: str) -> None:
@@ -260,14 +311,18 @@ def _one(
             progress.on_step(step, duration)
 
         transcript = transcriber.transcribe(item.source, on_step=on_step)
-    style = settings.subtitle_style
-    show("" if as_it_comes else written(settings.formats[0], transcript, style))
+    saved = file.write(transcript, settings) if file else ""
+    if file is None:
+        style = settings.subtitle_style
+        show("" if as_it_comes else written(settings.formats[0], transcript, style))
     if not quiet:
         told = "" if transcript.text else "; no speech found"
         report(
             f"{item.source}: {clock(transcript.duration)} of audio in {transcript.elapsed:.1f} s "
             f"({transcript.rtfx:.1f}x real time){told}"
         )
+        if saved:
+            report(saved)
     for line in warnings(transcript.coverage, quiet=quiet):
         report(f"{item.source}: {line}")
     return transcript

@@ -1,0 +1,94 @@
+"""Where results go: a folder, or with one recording a file."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stt.audio.files import STDIN
+from stt.errors import OutputError, UsageError
+
+if TYPE_CHECKING:
+    from stt.settings import Settings
+    from stt.transcript import Transcript
+
+
+@dataclass(frozen=True, slots=True)
+class OutputFile:
+    """The one file that `-o FILE.srt` names."""
+
+    path: Path
+
+    @property
+    def form(self) -> str:
+        """The format, by the file's suffix."""
+        return self.path.suffix.lower().removeprefix(".")
+
+    def write(self, transcript: Transcript, settings: Settings) -> str:
+        """Write the transcript whole, or not at all; returns what to tell.
+
+        What was there and is something else keeps its content under another name.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        from stt.batch import put_aside
+        from stt.writers import os_error_text, write_text, written
+
+        text = written(self.form, transcript, settings.subtitle_style)
+        kept = ""
+        try:
+            if self.path.is_file() and self.path.read_bytes() != text.encode():
+                kept = f"; what was there is kept as {put_aside(self.path)[1].name}"
+        except OSError as error:
+            raise OutputError(os_error_text(error, self.path)) from error
+        write_text(self.path, text)
+        return f"saved: {self.path}{kept}"
+
+
+def output_file(
+    named: str, asked: Sequence[str], known: Sequence[str], paths: Sequence[str]
+) -> OutputFile | None:
+    """Return the file that `-o` names, or None where it names a folder.
+
+    A name that ends in a format's suffix, and is no folder, is a file.
+
+    Args:
+        named: what -o was given.
+        asked: formats given by -f.
+        known: formats there are.
+        paths: the recordings named.
+
+    Raises:
+        UsageError: several recordings, or other formats, do not go into that file.
+    """
+    file = OutputFile(Path(named).expanduser())
+    if file.form not in known or file.path.is_dir():
+        return None
+    if len(paths) != 1 or (paths[0] != STDIN and Path(paths[0]).is_dir()):
+        raise UsageError(f"-o {named} is a file, for one recording; give -o DIR for several")
+    if asked and set(asked) != {file.form}:
+        raise UsageError(
+            f"-o {named} is written as {file.form}, -f says {','.join(asked)}; leave -f out, or "
+            "give -o DIR"
+        )
+    return file
+
+
+def check_folder(folder: Path, option: str) -> None:
+    """Make a folder where it is missing, and see that something can be written there.
+
+    Raises:
+        OutputError: it cannot, with the `option` that names another.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise OutputError(
+            f"{folder}: cannot write there ({error.strerror}); choose another folder with {option}"
+        ) from error
