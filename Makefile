@@ -4,13 +4,16 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 AUDIO ?= ../shared/audio
 
-.PHONY: demo test slow lint types bench clean
+.PHONY: demo test test-all slow lint types bench clean distclean
 
 demo: $(VENV)/.installed
 	$(BIN)/stt transcribe -f vtt samples
 
 test: $(VENV)/.tests
 	$(BIN)/python -m pytest
+
+test-all: $(VENV)/.tests
+	$(BIN)/python -m pytest -m 'slow or not slow'
 
 slow: $(VENV)/.tests
 	$(BIN)/python -m pytest -m slow
@@ -25,7 +28,12 @@ bench: $(VENV)/.evaluation
 	$(BIN)/python scripts/evaluate.py $(AUDIO)
 
 clean:
-	rm -rf $(VENV) models .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
+
+distclean:
+	@printf 'Delete the models that were set up here (models/) as well? [y/N] ' && read answer && [ "$$answer" = y ]
+	rm -rf models
+	$(MAKE) clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)

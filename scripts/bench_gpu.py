@@ -22,6 +22,7 @@ from stt.errors import SttError
 from stt.models.folder import inspect
 from stt.models.installation import Events
 from stt.models.measure import providers_here
+from stt.models.places import Places
 from stt.models.setup import Order, set_up
 from stt.models.source import find_source
 
@@ -47,11 +48,11 @@ def main() -> None:
         made.parent.mkdir(parents=True, exist_ok=True)
         subprocess.run([sys.executable, str(args.make_facsimile), str(made)], check=True)
     events = Events(report, lambda line: print(f"bench_gpu: {line}", file=sys.stderr))
-    source = find_source(str(made), None, args.work)
+    source = find_source(str(made), None, Places.only(args.work))
     model = set_up(source, args.work / "models", Order(), events)
     for provider in providers:
         try:
-            found = contenders(inspect(model), ["onnx-asr"], provider, model.parent)
+            found = contenders(inspect(model), ["onnx-asr"], provider, Places.only(model.parent))
             print(table(bench(Plan(found, batches, (0,), provider), report)), end="\n\n")
         except SttError as error:
             print(f"bench_gpu: {provider}: {error}", file=sys.stderr)

@@ -16,6 +16,7 @@ from stt.bench_worker import Clock
 from stt.cli.bench import table
 from stt.errors import ModelError, UsageError
 from stt.models.folder import inspect
+from stt.models.places import Places
 
 Samples = npt.NDArray[np.float32]
 KIND = "nemo-conformer-rnnt"
@@ -61,9 +62,11 @@ def test_every_engine_precision_and_batch_has_a_row(
     monkeypatch.setattr(bench, "_ROUNDS", 1)
     monkeypatch.setattr(bench_audio, "FILE_S", 2.0)
     soundfile.write(tmp_path / "speech.flac", speech[: 4 * 16_000], 16_000)
-    found = contenders(inspect(model), ["onnx-asr"], "cpu", model.parent)
+    found = contenders(inspect(model), ["onnx-asr"], "cpu", Places.only(model.parent))
     assert found == (Contender("stt", model, "fp32"), Contender("onnx-asr", model, "fp32"))
-    result = bench.bench(Plan(found, (1, 2), (1, 2), "cpu", tmp_path), silent).as_json()
+    result = bench.bench(
+        Plan(found, (1, 2), (1, 2), "cpu", Places.only(tmp_path)), silent
+    ).as_json()
     runs = result["runs"]
     assert [(row["threads"], row["engine"], row["batch"]) for row in runs] == [
         (threads, engine, batch)
@@ -96,17 +99,17 @@ def test_engines_are_checked_before_anything_runs(
     model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(UsageError, match="'kaldi' is not known; use onnx-asr or sherpa-onnx"):
-        contenders(inspect(model), ["kaldi"], "cpu", model.parent)
+        contenders(inspect(model), ["kaldi"], "cpu", Places.only(model.parent))
     monkeypatch.setattr(bench, "find_spec", lambda name: None)
     with pytest.raises(UsageError, match="pip install sherpa-onnx"):
-        contenders(inspect(model), ["sherpa-onnx"], "cpu", model.parent)
+        contenders(inspect(model), ["sherpa-onnx"], "cpu", Places.only(model.parent))
 
 
 def test_another_folder_for_another_engine(model: Path, tmp_path: Path) -> None:
     other = tiny_nemo.build(tmp_path / "published", KIND)
-    found = contenders(inspect(model), [f"onnx-asr={other}"], "cpu", model.parent)
+    found = contenders(inspect(model), [f"onnx-asr={other}"], "cpu", Places.only(model.parent))
     assert [str(one) for one in found] == ["stt tiny fp32", "onnx-asr published fp32"]
-    installed = contenders(inspect(model), ["onnx-asr=published"], "cpu", tmp_path)
+    installed = contenders(inspect(model), ["onnx-asr=published"], "cpu", Places.only(tmp_path))
     assert installed == found
 
 

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from stt import settings
 from stt.errors import SettingsError
+from stt.models import places
 from stt.settings import (
     LoadedSettings,
     Settings,
@@ -151,15 +152,28 @@ def test_a_file_named_must_exist(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_models_folder(empty_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    data = settings.platformdirs.user_data_path("stt", appauthor=False) / "models"
-    assert load_settings().models_dir == data
+    monkeypatch.setattr(places, "user_models", lambda: empty_folder / "data")
+    monkeypatch.setattr(places, "clone_models", lambda: None)
+    data = empty_folder / "data"
+
+    def folders(config: Path | None = None, **flags: object) -> list[Path]:
+        return [place.folder for place in load_settings(config, flags).places]
+
+    assert folders() == [data]
     write({}, empty_folder / USER_CONFIG)
-    assert load_settings().models_dir == data
+    assert folders() == [data]
     write({})
-    assert load_settings().models_dir == empty_folder / "models"
-    write({"models_dir": "elsewhere"}, Path("sub/stt_config.json"))
-    assert load_settings(Path("sub/stt_config.json")).models_dir == empty_folder / "sub/elsewhere"
-    assert load_settings(flags={"models_dir": "here"}).models_dir == Path("here")
+    assert folders() == [empty_folder / "models", data]
+    assert load_settings().places.new == data
+    sub = write({"models_dir": "elsewhere"}, Path("sub/stt_config.json"))
+    assert folders(sub) == [empty_folder / "sub/elsewhere", data]
+    assert folders(models_dir="here") == [empty_folder / "here", data]
+    write({"models_dir": "big"}, empty_folder / USER_CONFIG)
+    users = (empty_folder / USER_CONFIG).parent / "big"
+    assert folders() == [empty_folder / "models", users, data], "a file in force hides it not"
+    assert load_settings().places.new == users
+    (empty_folder / USER_CONFIG).write_text("{")
+    assert folders() == [empty_folder / "models", data]
 
 
 def test_folders_in_the_file_count_from_it(

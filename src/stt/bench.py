@@ -28,6 +28,7 @@ from stt.bench_audio import recordings, seconds_of
 from stt.engine.sessions import usable_cores
 from stt.errors import ModelError, UsageError
 from stt.models.folder import PRECISIONS, ModelFolder, inspect
+from stt.models.places import Places
 from stt.models.sherpa import export
 from stt.optional import require
 
@@ -120,7 +121,7 @@ class Result:
 
 
 def contenders(
-    model: ModelFolder, against: Sequence[str], provider: str, models_dir: Path
+    model: ModelFolder, against: Sequence[str], provider: str, places: Places
 ) -> tuple[Contender, ...]:
     """List every precision of the model for this application, then for each of `against`.
 
@@ -129,7 +130,7 @@ def contenders(
         against: an engine's name, or `ENGINE=MODEL` to give it the files of another folder, or of
             another installed model.
         provider: short name; int8 is left out on all but the CPU.
-        models_dir: where installed models are.
+        places: where installed models are.
 
     Raises:
         UsageError: an engine that is not known, or sherpa-onnx is not installed.
@@ -143,8 +144,7 @@ def contenders(
             raise UsageError(f"--against {engine!r} is not known; use {' or '.join(ENGINES[1:])}")
         if engine == "sherpa-onnx":
             require("sherpa_onnx", "--against sherpa-onnx")
-        installed = models_dir / folder
-        other = installed if folder and installed.is_dir() else Path(folder)
+        other = places.find(folder) or Path(folder)
         found.append((engine, inspect(other) if folder else model))
     return tuple(
         Contender(engine, folder.path.resolve(), precision)

@@ -293,7 +293,8 @@ def cluster_lanes(
     ray = connected(address)
     try:
         values = loaded.settings.model_dump()
-        values["models_dir"] = str(loaded.models_dir.absolute())
+        first = next(iter(loaded.places), None)  # before those of each node
+        values["models_dir"] = None if first is None else str(first.folder)
         cluster = _Cluster(ray, values, note, threading.Event())
         about = cluster.first()
         nodes = len({node["NodeID"] for node in ray.nodes() if node["Alive"]})

@@ -21,12 +21,14 @@ from pydantic_settings import (
 
 from stt.config_file import parse_config, read_config
 from stt.errors import SettingsError
+from stt.models.places import APP_NAME, Places, find_places
 from stt.settings_schema import ENV_PREFIX, KEYS, Settings
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 __all__ = [
+    "APP_NAME",
     "CONFIG_NAME",
     "OTHER_VARIABLES",
     "LoadedSettings",
@@ -48,8 +50,6 @@ OTHER_VARIABLES = frozenset({"STT_CONFIG", "STT_DEBUG"})
 TYPO_LIKENESS = 0.75
 """difflib's ratio above which an unknown STT_* variable is taken for a setting misspelt."""
 
-APP_NAME = "stt"
-
 
 class _FileSettings(Settings):
     """As in a file, where "4" is no number; texts from a shell have nothing but texts."""
@@ -68,13 +68,12 @@ class LoadedSettings:
     """Key -> 'default', the file's path, 'environment STT_...' or 'flag'."""
 
     @property
-    def models_dir(self) -> Path:
-        """The folder of the models, `models_dir`'s null resolved."""
-        if self.settings.models_dir is not None:
-            return Path(self.settings.models_dir)
-        if self.config_path is not None and self.config_path != user_config():
-            return self.config_path.absolute().parent / "models"
-        return platformdirs.user_data_path(APP_NAME, appauthor=False) / "models"
+    def places(self) -> Places:
+        """Where models are looked for."""
+        named, users = self.settings.models_dir, user_config()
+        if self.config_path is None or self.config_path == users:
+            return find_places(named, None, _models_dir_of(users))
+        return find_places(named, self.config_path.absolute().parent, _models_dir_of(users))
 
 
 def load_settings(
@@ -117,6 +116,16 @@ def find_config(config: Path | None = None) -> Path | None:
             return path
     usual = [Path(CONFIG_NAME), user_config()]
     return next((path for path in usual if path.is_file()), None)
+
+
+def _models_dir_of(path: Path) -> str | None:
+    """`models_dir` of a settings file that is perhaps not in force; None where it says none."""
+    try:
+        layer = _file_layer(path)
+    except SettingsError:  # none there, or of no use: it is told when it is in force
+        return None
+    value = layer.values.get("models_dir")
+    return value if isinstance(value, str) and value else None
 
 
 def user_config() -> Path:

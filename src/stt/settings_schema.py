@@ -39,12 +39,12 @@ class Settings(BaseSettings):
     model: NonEmpty = Field(
         "auto",
         description="Which model: `auto` (the installed Parakeet, else the starter), the name of "
-        "a folder in `models_dir`, or the path of a folder.",
+        "an installed one, or the path of a folder.",
     )
     models_dir: NonEmpty | None = Field(
         None,
-        description="Folder of the models. `null`: `models` beside the config file; the user's "
-        "data folder where there is none or it is the user's own.",
+        description="Folder of the models, looked in first and given new ones. `null`: `models` "
+        "beside the config file, and new ones go to your data folder.",
     )
     precision: Literal["auto", "fp16", "mixed", "fp32", "int8"] = Field(
         "auto", description="Precision of the model; `auto` takes the best for the provider."

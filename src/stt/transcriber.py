@@ -258,7 +258,7 @@ def load_with(
     """Load the model that the settings name; see load."""
     require("onnxruntime", "running a model")
     settings = loaded.settings
-    folder = locate(settings.model, loaded.models_dir, on_progress or _ignore)
+    folder = locate(settings.model, loaded.places, on_progress or _ignore)
     jobs = None if live else settings.job_count
     recognizer, choice = load_recognizer(
         folder,

@@ -9,6 +9,7 @@ from stt.engine.onnx_asr_models import load_tdt
 from stt.models.clips import bundled_clips
 from stt.models.folder import inspect
 from stt.models.installation import Events, Installation
+from stt.models.places import Places
 from stt.models.setup import Order, set_up
 from stt.models.source import find_source
 
@@ -25,7 +26,7 @@ class Place:
         self.events = Events(lambda *_: None, self.notes.append)
         stick = root / "stick" / "digits"
         shutil.copytree(DIGITS, stick, ignore=shutil.ignore_patterns("clips", "README.md"))
-        self.source = find_source(str(stick), None, Path("models"))
+        self.source = find_source(str(stick), None, Places.only(Path("models")))
         self.models = root / "models"
         self.folder = self.set_up()
 

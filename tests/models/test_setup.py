@@ -22,6 +22,7 @@ from stt.models.clips import Clip, bundled_clips
 from stt.models.folder import inspect
 from stt.models.installation import Events
 from stt.models.manifest import Manifest
+from stt.models.places import Places
 from stt.models.setup import Order, set_up
 from stt.models.source import Source, find_source
 from stt.models.verify import check
@@ -56,7 +57,7 @@ def source(tmp_path: Path) -> Source:
     """A copy of the digits model, to be imported."""
     folder = tmp_path / "stick" / "digits"
     shutil.copytree(DIGITS, folder, ignore=shutil.ignore_patterns("clips", "README.md"))
-    return find_source(str(folder), None, Path("models"))
+    return find_source(str(folder), None, Places.only(Path("models")))
 
 
 @pytest.fixture(autouse=True)
@@ -246,7 +247,13 @@ def run_set_up(stick: str, models: str) -> None:
     proof.DURATIONS_S = (0.3, 5.0)
     measure.measure = lambda f, precision, provider: measure.Speed(precision, provider, 9.0, 1, 1)
     clips = bundled_clips(DIGITS / "clips")
-    set_up(find_source(stick, None, Path("models")), Path(models), Order(), Told().events, clips)
+    set_up(
+        find_source(stick, None, Places.only(Path("models"))),
+        Path(models),
+        Order(),
+        Told().events,
+        clips,
+    )
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="kills by signal")
@@ -300,13 +307,13 @@ def test_sources_that_are_none(
     model: str, origin: str | None, error: type[Exception], told: str
 ) -> None:
     with pytest.raises(error, match=told):
-        find_source(model, origin, Path("models"))
+        find_source(model, origin, Places.only(Path("models")))
 
 
 def test_a_path_that_is_not_there_is_no_name_on_the_hub(tmp_path: Path) -> None:
     for model, origin in ((str(tmp_path / "no"), None), ("parakeet", "./no"), ("../no", None)):
         with pytest.raises(UsageError, match="there is no such folder"):
-            find_source(model, origin, tmp_path)
+            find_source(model, origin, Places.only(tmp_path))
 
 
 def test_an_installed_model_is_known_by_its_name(
@@ -314,13 +321,13 @@ def test_an_installed_model_is_known_by_its_name(
 ) -> None:
     models = tmp_path / "models"
     folder, _ = install(source, models, clips, Order(precisions=()))
-    again = find_source("digits", None, models)
+    again = find_source("digits", None, Places.only(models))
     assert again == replace(source, name="digits")
     (folder / "vocab.txt").write_text("damaged")
     install(again, models, clips, Order(precisions=()))
     assert not check(folder, Told().events, clips)
     shutil.rmtree(str(source.folder))
-    alone = find_source("digits", None, models)
+    alone = find_source("digits", None, Places.only(models))
     assert alone.folder == folder
     install(alone, models, clips, Order(precisions=()))
     content = bytearray((folder / "vocab.txt").read_bytes())
@@ -378,19 +385,19 @@ def test_figures_that_are_compared_are_measured_together(
 
 def test_a_folder_that_holds_no_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="not a model in onnx-asr's layout"):
-        find_source(str(tmp_path), None, Path("models"))
+        find_source(str(tmp_path), None, Places.only(Path("models")))
     (tmp_path / "config.json").write_text('{"model_type": "whisper"}')
     with pytest.raises(ModelError, match="cannot be set up"):
-        find_source(str(tmp_path), None, Path("models"))
+        find_source(str(tmp_path), None, Places.only(Path("models")))
     (tmp_path / "config.json").write_text('{"model_type": "nemo-conformer-tdt"}')
     with pytest.raises(ModelError, match=r"vocab\.txt, encoder-model\.onnx"):
-        find_source(str(tmp_path), None, Path("models"))
+        find_source(str(tmp_path), None, Places.only(Path("models")))
 
 
 def test_a_catalogued_name_holds_a_folder_against_its_pins(
     source: Source, tmp_path: Path, clips: tuple[Clip, ...]
 ) -> None:
-    parakeet = find_source("parakeet", str(source.folder), Path("models"))
+    parakeet = find_source("parakeet", str(source.folder), Places.only(Path("models")))
     with pytest.raises(ModelError, match="pinned"):
         install(parakeet, tmp_path / "models", clips)
     assert not (tmp_path / "models" / "parakeet").exists()

@@ -16,6 +16,7 @@ from stt.models.clips import Clip, bundled_clips
 from stt.models.folder import inspect, split_names
 from stt.models.installation import Events
 from stt.models.manifest import Manifest
+from stt.models.places import Places
 from stt.models.setup import Order, set_up
 from stt.models.source import find_source
 from stt.models.verify import check
@@ -44,7 +45,7 @@ def install(tmp_path: Path, clips: tuple[Clip, ...]) -> tuple[Path, list[str]]:
     if not origin.exists():
         shutil.copytree(DIGITS, origin, ignore=shutil.ignore_patterns("clips", "README.md"))
     events = Events(lambda stage, done, total: None, notes.append)
-    source = find_source(str(origin), None, Path("models"))
+    source = find_source(str(origin), None, Places.only(Path("models")))
     return set_up(source, tmp_path / "models", Order(precisions=()), events, clips), notes
 
 

@@ -115,11 +115,11 @@ def bench(
     threads = threads or (loaded.settings.threads,)
     stages = StageProgress(quiet=quiet)
     try:
-        folder = locate(loaded.settings.model, loaded.models_dir, stages)
+        folder = locate(loaded.settings.model, loaded.places, stages)
     finally:
         stages.close()
     others = tuple(part for part in against.split(",") if part)
-    found = contenders(folder, others, provider, loaded.models_dir)
+    found = contenders(folder, others, provider, loaded.places)
     progress = SetupProgress(quiet=quiet)
     try:
         result = measure(Plan(found, batches, threads, provider, audio), progress)

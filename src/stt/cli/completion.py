@@ -70,10 +70,9 @@ def _installed() -> list[str]:
     from stt.settings import load_settings
 
     try:
-        folder = load_settings().models_dir
+        return sorted(load_settings().places.installed())
     except SttError:  # a broken settings file: the shell's line is no place to tell
         return []
-    return sorted(path.parent.name for path in folder.glob("[!.]*/config.json"))
 
 
 def settings_keys(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from stt.cli.completion import setting_values, settings_keys
-from stt.errors import SettingsError
+from stt.errors import ModelError, SettingsError
 
 if TYPE_CHECKING:
+    from stt.models.places import Places
     from stt.settings import LoadedSettings
 
 FILE_OPTION = click.option(
@@ -144,22 +145,34 @@ def unset_command(context: click.Context, key: str, file: Path | None) -> None:
 
 
 def _effective(loaded: LoadedSettings) -> dict[str, Any]:
-    """Key -> value as JSON, the folder of the models resolved."""
+    """Key -> value as JSON."""
     from stt.settings import plain
 
     values = loaded.settings.model_dump(mode="json")
-    return {key: plain(value) for key, value in values.items()} | {
-        "models_dir": str(loaded.models_dir)
-    }
+    return {key: plain(value) for key, value in values.items()}
 
 
 def _table(loaded: LoadedSettings) -> str:
     rows = [("key", "value", "from")]
     rows += [(key, _shown(value), loaded.origins[key]) for key, value in _effective(loaded).items()]
     key_width, value_width = (max(len(row[column]) for row in rows) for column in (0, 1))
-    return "".join(
-        f"{key:{key_width}}  {value:{value_width}}  {origin}\n" for key, value, origin in rows
+    return (
+        "".join(
+            f"{key:{key_width}}  {value:{value_width}}  {origin}\n" for key, value, origin in rows
+        )
+        + "\n"
+        + told_places(loaded.places)
     )
+
+
+def told_places(places: Places) -> str:
+    """The folders that models are looked for in, a line each."""
+    lines = [f"  {place.folder}  ({place.what})\n" for place in places]
+    try:
+        new = f"new ones go to {places.new}\n"
+    except ModelError as error:
+        new = f"{error}\n"
+    return f"models are looked for in\n{''.join(lines)}{new}"
 
 
 def _shown(value: object) -> str:
@@ -176,6 +189,7 @@ def _document(loaded: LoadedSettings) -> str:
             key: {"value": value, "from": loaded.origins[key]}
             for key, value in _effective(loaded).items()
         },
+        "models": [str(place.folder) for place in loaded.places],
     }
     return json.dumps(document, ensure_ascii=False, indent=2) + "\n"
 

@@ -138,7 +138,7 @@ def _prepare(loaded: LoadedSettings, *, quiet: bool) -> None:
 
     progress = StageProgress(quiet=quiet)
     try:
-        locate(loaded.settings.model, loaded.models_dir, progress)
+        locate(loaded.settings.model, loaded.places, progress)
     finally:
         progress.close()
 

@@ -15,6 +15,7 @@ from stt.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
     from stt.models.installation import Events
+    from stt.models.places import Places
     from stt.models.setup import Order
 
 NO_PRECISION = "fp32"
@@ -91,20 +92,20 @@ def setup(
     from stt.models.setup import Order
     from stt.settings import load_settings
 
-    models_dir = load_settings(config, {}).models_dir
+    places = load_settings(config, {}).places
     progress = SetupProgress(quiet=quiet)
     events = Events(progress, progress.note)
     try:
         if model == "starter":
-            return _starter(models_dir, events, check=check, force=force)
+            return _starter(places, events, check=check, force=force)
         if check:
-            return _check(models_dir / Path(model).name, events)
+            return _check(places, Path(model).name, events)
         if not precision:
             raise UsageError("--precision is empty; name fp16, int8, mixed, or fp32 for none")
         precisions = tuple(p for p in precision.split(",") if p != NO_PRECISION)
         order = Order(precisions, offline, force, keep_fp32, fast_load, keep_failed, rtol, atol)
         order.check()
-        folder = _install(model, origin, models_dir, order, events)
+        folder = _install(model, origin, places, order, events)
     except KeyboardInterrupt:
         progress.close()
         report("stopped; run the same command again, it goes on where it stopped")
@@ -112,20 +113,19 @@ def setup(
     finally:
         progress.close()
     click.echo(_summary(folder))
+    click.echo(_told_place(folder, places))
     return 0 if _all_proven(folder, precisions) else 1
 
 
-def _install(
-    model: str, origin: str | None, models_dir: Path, order: Order, events: Events
-) -> Path:
+def _install(model: str, origin: str | None, places: Places, order: Order, events: Events) -> Path:
     from stt.models.setup import set_up
     from stt.models.source import find_source
 
-    source = find_source(model, origin, models_dir, offline=order.offline)
+    source = find_source(model, origin, places, offline=order.offline)
     told = f" at revision {source.pinned.revision[:12]}" if source.pinned else ""
     size = f"{source.size / 1e9:.2f} GB" if source.size >= 1e8 else f"{source.size / 1e6:.1f} MB"
     events.note(f"{source.name} from {source.told}{told}, {size}")
-    return set_up(source, models_dir, order, events)
+    return set_up(source, places.target(source.name), order, events)
 
 
 _NOT_FOR_STARTER = {
@@ -139,7 +139,7 @@ _NOT_FOR_STARTER = {
 }
 
 
-def _starter(models_dir: Path, events: Events, *, check: bool, force: bool) -> int:
+def _starter(places: Places, events: Events, *, check: bool, force: bool) -> int:
     from stt.models.starter import ensure_starter, verify_starter
 
     context = click.get_current_context()
@@ -148,20 +148,27 @@ def _starter(models_dir: Path, events: Events, *, check: bool, force: bool) -> i
             raise UsageError(
                 f"{option} does not go with starter: it is built in FP32 from an installed package"
             )
+    found = places.find("starter") if check else None
+    models_dir = found.parent if found else places.target("starter")
     if check:
         verify_starter(models_dir)
         click.echo("starter: every file is as it was made")
         return 0
     folder = ensure_starter(models_dir, progress=events.progress, contents=True, again=force)
-    click.echo(f"installed in {folder}")
+    click.echo(_told_place(folder, places))
     return 0
 
 
-def _check(folder: Path, events: Events) -> int:
+def _told_place(folder: Path, places: Places) -> str:
+    return f"installed in {folder.absolute()}, {places.told_reach(folder.absolute().parent)}"
+
+
+def _check(places: Places, name: str, events: Events) -> int:
     from stt.models.folder import inspect
     from stt.models.manifest import Manifest
     from stt.models.verify import check
 
+    folder = places.find(name) or places.new / name
     wrong = check(folder, events)
     for line in wrong:
         report(f"{folder}: {line}")
@@ -226,10 +233,7 @@ def _summary(folder: Path) -> str:
     ran = {row["provider"] for row in manifest.measurements}
     provider = next((p for p in providers_here() if p in ran), "cpu")
     choice = choose("auto", Known(provider, model.problems, model.proofs, model.measured, {}))
-    lines.append(
-        f"auto takes {choice.precision} on {choice.provider}: {choice.reason}\n"
-        f"installed in {folder}"
-    )
+    lines.append(f"auto takes {choice.precision} on {choice.provider}: {choice.reason}")
     return "\n".join(lines)
 
 

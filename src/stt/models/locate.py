@@ -9,39 +9,49 @@ from pathlib import Path
 from stt.errors import ModelError
 from stt.models.catalog import PARAKEET_V3, STARTER
 from stt.models.folder import ModelFolder, inspect
+from stt.models.places import Places
 
 ReportProgress = Callable[[str, int, int], None]
 """(stage, done, total): drawn by the command line, ignored by default elsewhere."""
 
 
-def locate(model: str, models_dir: Path, report: ReportProgress) -> ModelFolder:
+def locate(model: str, places: Places, report: ReportProgress) -> ModelFolder:
     """Return the folder of a model, building the starter where it is the one.
 
     Args:
-        model: `auto` (Parakeet where installed, else the starter), a name in `models_dir`, or the
-            path of a model folder.
-        models_dir: where set-up installs.
+        model: `auto` (Parakeet where installed, else the starter), an installed model's name, or
+            the path of a model folder.
+        places: where models are looked for.
         report: called while the starter is built.
 
     Raises:
         ModelError: no such model, or its folder is not usable.
     """
     if model == "auto":
-        installed = (models_dir / PARAKEET_V3.name / "config.json").exists()
-        model = PARAKEET_V3.name if installed else STARTER
+        model = STARTER if places.find(PARAKEET_V3.name) is None else PARAKEET_V3.name
     if model == STARTER:
-        from stt.models.starter import ensure_starter
-
-        return inspect(ensure_starter(models_dir, progress=report))
+        return inspect(starter(places, report))
     is_path = os.sep in model or (os.altsep is not None and os.altsep in model)
-    named = models_dir / model
-    if is_path or (not named.is_dir() and Path(model).is_dir()):
+    named = None if is_path or model in (".", "..") else places.find(model)
+    if named is not None:
+        return inspect(named)
+    if Path(model).expanduser().is_dir() or is_path:
         return inspect(Path(model).expanduser())
-    if not named.is_dir():
-        names = sorted(p.name for p in models_dir.glob("*/config.json") for p in [p.parent])
-        have = ", ".join(dict.fromkeys([*names, STARTER]))
-        raise ModelError(
-            f"no model named {model} in {models_dir} (there: {have}); "
-            "install one with `stt setup`, or give the path of a model folder"
-        )
-    return inspect(named)
+    have = ", ".join(dict.fromkeys([*sorted(places.installed()), STARTER]))
+    looked = ", ".join(str(place.folder) for place in places)
+    raise ModelError(
+        f"no model named {model} (installed: {have}; looked in {looked}); "
+        "install one with `stt setup`, or give the path of a model folder"
+    )
+
+
+def starter(places: Places, report: ReportProgress) -> Path:
+    """Return the starter's folder: the first that is whole, else it is built, or built anew.
+
+    Raises:
+        ModelError: it cannot be built.
+    """
+    from stt.models.starter import ensure_starter, is_built
+
+    built = next((p.folder / STARTER for p in places if is_built(p.folder)), None)
+    return built or ensure_starter(places.target(STARTER), progress=report)

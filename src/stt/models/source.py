@@ -11,6 +11,7 @@ from stt.errors import ModelError, UsageError
 from stt.models.catalog import MODELS, STARTER, PinnedFile, PinnedModel
 from stt.models.folder import MANIFEST, graph_names
 from stt.models.manifest import Manifest
+from stt.models.places import Places
 from stt.models.published import resolve
 
 _NEMO = ("nemo-conformer-tdt", "nemo-conformer-rnnt", "nemo-conformer-ctc")
@@ -39,9 +40,7 @@ class Source:
         return str(self.folder) if self.folder else f"{self.pinned and self.pinned.repo_id}"
 
 
-def find_source(
-    model: str, origin: str | None, models_dir: Path, *, offline: bool = False
-) -> Source:
+def find_source(model: str, origin: str | None, places: Places, *, offline: bool = False) -> Source:
     """Understand MODEL and --from of `stt setup`.
 
     Args:
@@ -49,7 +48,7 @@ def find_source(
             layout, or OWNER/REPO[@REVISION].
         origin: where a catalogued model comes from instead: a folder, checked against the
             catalogue's pins, or another repository.
-        models_dir: where models are installed.
+        places: where models are installed.
         offline: do not ask the hub.
 
     Raises:
@@ -66,8 +65,9 @@ def find_source(
     for told in (origin, model):
         if told and not Path(told).is_dir() and _is_path(told):
             raise UsageError(f"{told}: there is no such folder; check the path")
-    if origin is None and model not in MODELS and (models_dir / model / MANIFEST).is_file():
-        return _installed(models_dir / model, offline=offline)
+    installed = None if "/" in model else places.find(model)
+    if origin is None and model not in MODELS and installed and (installed / MANIFEST).is_file():
+        return _installed(installed, offline=offline)
     if origin is not None or "/" in model:
         name = model.partition("@")[0].rstrip("/").rpartition("/")[2]
         pinned = _from_hub(origin or model, name, offline=offline)

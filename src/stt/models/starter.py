@@ -34,6 +34,7 @@ __all__ = [
     "SourceFile",
     "ensure_starter",
     "installed_weights",
+    "is_built",
     "verify_starter",
 ]
 
@@ -117,6 +118,11 @@ def ensure_starter(
     except OSError as error:
         raise _unwritable(models_dir, error) from error
     return folder
+
+
+def is_built(models_dir: Path) -> bool:
+    """Whether the starter lies in this folder of models, every file of its size."""
+    return _is_complete(models_dir / NAME, contents=False)
 
 
 def verify_starter(models_dir: Path) -> None:
