@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import signal
-import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,40 +16,28 @@ from stt.cli.hints import HintedCommand
 from stt.cli.model import CONFIG_OPTION, QUIET_OPTION, load_model, model_options
 from stt.cli.progress import StageProgress, clock
 from stt.cli.report import report
-from stt.errors import OutputError, UsageError
+from stt.cli.wishes import Wishes, check
 
 if TYPE_CHECKING:
     from stt.audio.microphone import Block, Microphone
+    from stt.audio.playback import Playback
     from stt.cli.screen import Output, Tally
     from stt.cli.talk import Talk
     from stt.events import Event, Problem
     from stt.settings import LoadedSettings
-
-SAVED_AS = ("txt", "srt", "vtt", "ass", "json", "tsv")
-
-
-@dataclass(frozen=True, slots=True)
-class _Wishes:
-    """The options of one call."""
-
-    device: str | None
-    save: Path | None
-    record: Path | None
-    duration: float | None
-    push_to_talk: bool
-    plain: bool
-    type_to: str | None
-    command: str | None
-    quiet: bool
-
-    @property
-    def lines(self) -> bool:
-        """Whether text goes out line by line rather than on a screen."""
-        return self.plain or self.type_to is not None or not sys.stdout.isatty()
+    from stt.transcriber import Transcriber
 
 
 @click.command(cls=HintedCommand)
 @click.option("--device", metavar="NAME|N", help="Microphone: a number or (part of) a name.")
+@click.option(
+    "--input",
+    "input_",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="A recording in the microphone's place, at the speed it was spoken.",
+)
+@click.option("--fast", is_flag=True, help="With --input: as fast as this machine can.")
 @click.option("--list", "list_", is_flag=True, help="List the microphones, as `stt devices` does.")
 @click.option(
     "--save",
@@ -97,6 +84,7 @@ def live(list_: bool, config: Path | None, **options: Any) -> int:
     stt live                             speak; Ctrl-C ends
     stt live --save talk.txt --record talk.flac
     stt live --type-to - | your-program  each utterance a line
+    stt live --input talk.mp3 --fast     a recording in the microphone's place
     """
     if list_:
         from stt.cli.devices import devices
@@ -104,32 +92,13 @@ def live(list_: bool, config: Path | None, **options: Any) -> int:
         click.get_current_context().invoke(devices)
         return 0
     flags = {key: options.pop(key) for key in ("model", "precision", "provider", "strict")}
-    wishes = _Wishes(**options)
-    _check(wishes)
+    wishes = Wishes(**options)
+    check(wishes)
     from stt.settings import load_settings
 
     given = {key: value for key, value in flags.items() if value is not None}
     loaded = load_settings(config, given)
     return _listen(wishes, loaded)
-
-
-def _check(wishes: _Wishes) -> None:
-    """Refuse before anything is heard what could not be done after it."""
-    from stt.cli.target import check_folder
-
-    if wishes.push_to_talk and not sys.stdin.isatty():
-        raise UsageError("--push-to-talk needs a terminal to press keys in")
-    if wishes.save is None:
-        return
-    if wishes.save.suffix.lower().removeprefix(".") not in SAVED_AS:
-        raise UsageError(f"{wishes.save}: --save takes a name that ends in {', '.join(SAVED_AS)}")
-    if wishes.save.exists():
-        raise OutputError(f"{wishes.save}: is there already; give another name, or move it away")
-    if not wishes.save.parent.is_dir():
-        raise OutputError(
-            f"{wishes.save}: the folder {wishes.save.parent} does not exist; make it first"
-        )
-    check_folder(wishes.save.parent, "--save")
 
 
 def _prepare(loaded: LoadedSettings, *, quiet: bool) -> None:
@@ -143,11 +112,13 @@ def _prepare(loaded: LoadedSettings, *, quiet: bool) -> None:
         progress.close()
 
 
-def _listen(wishes: _Wishes, loaded: LoadedSettings) -> int:
+def _listen(wishes: Wishes, loaded: LoadedSettings) -> int:
     """Open the microphone first: what is said while the model loads is heard too."""
     from stt.audio.files import printable
     from stt.audio.microphone import Microphone
 
+    if wishes.input_ is not None:
+        return _play(wishes, loaded, wishes.input_)
     if not wishes.quiet:
         _tell_leftovers()
     microphone = Microphone(wishes.device, keep=wishes.record, limit_s=wishes.duration)
@@ -158,6 +129,19 @@ def _listen(wishes: _Wishes, loaded: LoadedSettings) -> int:
             keys = "space talks, Ctrl-C ends" if wishes.push_to_talk else "Ctrl-C ends"
             report(f"listening to '{name}' at {microphone.rate / 1000:g} kHz; {keys}")
         return _session(wishes, loaded, microphone, name)
+
+
+def _play(wishes: Wishes, loaded: LoadedSettings, path: Path) -> int:
+    """Take a file for the microphone; 1 where something of it could not be read."""
+    from stt.audio.playback import Playback
+
+    _prepare(loaded, quiet=wishes.quiet)
+    with Playback(path, real_time=not wishes.fast) as playback:
+        name = playback.device.name
+        if not wishes.quiet:
+            speed = "as fast as it can be" if wishes.fast else "at the speed it was spoken"
+            report(f"hearing '{name}', {speed}; Ctrl-C ends")
+        return _session(wishes, loaded, playback, name) or int(playback.damaged)
 
 
 @contextmanager
@@ -186,12 +170,11 @@ def _tell_leftovers() -> None:
 
 
 def _session(
-    wishes: _Wishes, loaded: LoadedSettings, microphone: Microphone, device_name: str
+    wishes: Wishes, loaded: LoadedSettings, microphone: Microphone | Playback, device_name: str
 ) -> int:
     from stt.cli.screen import Lines, Screen, Tally
     from stt.cli.talk import Talk, keys
     from stt.streaming.notes import Notes
-    from stt.streaming.stream import live as events_of
 
     with _ending(microphone.stop):
         transcriber = load_model(loaded, quiet=wishes.quiet, live=True)
@@ -203,7 +186,7 @@ def _session(
         else:
             about = f"{device_name} | {transcriber.model} {choice.precision} on {choice.provider}"
             output = Screen(tally, about, talking=(lambda: talk.on) if talk else None)
-        source_name = f"microphone: {device_name}"
+        source_name = str(wishes.input_ or f"microphone: {device_name}")
         style = loaded.settings.subtitle_style
         notes = Notes(
             source_name,
@@ -218,24 +201,35 @@ def _session(
             keys(talk.press) if talk else nullcontext(),
             output,
             _commands(wishes.command, output) as hand_on,
-            events_of(source, transcriber, microphone.rate) as events,
+            _events(source, transcriber, microphone.rate, fast=wishes.fast) as events,
         ):
             for event in events:
                 for take in (tally.take, output.take, notes.take, hand_on):
                     take(event)
             notes.duration = microphone.seconds
             notes.write()
-    if not notes.saved:
+    if not notes.saved and microphone.recording is not None:
         microphone.keep_recording()
-        assert microphone.recording is not None
         report(f"the recording is kept: {microphone.recording.path}")
     if not wishes.quiet:
         _summary(tally, microphone, wishes)
     return 0 if notes.saved else 1
 
 
+def _events(
+    source: Iterator[Block | Problem], transcriber: Transcriber, rate: int, *, fast: bool
+) -> AbstractContextManager[Iterable[Event]]:
+    if fast:
+        from stt.streaming.replay import replayed
+
+        return nullcontext(replayed(source, transcriber, rate))
+    from stt.streaming.stream import live as events_of
+
+    return events_of(source, transcriber, rate)
+
+
 def _source(
-    wishes: _Wishes, microphone: Microphone, talk: Talk | None
+    wishes: Wishes, microphone: Microphone | Playback, talk: Talk | None
 ) -> Iterator[Block | Problem]:
     from stt.cli.talk import while_talking
 
@@ -243,7 +237,7 @@ def _source(
     return while_talking(items, talk, microphone.rate) if talk else items
 
 
-def _until(microphone: Microphone, duration: float | None) -> Iterator[Block | Problem]:
+def _until(microphone: Microphone | Playback, duration: float | None) -> Iterator[Block | Problem]:
     """Yield what the microphone hears, of `duration` seconds where that is given."""
     from stt.audio.microphone import Block
 
@@ -295,7 +289,7 @@ def _commands(command: str | None, output: Output) -> Iterator[Callable[[Event],
         yield commands.take
 
 
-def _summary(tally: Tally, microphone: Microphone, wishes: _Wishes) -> None:
+def _summary(tally: Tally, microphone: Microphone | Playback, wishes: Wishes) -> None:
     said = f"{tally.utterances} utterance{'s' * (tally.utterances != 1)}"
     parts = [f"{said} in {clock(microphone.seconds)}"]
     if tally.latencies:

@@ -1,4 +1,4 @@
-"""A live session in simulated time: for tests, and for measuring an hour in minutes.
+"""A live session in simulated time: `stt live --input FILE --fast`, tests and measurements.
 
 The clock is the audio's; recognising takes it as long as it really took, or as long as told. Given
 the costs of the jobs, everything is determined.
@@ -7,16 +7,21 @@ the costs of the jobs, everything is determined.
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from stt.audio.resample import SAMPLE_RATE
-from stt.events import Event
+from stt.audio.microphone import Block
+from stt.audio.resample import SAMPLE_RATE, resampled
+from stt.audio.sample_values import finite
+from stt.audio.vad import SpeechProbability
+from stt.events import Event, Problem
 from stt.streaming.jobs import Job
 from stt.streaming.session import LiveSession
-from stt.streaming.stream import RecognizerLike
+from stt.streaming.stream import RecognizerLike, guarded_for, pace_for
+from stt.transcriber import Transcriber
 from stt.transcript import Segment
 
 Samples = npt.NDArray[np.float32]
@@ -74,3 +79,38 @@ class Replay:
         cost = self._cost(job, time.perf_counter() - began)
         self.busy += cost
         self._running = job, results, self.now + cost
+
+
+def replayed(
+    source: Iterable[Block | Problem], transcriber: Transcriber, sample_rate: int
+) -> Iterator[Event]:
+    """Recognise sound that is there already as if it were spoken now, in less time.
+
+    The clock is the audio's, and recognising takes of it what it really takes: the events, their
+    times and latencies are those that `stt.streaming.stream.live` gives on this machine.
+
+    Args:
+        source: blocks of mono audio in order, as `Playback.blocks` gives them; it ends.
+        transcriber: the loaded model, from `stt.load`.
+        sample_rate: Hz of the source.
+    """
+    session = LiveSession(SpeechProbability(), pace_for(transcriber))
+    guarded = guarded_for(transcriber, session)
+    problems: deque[Problem] = deque()
+    fallback_told = False
+
+    def sound() -> Iterator[Samples]:
+        for item in source:
+            if isinstance(item, Block):
+                yield finite(item.samples)
+            else:
+                problems.append(item)
+
+    for event in Replay(session, guarded).events(resampled(sound(), sample_rate)):
+        if guarded.fallback and not fallback_told:
+            fallback_told = True
+            yield Problem(guarded.fallback.at, "fallback", str(guarded.fallback))
+        while problems:
+            yield problems.popleft()
+        yield event
+    yield from problems

@@ -229,11 +229,15 @@ def live(
         pace: other than what suits the transcriber's settings.
     """
     session = LiveSession(SpeechProbability(), pace or pace_for(transcriber))
+    return Live(source, guarded_for(transcriber, session), sample_rate, session)
+
+
+def guarded_for(transcriber: Transcriber, session: LiveSession) -> GuardedRecognizer:
+    """Return the transcriber's recogniser, which falls back, as a session needs it."""
     recognizer = transcriber.recognizer
     if isinstance(recognizer, WhisperRecognizer):
         recognizer = recognizer.hasty(lambda: session.in_vain)
-    guarded = GuardedRecognizer(recognizer, transcriber.choice.precision, transcriber.reserve)
-    return Live(source, guarded, sample_rate, session)
+    return GuardedRecognizer(recognizer, transcriber.choice.precision, transcriber.reserve)
 
 
 def pace_for(transcriber: Transcriber) -> Pace:
