@@ -13,7 +13,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from stt.audio.files import AudioStream, Damage, checked, open_audio, printable
+from stt.audio.damage import Damage
+from stt.audio.files import AudioStream, mono_stream, open_audio, printable
+from stt.audio.raw import RawAudio
+from stt.audio.selection import Selection
 from stt.engine.fallback import GuardedRecognizer, Reserve
 from stt.engine.recognizer import TRAILING_SILENCE, Recognizer, load_recognizer
 from stt.errors import AudioError, UsageError
@@ -182,13 +185,14 @@ def opened(
         )
     if sample_rate <= 0:
         raise UsageError(f"sample_rate is {sample_rate}; give the array's samples per second")
-    mono = _mono(source)
-    blocks = (mono[i : i + sample_rate] for i in range(0, len(mono), sample_rate))
-    damage = Damage(tolerant=tolerant)
-    yield checked(AudioStream("array", sample_rate, len(mono) / sample_rate, blocks, damage))
+    samples = _channels(source)
+    blocks = (samples[i : i + sample_rate] for i in range(0, len(samples), sample_rate))
+    raw = RawAudio(sample_rate, len(samples) / sample_rate, samples.shape[1], blocks)
+    yield mono_stream(raw, "array", Selection(), Damage(tolerant=tolerant))
 
 
-def _mono(samples: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+def _channels(samples: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    """Return samples as float32 [n, channels] in ±1."""
     if samples.ndim not in (1, 2):
         raise UsageError(f"samples of shape {samples.shape}; give [n] or [n, channels]")
     if samples.ndim == 2 and samples.shape[1] > _MOST_CHANNELS:
@@ -199,7 +203,7 @@ def _mono(samples: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         scaled = _within_float32(samples)
     else:
         raise UsageError(f"samples of type {samples.dtype}; give float, int16 or int32")
-    return scaled if scaled.ndim == 1 else scaled.mean(axis=1, dtype=np.float32)
+    return scaled if scaled.ndim == 2 else scaled[:, None]
 
 
 def _within_float32(samples: npt.NDArray[Any]) -> npt.NDArray[np.float32]:

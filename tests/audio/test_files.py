@@ -294,7 +294,7 @@ def test_a_sample_rate_that_cannot_be(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.aiff", "a.au", "a.w64"])
-@pytest.mark.parametrize("share", [0.3, 0.6, 0.99])
+@pytest.mark.parametrize("share", [0.3, 0.6])
 def test_cut_short_through_libsndfile(tmp_path: Path, name: str, share: float) -> None:
     noise = np.random.default_rng(2).uniform(-0.5, 0.5, 5 * RATE).astype(np.float32)
     path = write(tmp_path / name, noise, RATE, "PCM_16")

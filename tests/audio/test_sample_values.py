@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from media import tone
 
 import stt
-from stt.audio.files import Damage, open_audio
+from stt.audio.damage import Damage
+from stt.audio.files import open_audio
 from stt.audio.sample_values import finite, sound
 from stt.errors import AudioError, UsageError
 

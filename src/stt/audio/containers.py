@@ -7,7 +7,6 @@ so that times in the transcript are times in the player.
 
 from __future__ import annotations
 
-import shlex
 import struct
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -17,15 +16,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from stt.audio.files import (
-    BLOCK,
+from stt.audio.damage import (
     SIZE_UNKNOWN,
-    AudioStream,
     Damage,
     check_length,
     damaged,
+    ffmpeg_command,
     truncated,
 )
+from stt.audio.raw import BLOCK, RawAudio
+from stt.audio.selection import Selection, clock
+from stt.audio.tracks import chosen, described
 from stt.errors import AudioError
 
 Samples = npt.NDArray[np.float32]
@@ -36,8 +37,18 @@ _PLAYLISTS = (b"#EXTM3U", b"ffconcat", b"<?xml", b"<MPD")
 """Heads of files that name other files; FFmpeg would wait for a playlist to grow, for ever."""
 _PAUSE = 0.1
 """Seconds by which frames may stray from their place before silence is put in."""
-_LONGEST_PAUSE = 3600.0
-"""Seconds of silence believed where the container states no duration; more is a damaged clock."""
+_LONGEST_PAUSE = 60.0
+"""Seconds of silence believed where nothing vouches for it; more may be a clock that jumps."""
+_BACKWARDS = 1.0
+"""Seconds by which a clock may go back before it is taken for another one."""
+_LEAST_BITS = 500
+"""Bits per second below which no recording is coded: its clock jumps."""
+_FROM_ZERO = frozenset({"matroska", "ogg"})
+"""Formats whose duration counts from 0, wherever the clock starts."""
+_SEEKABLE = frozenset({"matroska", "mov"})
+"""Formats with an index of places."""
+_SEEK_MARGIN = 1.0
+"""Seconds before the place sought: decoders need some to begin."""
 _SKIPPED_BYTES = 512
 """More bytes than lie between two packets of a sound file in order."""
 _LOST_SECONDS = 0.25
@@ -49,15 +60,15 @@ _OGG_PAGE = 65_307
 
 
 def open_container(
-    path: Path, name: str, head: bytes, stack: ExitStack, damage: Damage
-) -> AudioStream:
-    """Open the first sound track that can be decoded.
+    path: Path, name: str, stack: ExitStack, selection: Selection, damage: Damage
+) -> RawAudio:
+    """Open a sound track.
 
     Args:
         path: a regular file.
         name: what messages call it.
-        head: its first bytes.
         stack: closes the container.
+        selection: says which track; its start is sought to where there is an index.
         damage: takes what is wrong with it.
 
     Raises:
@@ -65,6 +76,8 @@ def open_container(
     """
     import av
 
+    with path.open("rb") as file:
+        head = file.read(16)
     if head.startswith(_PLAYLISTS):
         raise AudioError(f"{name}: is a list, not a recording; name the recordings themselves")
     # no file that names others may make us reach for the network
@@ -82,12 +95,23 @@ def open_container(
         raise AudioError(
             f"{name}: has no sound track that can be read; name a recording with sound"
         )
-    if not tracks[0].codec_context.sample_rate:
+    number = chosen(tracks, selection.track, name)
+    track = tracks[number - 1]
+    if not track.codec_context.sample_rate:
         raise _not_read(name, head, "no sample rate")
     if container.format.name == "ogg" and _ends_mid_page(path):
         damage.meet(truncated(name, "its last page is incomplete"))
-    reader = _TrackReader(container, tracks[0], name, path, damage)
-    return AudioStream(name, reader.rate, reader.duration, reader.blocks(), damage)
+    reader = _TrackReader(container, track, name, path, damage)
+    began = reader.seek(selection.start)
+    return RawAudio(
+        reader.rate,
+        reader.duration,
+        int(track.codec_context.channels),
+        reader.blocks(),
+        began,
+        number,
+        described(tracks),
+    )
 
 
 def _not_read(name: str, head: bytes, told: str) -> AudioError:
@@ -96,9 +120,10 @@ def _not_read(name: str, head: bytes, told: str) -> AudioError:
             f"{name}: truncated: its index (moov) is missing or damaged, as when a recorder is cut "
             "off; copy it again, or export it anew where it was recorded"
         )
+    command = ffmpeg_command(name, "out.wav")
+    cure = f"convert it with `{command}`" if command else "convert it to wav first"
     return AudioError(
-        f"{name}: not a recording that can be read ({told}); if it plays elsewhere, convert it "
-        f"with `ffmpeg -i {shlex.quote(name)} out.wav`"
+        f"{name}: not a recording that can be read ({told}); if it plays elsewhere, {cure}"
     )
 
 
@@ -108,7 +133,7 @@ def _reason(error: Exception) -> str:
 
 
 class _TrackReader:
-    """Decodes one track of a container into float32 mono at the track's rate."""
+    """Decodes one track of a container into float32 channels at the track's rate."""
 
     def __init__(self, container: Any, track: Any, name: str, path: Path, damage: Damage) -> None:
         self._container, self._track, self._name = container, track, name
@@ -116,24 +141,55 @@ class _TrackReader:
         self._told_at = -_APART  # seconds of the last damage that was told
         self._format = container.format.name.split(",")[0]
         self.rate = int(track.codec_context.sample_rate)
-        self.duration = None if container.duration is None else container.duration / 1e6
-        self._promised = self.duration if self._format in _EXACT else None
+        self._size = path.stat().st_size
+        self._origin = (container.start_time or 0) / 1e6
+        stated = None if container.duration is None else container.duration / 1e6
+        if stated and self._size * 8 / stated < _LEAST_BITS and self._format not in _EXACT:
+            stated = None  # guessed from a clock that jumps
+        if stated and self._format in _FROM_ZERO and stated > self._origin > 0:
+            stated -= self._origin
+        self.duration = stated
+        self._promised = stated if self._format in _EXACT else None
         if self._format == "mp3":
             self._promised = _xing_seconds(path, self.rate)
-        self._origin = (container.start_time or 0) / 1e6
         self._done = 0  # samples
         self._reached = 0.0  # seconds to which any track's packets reach
+        self._others: list[float] = []  # seconds of other tracks' packets since the last frame
+        self._place = 0  # bytes of the file to which packets reach
         self._skipped = False  # whether bytes were passed over since the last frame
         self._skipped_at: float | None = None  # seconds at which they were first
         self._lost = 0.0  # seconds
         self._resampler: Any = None
         self._shape: tuple[str, str, int] | None = None
 
+    def seek(self, start: float) -> int:
+        """Go near a place, where the file has an index; returns the samples before it."""
+        import av
+
+        if start <= _SEEK_MARGIN or self._format not in _SEEKABLE:
+            return 0
+        target = round((start - _SEEK_MARGIN + self._origin) * 1e6)
+        try:
+            self._container.seek(target, backward=True)
+            first = next(self._container.decode(self._track))
+            at = float(first.pts * first.time_base) - self._origin
+            self._container.seek(target, backward=True)
+        except (av.FFmpegError, StopIteration, TypeError):  # beyond the end, or without times
+            self._container.seek(0)
+            return 0
+        self._done = max(0, round(at * self.rate)) if at <= start else 0
+        if at > start:
+            self._container.seek(0)
+        return self._done
+
     def blocks(self) -> Iterator[Samples]:
-        """Yield float32 [n] blocks of at least BLOCK samples, the last one shorter."""
+        """Yield float32 [n, channels] blocks of about BLOCK frames."""
         parts: list[Samples] = []
         pending = 0
         for part in self._parts():
+            if parts and parts[0].shape[1] != part.shape[1]:
+                yield np.concatenate(parts)
+                parts, pending = [], 0
             parts.append(part)
             pending += len(part)
             self._done += len(part)
@@ -160,9 +216,9 @@ class _TrackReader:
     def _parts(self) -> Iterator[Samples]:
         for packet in self._packets():
             for frame in self._frames(packet):
-                yield from _silence(self._pause(frame))
-                yield from self._mono(frame)
-        yield from self._mono(None)
+                yield from _silence(self._pause(frame), len(frame.layout.channels))
+                yield from self._channels(frame)
+        yield from self._channels(None)
 
     def _packets(self) -> Iterator[Any]:
         """Yield the track's packets; the others tell how far the file reaches."""
@@ -171,15 +227,18 @@ class _TrackReader:
         expected = None  # where the next packet's bytes should begin
         try:
             for packet in self._container.demux():
+                own = packet.stream.index == self._track.index
                 if packet.pts is not None:
                     end = float((packet.pts + (packet.duration or 0)) * packet.time_base)
                     self._reached = max(self._reached, end - self._origin)
+                    if not own and (not self._others or end - self._others[-1] > _PAUSE):
+                        self._others.append(end)
                 if packet.pos is not None and packet.pos >= 0:
                     if expected is not None and packet.pos - expected > _SKIPPED_BYTES:
                         self._skipped = True
                         self._note_skipped()
-                    expected = packet.pos + packet.size
-                if packet.stream.index == self._track.index:
+                    expected = self._place = packet.pos + packet.size
+                if own:
                     yield packet
         except av.FFmpegError as error:
             self._meet(_reason(error))
@@ -203,19 +262,44 @@ class _TrackReader:
     def _pause(self, frame: Any) -> int:
         """Return the samples of silence that belong before a frame."""
         skipped, self._skipped = self._skipped, False
+        others, self._others = self._others, []
         if frame.pts is None:
             return 0
         at = float(frame.pts * frame.time_base) - self._origin
         pause = at - self._done / self.rate
         if pause <= _PAUSE:
+            if pause < -_BACKWARDS and self._format != "matroska":
+                self._origin += pause  # the clock of another recording
+                self._reached = self._done / self.rate
+            return 0
+        if not self._is_believed(pause, at, others):
+            self._origin += pause
+            self._reached = self._done / self.rate
+            self._damage.note(
+                f"its clock jumps by {clock(pause)} at {clock(self._reached)}, as where recordings "
+                "were joined; the sound goes on there"
+            )
             return 0
         # FFmpeg passes over damage in these two without a word; Ogg has no pauses of its own
         if (skipped and self._format == "matroska") or (self._done and self._format == "ogg"):
             self._meet(f"{pause:.1f} s cannot be read")
-        limit = _LONGEST_PAUSE if self.duration is None else self.duration - at + pause + 1.0
-        return round(pause * self.rate) if pause <= limit else 0
+        return round(pause * self.rate)
 
-    def _mono(self, frame: Any) -> Iterator[Samples]:
+    def _is_believed(self, pause: float, at: float, others: list[float]) -> bool:
+        """Tell a hole, such as a recorder leaves, from a clock that jumps.
+
+        For a hole vouch the length that the container states, packets of another track within it,
+        or that it is short beside what a file of this size can hold.
+        """
+        if any(0.1 * pause < at + self._origin - other < 0.9 * pause for other in others):
+            return True
+        coded = self._place / max(1.0, self._done / self.rate)  # bytes per second
+        could_hold = self._size / max(coded, _LEAST_BITS / 8)
+        if self._promised is not None:
+            return at <= self._promised + 1.0 and pause <= max(3600.0, could_hold)
+        return pause <= max(_LONGEST_PAUSE, could_hold)
+
+    def _channels(self, frame: Any) -> Iterator[Samples]:
         """Convert a frame, None for the end; joined recordings may change format in between."""
         import av
 
@@ -229,7 +313,7 @@ class _TrackReader:
             frame.pts = None  # the resampler would follow it; `_pause` does
             ready += self._resampler.resample(frame)
         for plain in ready:
-            yield plain.to_ndarray().mean(axis=0, dtype=np.float32)
+            yield plain.to_ndarray().T
 
     def _meet(self, told: str) -> None:
         """Meet damage here; what follows soon after it is the same."""
@@ -239,9 +323,9 @@ class _TrackReader:
             self._told_at = at
 
 
-def _silence(samples: int) -> Iterator[Samples]:
+def _silence(samples: int, channels: int) -> Iterator[Samples]:
     for start in range(0, samples, BLOCK):
-        yield np.zeros(min(BLOCK, samples - start), np.float32)
+        yield np.zeros((min(BLOCK, samples - start), channels), np.float32)
 
 
 def _xing_seconds(path: Path, rate: int) -> float | None:

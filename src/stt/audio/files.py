@@ -1,15 +1,14 @@
 """Recordings as streams: any container, rate and channel count in, float32 mono blocks out.
 
-libsndfile reads wav, flac, aiff, au, caf and w64, and knows exactly when one is cut short. PyAV
-(FFmpeg) reads the rest, see `containers`: also mp3, where libsndfile's mpg123 prints on the user's
-screen, and ogg, of which libsndfile reads only the first of several recordings joined in one file.
-Blocks are about a second, so memory does not grow with the length of the recording.
+libsndfile reads wav, flac, aiff, au, caf and w64, see `sound_file`. PyAV (FFmpeg) reads the rest,
+see `containers`: also mp3, where libsndfile's mpg123 prints on the user's screen, and ogg, of which
+libsndfile reads only the first of several recordings joined in one file. Blocks are about a second,
+so memory does not grow with the length of the recording.
 """
 
 from __future__ import annotations
 
 import errno
-import os
 import re
 import shlex
 import shutil
@@ -21,16 +20,19 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
+from stt.audio.channels import CANCELLING_NOTE, Downmix, channel_number, one_channel
+from stt.audio.damage import Damage
+from stt.audio.raw import RawAudio
 from stt.audio.sample_values import sound
+from stt.audio.selection import Selection, stretch
+from stt.audio.sound_file import HEADS, open_sound_file
+from stt.audio.tracks import no_such_track
 from stt.errors import AudioError
-
-if TYPE_CHECKING:
-    import soundfile
 
 Samples = npt.NDArray[np.float32]
 
@@ -46,42 +48,9 @@ AUDIO_SUFFIXES = frozenset(
 )
 """File names taken up when a folder is searched; a file named outright may have any name."""
 
-BLOCK = 1 << 15
-"""Frames read at a time: 0.3 s at 96 kHz, 4 s at 8 kHz."""
+ALL_OF_IT = Selection()
 LOWEST_RATE, HIGHEST_RATE = 1_000, 1_000_000
 """Hz. Outside lies no recording of speech but a damaged header."""
-
-# What libsndfile is asked to open. Left to itself it goes by the suffix where it knows no header,
-# and a text called .au, .vox or .gsm becomes noise.
-_LIBSNDFILE_HEADS = (b"RIFF", b"RIFX", b"RF64", b"riff", b"fLaC", b"FORM", b".snd", b"caff")
-# Programs that write wav to a pipe cannot know its size and leave 0 or a value near the top.
-SIZE_UNKNOWN = 0x7FFF_0000
-_FRAMES_UNKNOWN = 1 << 62
-_SIZES = re.compile(r"^ *(?:data|SSND|riff|Data Size) *: (\d+) \(should be (\d+)\)", re.MULTILINE)
-# A container's duration is rounded and includes encoder padding: only a real gap is a truncation.
-_GAP_SECONDS, _GAP_SHARE = 1.0, 0.02
-
-
-class Damage:
-    """What is wrong with a recording, or odd: an error or, where the rest is wanted, a line."""
-
-    def __init__(self, *, tolerant: bool) -> None:
-        self.tolerant = tolerant
-        self.told: list[str] = []
-        """A line for each place that cannot be read."""
-        self.notes: list[str] = []
-        """A line for each thing that is odd and costs nothing of the sound."""
-
-    def note(self, line: str) -> None:
-        """Note what a person should know; the recording is done all the same."""
-        if line not in self.notes:
-            self.notes.append(line)
-
-    def meet(self, error: AudioError) -> None:
-        """Raise the error, or note it: reading goes on."""
-        if not self.tolerant:
-            raise error
-        self.told.append(str(error).split(": ", 1)[1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,16 +68,55 @@ class AudioStream:
     unless the stream is tolerant and something can be read."""
     damage: Damage = field(default_factory=lambda: Damage(tolerant=False))
     """What is wrong with it, as far as it was read."""
+    start: float = 0.0
+    """Seconds of the recording at which the blocks begin."""
+    channels: int = 1
+    """How many the track has that is heard."""
+    track: int = 1
+    """Which sound track is heard, from 1."""
+    tracks: tuple[str, ...] = ()
+    """What each of the recording's sound tracks is, e.g. 'track 2 (eng, stereo)'."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """A file that can be opened several times, whatever it was given as."""
+
+    name: str
+    """As the user gave it."""
+    path: Path
+    """A regular file."""
 
 
 @contextmanager
-def open_audio(source: str | Path, *, tolerant: bool = False) -> Iterator[AudioStream]:
+def open_audio(
+    source: str | Path, *, tolerant: bool = False, selection: Selection = ALL_OF_IT
+) -> Iterator[AudioStream]:
     """Open a file, or standard input for '-', as an AudioStream.
 
-    `tolerant`: what can be read of a damaged recording is wanted; `damage` then tells of the rest.
+    Args:
+        source: a path, or '-'.
+        tolerant: what can be read of a damaged recording is wanted; `damage` then tells of the
+            rest.
+        selection: what of it is heard; of several parts the first.
 
     Raises:
-        AudioError: missing, empty, truncated, corrupt, silent container, or not audio at all.
+        AudioError: missing, empty, truncated, corrupt, silent container, or not audio at all; or
+            what was selected is not there.
+    """
+    with (
+        found(source) as recording,
+        open_recording(recording, selection.part(1), tolerant=tolerant) as stream,
+    ):
+        yield stream
+
+
+@contextmanager
+def found(source: str | Path) -> Iterator[Recording]:
+    """Find a file; what is piped in, or lies in a FIFO, is kept in a temporary file meanwhile.
+
+    Raises:
+        AudioError: missing, empty, or no file.
     """
     name = printable(str(source))
     with ExitStack() as stack:
@@ -117,20 +125,69 @@ def open_audio(source: str | Path, *, tolerant: bool = False) -> Iterator[AudioS
             path = stack.enter_context(_spooled(_stdin(), name))
         elif stat.S_ISFIFO(_mode(path, name)):
             path = stack.enter_context(_spooled(stack.enter_context(path.open("rb")), name))
+        yield Recording(str(source), path)
+
+
+@contextmanager
+def open_recording(
+    recording: Recording, selection: Selection, *, tolerant: bool = False
+) -> Iterator[AudioStream]:
+    """Open one track of a recording, its channels mixed or one of them; see open_audio."""
+    name, path = printable(recording.name), recording.path
+    with ExitStack() as stack:
         head = _head(path, name)
-        stream, damage = None, Damage(tolerant=tolerant)
-        if head.startswith(_LIBSNDFILE_HEADS) and not _overflows(path, head):
-            stream = _open_soundfile(path, name, stack, damage)
-        if stream is None:
+        raw, damage = None, Damage(tolerant=tolerant)
+        if head.startswith(HEADS):
+            raw = open_sound_file(path, name, stack, selection, damage)
+            if raw is not None and selection.track not in ("", "1"):
+                raise no_such_track(name, selection.track, raw.tracks)
+        if raw is None:
             from stt.audio.containers import open_container
 
-            stream = open_container(path, name, head, stack, damage)
-        if not LOWEST_RATE <= stream.sample_rate <= HIGHEST_RATE:
+            raw = open_container(path, name, stack, selection, damage)
+        if not LOWEST_RATE <= raw.sample_rate <= HIGHEST_RATE:
             raise AudioError(
-                f"{name}: says its sample rate is {stream.sample_rate:,} Hz, so its header is "
+                f"{name}: says its sample rate is {raw.sample_rate:,} Hz, so its header is "
                 "damaged; copy or export it again"
             )
-        yield checked(replace(stream, name=str(source)))
+        yield mono_stream(raw, recording.name, selection, damage)
+
+
+def mono_stream(raw: RawAudio, source: str, selection: Selection, damage: Damage) -> AudioStream:
+    """Return what of a sound track is heard: a stretch of it, mixed or one channel.
+
+    Raises:
+        AudioError: it has no such channel.
+    """
+    name = printable(source)
+    blocks = stretch(raw, selection, name, damage)
+    if selection.channel:
+        number = channel_number(selection.channel)
+        if number > raw.channels:
+            has = "1 channel (mono)" if raw.channels == 1 else f"{raw.channels} channels"
+            raise AudioError(
+                f"{name}: has no channel {selection.channel}, it has {has}; give another, or none "
+                "to hear all"
+            )
+        blocks = one_channel(blocks, number)
+    else:
+        blocks = _downmixed(blocks, raw.sample_rate, damage)
+    duration = raw.duration
+    if duration is not None and selection.end is not None:
+        duration = min(duration, selection.end)
+    stream = AudioStream(
+        *(source, raw.sample_rate, duration, blocks, damage, selection.start),
+        *(raw.channels, raw.track, raw.tracks),
+    )
+    return checked(stream)
+
+
+def _downmixed(blocks: Iterator[Samples], rate: int, damage: Damage) -> Iterator[Samples]:
+    downmix = Downmix(rate)
+    for block in downmix.mixed(blocks):
+        if downmix.cancels:
+            damage.note(CANCELLING_NOTE)
+        yield block
 
 
 def check_there(source: str | Path) -> None:
@@ -243,102 +300,3 @@ def _checked_blocks(stream: AudioStream) -> Iterator[Samples]:
         raise AudioError(f"{name}: {stream.damage.told[0]}")
     if done == 0:
         raise AudioError(f"{name}: holds no audio (0 samples); record or export it again")
-
-
-def check_length(name: str, read_s: float, promised_s: float, damage: Damage) -> None:
-    """Meet damage where clearly less was read than the header promised, both in seconds."""
-    if promised_s - read_s > max(_GAP_SECONDS, promised_s * _GAP_SHARE):
-        damage.meet(truncated(name, f"{promised_s:.1f} s promised, {read_s:.1f} s there"))
-
-
-def truncated(name: str, told: str) -> AudioError:
-    """Return the error for a recording of which a part is missing."""
-    return AudioError(
-        f"{name}: truncated: {told}; copy it again, or save what is there with "
-        f"`ffmpeg -i {shlex.quote(name)} part.wav` and transcribe that"
-    )
-
-
-def damaged(name: str, after_s: float, told: str) -> AudioError:
-    """Return the error for a recording that cannot be decoded past `after_s` seconds."""
-    return AudioError(
-        f"{name}: damaged or truncated after {after_s:.1f} s ({told}); copy or export it again"
-    )
-
-
-def _open_soundfile(path: Path, name: str, stack: ExitStack, damage: Damage) -> AudioStream | None:
-    """Open with libsndfile, or return None where PyAV must do it."""
-    import soundfile
-
-    if path.suffix.lower() == ".raw":  # soundfile goes by the name here
-        return None
-    # names need not be text on Linux; soundfile encodes str strictly
-    native = os.fsencode(path) if os.name == "posix" else str(path)
-    try:
-        file = stack.enter_context(soundfile.SoundFile(native))
-    except soundfile.LibsndfileError:
-        return None
-    # a piped flac or wav may not know its length; mp3 may be inside a wav
-    if not 0 < file.frames < _FRAMES_UNKNOWN or file.subtype.startswith("MPEG"):
-        return None
-    rate = int(file.samplerate)
-    if promised := _SIZES.search(file.extra_info):
-        said, there = (int(number) for number in promised.groups())
-        if there < said < SIZE_UNKNOWN:
-            seconds = file.frames / rate
-            told = f"{seconds * said / max(there, 1):.1f} s promised, {seconds:.1f} s there"
-            damage.meet(truncated(name, told))
-    blocks = _soundfile_blocks(file, name, path, damage)
-    return AudioStream(name, rate, file.frames / rate, blocks, damage)
-
-
-def _overflows(path: Path, head: bytes) -> bool:
-    """Tell a piped wav longer than the size it names in place of one it does not know (2 or 4 GB).
-
-    libsndfile would stop there: after 3.4 h of CD quality.
-    """
-    size = int.from_bytes(head[4:8], "little")
-    return head[:4] == b"RIFF" and size >= SIZE_UNKNOWN and path.stat().st_size - size > 1 << 20
-
-
-def _soundfile_blocks(
-    file: soundfile.SoundFile, name: str, path: Path, damage: Damage
-) -> Iterator[Samples]:
-    import soundfile
-
-    done, rate = 0, file.samplerate
-    while True:
-        try:
-            block = file.read(BLOCK, dtype="float32", always_2d=True)
-        except soundfile.LibsndfileError as error:
-            told = error.error_string.strip().rstrip(".").removeprefix("Error : ")
-            met = damaged(name, done / rate, told)
-            if not damage.tolerant:
-                raise met from error
-            yield from _past_damage(path, name, done, damage)
-            if not damage.told:
-                damage.meet(met)
-            return
-        if not len(block):
-            break
-        done += len(block)
-        yield _mono(block)
-    check_length(name, done / rate, file.frames / rate, damage)
-
-
-def _past_damage(path: Path, name: str, done: int, damage: Damage) -> Iterator[Samples]:
-    """Go on with FFmpeg, which finds sound behind damage, after `done` samples."""
-    from stt.audio.containers import open_container
-
-    with ExitStack() as stack:
-        for block in open_container(path, name, _head(path, name), stack, damage).blocks:
-            fresh = block[done:]
-            done -= len(block) - len(fresh)
-            yield fresh
-
-
-def _mono(block: npt.NDArray[np.float32]) -> Samples:
-    """Average the channels of [n, channels]."""
-    if block.shape[1] == 1:
-        return np.ascontiguousarray(block[:, 0])
-    return np.asarray(block.mean(axis=1), np.float32)

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from stt.errors import AudioError
 
 if TYPE_CHECKING:
-    from stt.audio.files import Damage
+    from stt.audio.damage import Damage
 
 Samples = npt.NDArray[np.float32]
 

@@ -1,0 +1,82 @@
+"""What is wrong with a recording, or odd, and how it is told."""
+
+from __future__ import annotations
+
+import shlex
+
+from stt.errors import AudioError
+
+# A container's duration is rounded and includes encoder padding: only a real gap is a truncation.
+_GAP_SECONDS, _GAP_SHARE = 1.0, 0.02
+_ROUND, _ROUND_BINARY, _LEAST_ROUND = 1_000_000, 1 << 24, 100_000_000
+# Programs that write to a pipe cannot know its size and leave a value near the top of 31 or 32 bits
+SIZE_UNKNOWN = 0x7FFF_0000
+
+
+class Damage:
+    """What is wrong with a recording, or odd: an error or, where the rest is wanted, a line."""
+
+    def __init__(self, *, tolerant: bool) -> None:
+        self.tolerant = tolerant
+        self.told: list[str] = []
+        """A line for each place that cannot be read."""
+        self.notes: list[str] = []
+        """A line for each thing that is odd and costs nothing of the sound."""
+
+    def note(self, line: str) -> None:
+        """Note what a person should know; the recording is done all the same."""
+        if line not in self.notes:
+            self.notes.append(line)
+
+    def meet(self, error: AudioError) -> None:
+        """Raise the error, or note it: reading goes on."""
+        if not self.tolerant:
+            raise error
+        self.told.append(str(error).split(": ", 1)[1])
+
+
+def check_length(name: str, read_s: float, promised_s: float, damage: Damage) -> None:
+    """Meet damage where clearly less was read than the header promised, both in seconds."""
+    if is_short(read_s, promised_s):
+        damage.meet(truncated(name, f"{promised_s:.1f} s promised, {read_s:.1f} s there"))
+
+
+def is_short(read_s: float, promised_s: float) -> bool:
+    """Tell whether so much is missing that a header's rounding does not explain it."""
+    return promised_s - read_s > max(_GAP_SECONDS, promised_s * _GAP_SHARE)
+
+
+def is_placeholder(size: int) -> bool:
+    """Tell whether a size is one that programs write which do not know it yet.
+
+    Those are values near the top of 31 or 32 bits, and round ones from 100 million bytes on.
+    """
+    near = range(size - 64, size + 65)  # a header's bytes are counted in or not
+    return size >= SIZE_UNKNOWN or (
+        size >= _LEAST_ROUND and any(one % _ROUND == 0 or one % _ROUND_BINARY == 0 for one in near)
+    )
+
+
+def truncated(name: str, told: str) -> AudioError:
+    """Return the error for a recording of which a part is missing."""
+    return AudioError(f"{name}: truncated: {told}; copy it again{_saving(name)}")
+
+
+def _saving(name: str) -> str:
+    """Return the rest of the cure, where a command can be typed for the recording."""
+    command = ffmpeg_command(name, "part.wav")
+    return f", or save what is there with `{command}` and transcribe that" if command else ""
+
+
+def ffmpeg_command(name: str, output: str) -> str:
+    """Return the command line that converts a recording; '' for one without a name to type."""
+    if name == "-" or "\\" in name:
+        return ""
+    return f"ffmpeg -i {shlex.quote(f'file:{name}' if ':' in name else name)} {output}"
+
+
+def damaged(name: str, after_s: float, told: str) -> AudioError:
+    """Return the error for a recording that cannot be decoded past `after_s` seconds."""
+    return AudioError(
+        f"{name}: damaged or truncated after {after_s:.1f} s ({told}); copy or export it again"
+    )

@@ -1,0 +1,152 @@
+"""Sound behind the end that a header states is read; what is no sound is told."""
+
+from __future__ import annotations
+
+import io
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from media import Samples, tone, wav, write
+from test_files import RATE, from_stdin
+
+from stt.audio.files import open_audio
+
+
+def heard(path: Path | str) -> tuple[Samples, list[str]]:
+    """What is read, and the notes."""
+    with open_audio(path) as stream:
+        samples = np.concatenate(list(stream.blocks))
+    return samples, stream.damage.notes
+
+
+def voice(seconds: float, seed: int = 1, rate: int = RATE) -> Samples:
+    """Noise as low as speech, which no file compares equal by chance."""
+    noise = np.random.default_rng(seed).standard_normal(round(seconds * rate) + 16)
+    return np.asarray(np.convolve(noise, np.hanning(17), "valid") / 40, np.float32)
+
+
+def as_bytes(samples: Samples, form: str, subtype: str = "PCM_16") -> bytes:
+    file = io.BytesIO()
+    soundfile.write(file, samples, RATE, format=form, subtype=subtype)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("said", [0, 32_000, 63_998])
+@pytest.mark.parametrize("riff", [None, 36, 32_036])
+def test_a_recorder_that_died_leaves_a_stale_size(
+    tmp_path: Path, said: int, riff: int | None
+) -> None:
+    samples, path = voice(4.0), tmp_path / "a.wav"
+    path.write_bytes(wav(samples, RATE, riff=riff, data=said))
+    found, (note,) = heard(path)
+    np.testing.assert_allclose(found, samples, atol=1e-4)
+    assert note.startswith(f"its header states {said / 32_000:.1f} s, ")
+    assert f"{4.0 - said / 32_000:.1f} s more" in note
+
+
+@pytest.mark.parametrize("form", ["WAV", "WAVEX", "RF64", "W64", "AIFF", "AU"])
+@pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24", "PCM_32", "FLOAT"])
+def test_stale_sizes_in_other_formats(tmp_path: Path, form: str, subtype: str) -> None:
+    if form == "AIFF" and subtype == "FLOAT":
+        pytest.skip("AIFC's floats have another name for each byte order")
+    samples, path = voice(3.0), tmp_path / "a.bin"
+    short = as_bytes(samples[:RATE], form, subtype)
+    whole = as_bytes(samples, form, subtype)
+    if b"PEAK" in whole[:200] or form == "AIFF":  # chunks behind the samples would be in between
+        whole = whole[: len(short)] + whole[len(short) :]
+    head = len(whole) - len(samples) * {"PCM_16": 2, "PCM_24": 3}.get(subtype, 4)
+    path.write_bytes(short[:head] + whole[head:])
+    found, (note,) = heard(path)
+    np.testing.assert_allclose(found, samples, atol=1e-4)
+    assert "states 1.0 s, 2.0 s more" in note
+
+
+@pytest.mark.parametrize("form", ["WAV", "WAVEX", "RF64", "W64", "AIFF", "AU", "FLAC"])
+def test_recordings_joined_by_cat(tmp_path: Path, form: str) -> None:
+    one, other, path = voice(1.0, 1), voice(1.5, 2), tmp_path / "a.bin"
+    path.write_bytes(as_bytes(one, form) + as_bytes(other, form) + as_bytes(one, form))
+    found, (note,) = heard(path)
+    np.testing.assert_allclose(found, np.concatenate([one, other, one]), atol=1e-4)
+    assert note == "3 recordings joined in one file: all of them are read"
+
+
+def test_joined_after_a_chunk_of_text(tmp_path: Path) -> None:
+    one, path = voice(1.0), tmp_path / "a.wav"
+    path.write_bytes(wav(one, RATE, after=b"LIST\x0a\0\0\0INFOISFT\0\0") + wav(one, RATE))
+    np.testing.assert_allclose(heard(path)[0], np.concatenate([one, one]), atol=1e-4)
+
+
+def test_joined_behind_a_stale_size(tmp_path: Path) -> None:
+    one, other, path = voice(2.0, 1), voice(1.0, 2), tmp_path / "a.wav"
+    path.write_bytes(wav(one, RATE, data=32_000) + wav(other, RATE))
+    np.testing.assert_allclose(heard(path)[0], np.concatenate([one, other]), atol=1e-4)
+
+
+def test_channels_may_change_where_recordings_are_joined(tmp_path: Path) -> None:
+    one, path = voice(1.0), tmp_path / "a.wav"
+    stereo = np.stack([one, one], 1)
+    path.write_bytes(as_bytes(one, "WAV") + as_bytes(stereo, "WAV"))
+    np.testing.assert_allclose(heard(path)[0], np.concatenate([one, one]), atol=1e-4)
+
+
+def test_a_recording_of_another_rate_behind_it_is_told(tmp_path: Path) -> None:
+    one, path = voice(1.0), tmp_path / "a.wav"
+    path.write_bytes(wav(one, RATE) + wav(voice(1.0), 8_000))
+    found, (note,) = heard(path)
+    assert len(found) == RATE
+    assert note == "a recording at 8,000 Hz that lies behind its end is left out: cut it off"
+
+
+def test_other_data_behind_the_end_are_left_out(tmp_path: Path) -> None:
+    one, path = voice(1.0), tmp_path / "a.wav"
+    junk = b"\x01" + np.random.default_rng(3).bytes(40_000)
+    path.write_bytes(wav(one, RATE, after=junk))
+    found, (note,) = heard(path)
+    np.testing.assert_allclose(found, one, atol=1e-4)
+    assert "40,001 bytes behind the end" in note
+
+
+@pytest.mark.parametrize(
+    "after", [bytes(70_000), b"TAG" + bytes(125), b"id3 " + struct.pack("<I", 9_000) + bytes(9_000)]
+)
+def test_padding_and_tags_are_no_news(tmp_path: Path, after: bytes) -> None:
+    one, path = voice(1.0), tmp_path / "a.wav"
+    path.write_bytes(wav(one, RATE, after=after))
+    found, notes = heard(path)
+    np.testing.assert_allclose(found, one, atol=1e-4)
+    assert not notes
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        *(2_000_000_000, 1_000_000_000, 2_000_000_036, 100_000_000),
+        *(0x7FFFFFFF, 0xFFFFFFFF, 0x7FFFF000, 0x40000000, 0x7FFFFFFF - 36, 0x80000000),
+    ],
+)
+def test_a_size_that_is_a_placeholder(
+    tmp_path: Path, said: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    samples, path = tone(1.5, RATE), tmp_path / "a.wav"
+    content = wav(samples, RATE, riff=min(said + 36, 0xFFFFFFFF), data=said)
+    path.write_bytes(content)
+    found, notes = heard(path)
+    np.testing.assert_allclose(found, samples, atol=1e-4)
+    assert notes == ["its header does not know its length; it is read to its end"]
+    from_stdin(monkeypatch, content)  # as every wav that is piped in
+    found, notes = heard("-")
+    assert len(found) == len(samples)
+    assert not notes
+
+
+@pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.aiff", "a.au", "a.w64", "a.caf"])
+def test_a_few_bytes_short_is_a_note(tmp_path: Path, name: str) -> None:
+    path = write(tmp_path / name, voice(5.0), RATE, "PCM_16")
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1_001])
+    found, (note,) = heard(path)
+    assert 4.5 < len(found) / RATE < 5.0
+    assert "missing at its end" in note or "cannot be read" in note
