@@ -53,9 +53,9 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     """Import a public name, or the version, when it is first asked for (PEP 562)."""
     if name == "__version__":
-        from importlib.metadata import version
+        from stt.version import stt_version
 
-        return version("stt-parakeet")
+        return stt_version()
     if name not in _HOMES:
         raise AttributeError(f"module 'stt' has no attribute {name!r}")
     from importlib import import_module

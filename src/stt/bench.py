@@ -31,6 +31,8 @@ from stt.models.folder import PRECISIONS, ModelFolder, inspect
 from stt.models.places import Places
 from stt.models.sherpa import export
 from stt.optional import require
+from stt.temporary import temporary_folder
+from stt.version import stt_version
 
 ENGINES = ("stt", "onnx-asr", "sherpa-onnx")
 STAGES = ("features", "encoder", "decoding", "other")
@@ -161,8 +163,8 @@ def bench(plan: Plan, report: Report) -> Result:
         ModelError: a contender does not run; the text says why.
         AudioError: a recording cannot be read.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        files = recordings(plan.audio, max(plan.batches), Path(folder))
+    with temporary_folder("bench") as folder:
+        files = recordings(plan.audio, max(plan.batches), folder)
         runs = [run for threads in plan.threads for run in _runs(plan, threads, files, report)]
         return Result(machine(), _named(_reference(plan.contenders), plan), tuple(runs))
 
@@ -203,7 +205,7 @@ def machine() -> dict[str, Any]:
         "memory_gib": round(psutil.virtual_memory().total / (1 << 30), 1),
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
-        "stt": version("stt-parakeet"),
+        "stt": stt_version(),
         "onnxruntime": onnxruntime.__version__,
         **known,
     }
@@ -278,10 +280,10 @@ class _Worker:
 @contextmanager
 def _started(contender: Contender, provider: str, threads: int, first: Path) -> Iterator[_Worker]:
     """Start a contender and have it transcribe one recording."""
-    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile("w+") as errors:
+    with temporary_folder("export") as folder, tempfile.TemporaryFile("w+") as errors:
         files = contender.folder
         if contender.engine == "sherpa-onnx":
-            files = Path(folder)
+            files = folder
             export(contender.folder, contender.precision, files)
         began = time.perf_counter()
         worker = _Worker(contender, provider, threads, files, errors)

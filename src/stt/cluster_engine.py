@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -17,6 +16,7 @@ from stt.journal import Remembered
 from stt.pipeline import Step
 from stt.recipe import recipe
 from stt.settings import LoadedSettings, Settings
+from stt.temporary import temporary_folder
 from stt.transcriber import load_with, opened, recognizing_pool
 from stt.transcript import Choice, Segment
 
@@ -80,7 +80,7 @@ class Engine:
         with ExitStack() as stack:
             path = Path(source)
             if sent is not None:
-                folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="stt-sent-")))
+                folder = stack.enter_context(temporary_folder("sent"))
                 path = folder / f"recording{path.suffix}"
                 path.write_bytes(sent)
             elif not path.is_file() or path.stat().st_size != size:

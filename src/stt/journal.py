@@ -14,7 +14,7 @@ import sqlite3
 import threading
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -114,7 +114,8 @@ class Journal:
             if version not in (0, _VERSION):
                 raise sqlite3.DatabaseError(f"it is of version {version}")
             self._db.executescript(_SCHEMA + f"PRAGMA user_version = {_VERSION};")
-        except (OSError, sqlite3.Error) as error:
+        except (OSError, NotImplementedError, sqlite3.Error) as error:
+            # NotImplementedError: filelock says so of a disk without locks
             raise self._unusable(error) from error
 
     def __enter__(self) -> Journal:
@@ -125,7 +126,7 @@ class Journal:
 
     def close(self) -> None:
         """Give back what is under way, and close."""
-        with self._lock:
+        with self._lock, suppress(OSError):  # a disk that has gone: nothing is left to give back
             self._db.close()
             self._alive.release()
             self._lock_of(self._owner).unlink(missing_ok=True)
@@ -141,17 +142,23 @@ class Journal:
             return None
         source, size, mtime_ns, sha256, recipe, state, told, outputs = row
         content = Content(size, mtime_ns, sha256)
-        written = {form: Output(**values) for form, values in json.loads(outputs or "{}").items()}
-        return Entry(json.loads(source), content, json.loads(recipe), state, told or "", written)
+        with self._reading():
+            written = {
+                form: Output(**values) for form, values in json.loads(outputs or "{}").items()
+            }
+            known = json.loads(recipe)
+            return Entry(json.loads(source), content, known, state, told or "", written)
 
     def name_of(self, source: str) -> str | None:
         """Return the name of the result of a recording, if it has one."""
         row = self._one("SELECT name FROM recordings WHERE source = ? LIMIT 1", _key(source))
-        return None if row is None else str(json.loads(row[0]))
+        with self._reading():
+            return None if row is None else str(json.loads(row[0]))
 
     def names(self) -> list[str]:
         """Return the names of all results."""
-        return [json.loads(name) for (name,) in self._all("SELECT name FROM recordings")]
+        with self._reading():
+            return [json.loads(name) for (name,) in self._all("SELECT name FROM recordings")]
 
     def begin(self, name: str, source: str, content: Content, recipe: Mapping[str, Any]) -> bool:
         """Take a recording; utterances of the same content and recipe stay.
@@ -219,8 +226,9 @@ class Journal:
     def transcript(self, name: str) -> Transcript:
         """Return the transcript of a recording that is done."""
         row = self._one("SELECT transcript FROM recordings WHERE name = ?", _key(name))
-        assert row is not None
-        return _from_text(row[0])
+        with self._reading():
+            assert row is not None
+            return _from_text(row[0])
 
     def twin(self, content: Content, recipe: Mapping[str, Any]) -> Twin | None:
         """Return what is done with the same content and recipe, under whatever name."""
@@ -229,7 +237,8 @@ class Journal:
             "WHERE sha256 = ? AND recipe = ? AND state = 'done' LIMIT 1",
             *(content.sha256, _recipe_text(recipe)),
         )
-        return None if row is None else Twin(json.loads(row[0]), _from_text(row[1]))
+        with self._reading():
+            return None if row is None else Twin(json.loads(row[0]), _from_text(row[1]))
 
     def only_one(self) -> bool:
         """Whether no other process works on this folder."""
@@ -263,16 +272,16 @@ class Journal:
             "SELECT segments, fallback FROM utterances WHERE name = ? AND start = ? AND length = ?",
             *(_key(name), utterance.start, len(utterance.samples)),
         )
-        if row is None:
-            return None
-        return _said(*row)
+        with self._reading():
+            return None if row is None else _said(*row)
 
     def remembered(self, name: str) -> list[Remembered]:
         """Return what is noted of all of a recording's utterances."""
         rows = self._all(
             "SELECT start, length, segments, fallback FROM utterances WHERE name = ?", _key(name)
         )
-        return [Remembered(start, length, *_said(*said)) for start, length, *said in rows]
+        with self._reading():
+            return [Remembered(start, length, *_said(*said)) for start, length, *said in rows]
 
     def _one(self, query: str, *values: object) -> tuple[Any, ...] | None:
         return next(iter(self._all(query, *values)), None)
@@ -283,6 +292,14 @@ class Journal:
                 return self._db.execute(query, values).fetchall()
             except sqlite3.Error as error:
                 raise self._unusable(error) from error
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """Refuse what a row holds where no `stt` has written it so."""
+        try:
+            yield
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise self._unusable(error) from error
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
@@ -306,7 +323,7 @@ class Journal:
 
     def _lives(self, owner: str | None) -> bool:
         """Whether a process holds its lock file."""
-        from filelock import FileLock, Timeout
+        from filelock import FileLock
 
         path = self._lock_of(owner or "")
         if not path.exists():
@@ -314,9 +331,10 @@ class Journal:
         try:
             with FileLock(path, timeout=0):
                 pass
-        except Timeout:
+        except OSError:  # filelock's Timeout is one; or it is another user's
             return True
-        path.unlink(missing_ok=True)
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
         return False
 
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-import platformdirs
 from pydantic import ValidationError
 from pydantic_settings import (
     EnvSettingsSource,
@@ -21,14 +20,14 @@ from pydantic_settings import (
 
 from stt.config_file import parse_config, read_config
 from stt.errors import SettingsError
-from stt.models.places import APP_NAME, Places, find_places
+from stt.models.places import Places, find_places
 from stt.settings_schema import ENV_PREFIX, KEYS, Settings
+from stt.user_folders import config_folder, expanded
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 __all__ = [
-    "APP_NAME",
     "CONFIG_NAME",
     "OTHER_VARIABLES",
     "LoadedSettings",
@@ -115,11 +114,13 @@ def find_config(config: Path | None = None) -> Path | None:
                 raise SettingsError(f"{source}: {path} is not a file; name one that exists")
             return path
     usual = [Path(CONFIG_NAME), user_config()]
-    return next((path for path in usual if path.is_file()), None)
+    return next((path for path in usual if path is not None and path.is_file()), None)
 
 
-def _models_dir_of(path: Path) -> str | None:
+def _models_dir_of(path: Path | None) -> str | None:
     """`models_dir` of a settings file that is perhaps not in force; None where it says none."""
+    if path is None:
+        return None
     try:
         layer = _file_layer(path)
     except SettingsError:  # none there, or of no use: it is told when it is in force
@@ -128,9 +129,10 @@ def _models_dir_of(path: Path) -> str | None:
     return value if isinstance(value, str) and value else None
 
 
-def user_config() -> Path:
-    """Where the user's own config file is, or would be."""
-    return platformdirs.user_config_path(APP_NAME, appauthor=False) / CONFIG_NAME
+def user_config() -> Path | None:
+    """Where the user's own config file is, or would be; None for a user without a home."""
+    folder = config_folder()
+    return None if folder is None else folder / CONFIG_NAME
 
 
 # --- sources ---------------------------------------------------------------------------------
@@ -208,7 +210,7 @@ def _from_folder(values: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         value = values.get(key)
         is_path = isinstance(value, str) and (key != "model" or "/" in value or os.sep in value)
         if is_path and value:
-            resolved[key] = str(folder / Path(value).expanduser())
+            resolved[key] = str(folder / expanded(Path(value)))
     return resolved
 
 

@@ -8,8 +8,6 @@ import os
 import secrets
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cache
-from importlib import metadata
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -18,6 +16,7 @@ from stt.errors import OutputError
 from stt.subtitle_formats import as_ass, as_srt, as_vtt
 from stt.subtitles import DEFAULT_STYLE, SubtitleStyle, one_line
 from stt.transcript import Coverage, Segment, Transcript, Word
+from stt.version import stt_version
 
 __all__ = [
     "FORMATS",
@@ -101,15 +100,6 @@ def written(form: str, transcript: Transcript, style: SubtitleStyle = DEFAULT_ST
 def look(form: str, style: SubtitleStyle) -> str:
     """Return what the text of a format depends on beside the transcript, to be compared."""
     return "" if form in _PLAIN else repr(style)
-
-
-@cache
-def stt_version() -> str:
-    """The installed version of this package; 'unknown' where it runs without being installed."""
-    try:
-        return metadata.version("stt-parakeet")
-    except metadata.PackageNotFoundError:
-        return "unknown"
 
 
 def coverage_values(coverage: Coverage | None) -> dict[str, Any] | None:

@@ -11,10 +11,8 @@ from __future__ import annotations
 import errno
 import re
 import shlex
-import shutil
 import stat
 import sys
-import tempfile
 import unicodedata
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -33,6 +31,7 @@ from stt.audio.selection import Selection, stretch
 from stt.audio.sound_file import HEADS, open_sound_file
 from stt.audio.tracks import no_such_track
 from stt.errors import AudioError
+from stt.temporary import copied
 
 Samples = npt.NDArray[np.float32]
 
@@ -224,15 +223,13 @@ def _stdin() -> BinaryIO:
 @contextmanager
 def _spooled(pipe: BinaryIO, name: str) -> Iterator[Path]:
     """Copy a pipe to a temporary file: many containers keep their index at the end."""
-    with tempfile.TemporaryDirectory(prefix="stt-input-") as folder:
-        path = Path(folder, "input")
+    with ExitStack() as stack:
         try:
-            with path.open("wb") as out:
-                shutil.copyfileobj(pipe, out, 1 << 20)
+            path = stack.enter_context(copied(pipe))
         except OSError as error:
             raise AudioError(
-                f"{name}: what is piped in could not be kept in {tempfile.gettempdir()} "
-                f"({error.strerror}); set TMPDIR to a folder with room, or name a file"
+                f"{name}: what is piped in could not be kept ({error.strerror or error}); set "
+                "TMPDIR to a folder with room, or name a file"
             ) from error
         yield path
 

@@ -17,10 +17,10 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import platformdirs
 import psutil
 
 from stt.errors import OutputError, UsageError
+from stt.user_folders import state_folder
 
 Samples = npt.NDArray[np.float32]
 
@@ -30,9 +30,7 @@ _CHUNK = 1 << 15
 
 def recordings_dir() -> Path:
     """Return the folder of recordings that nobody has named yet."""
-    from stt.settings import APP_NAME
-
-    return platformdirs.user_state_path(APP_NAME, appauthor=False) / "recordings"
+    return state_folder() / "recordings"
 
 
 def leftovers(folder: Path | None = None) -> list[Path]:
@@ -46,7 +44,8 @@ def leftovers(folder: Path | None = None) -> list[Path]:
 
 def _process(path: Path) -> int:
     last = path.stem.split("-")[-1].removeprefix("p")
-    return int(last) if last.isdecimal() else -1
+    number = int(last) if last.isdecimal() else -1
+    return number if number < 1 << 31 else -1  # beyond, psutil raises OverflowError
 
 
 def check_target(path: Path) -> None:

@@ -1,18 +1,18 @@
 """The command line: one module per command. The only place that catches broadly and prints.
 
 Exit codes: 0 all done; 1 a recording, a model or an output failed; 2 wrong usage or settings;
-130 stopped by Ctrl-C.
+130 stopped by Ctrl-C, 143 by SIGTERM, 129 by SIGHUP.
 """
 
 from __future__ import annotations
 
 import errno
-import os
 import sys
 from collections.abc import Sequence
 
 import click
 
+from stt.cli import streams
 from stt.cli.bench import bench
 from stt.cli.config import config
 from stt.cli.devices import devices
@@ -20,9 +20,12 @@ from stt.cli.hints import HintedGroup
 from stt.cli.live import live
 from stt.cli.report import report
 from stt.cli.setup import setup
+from stt.cli.stopping import stoppable
 from stt.cli.transcribe import transcribe
 from stt.errors import SttError
 from stt.optional import missing
+from stt.temporary import sweep
+from stt.version import stt_version
 
 FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
 
@@ -31,7 +34,7 @@ FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
     cls=HintedGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-@click.version_option(package_name="stt-parakeet", prog_name="stt")
+@click.version_option(stt_version(), prog_name="stt")
 def stt() -> None:
     """Speech to text on this machine, with NVIDIA Parakeet and ONNX Runtime.
 
@@ -50,16 +53,23 @@ for command in (transcribe, live, devices, setup, bench, config):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; no exception leaves it."""
+    streams.prepare()
     try:
-        code = stt.main(
-            args=None if arguments is None else list(arguments),
-            prog_name="stt",
-            standalone_mode=False,
-        )
-        if sys.stdout is not None:
-            sys.stdout.flush()
+        sweep()
+        with stoppable():
+            code = _run(None if arguments is None else list(arguments))
+    except KeyboardInterrupt as error:
+        code = _interrupted(error)
+    streams.abandon_stdout()
+    return code
+
+
+def _run(arguments: list[str] | None) -> int:
+    try:
+        code = stt.main(args=arguments, prog_name="stt", standalone_mode=False)
+        sys.stdout.flush()
     except click.exceptions.NoArgsIsHelpError as error:
-        error.show()
+        click.echo(error.format_message(), err=True)
         return WRONG_USAGE
     except click.ClickException as error:
         context = getattr(error, "ctx", None)
@@ -71,11 +81,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SttError as error:
         report(error, error)
         return error.exit_code
-    except (click.Abort, KeyboardInterrupt):
-        report("stopped; what was finished before is kept")
-        return INTERRUPTED
-    except BrokenPipeError:  # the reader (head, less) went away: nothing is wrong
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (click.Abort, KeyboardInterrupt) as error:
+        return _interrupted(error.__cause__ or error)
+    except (BrokenPipeError, SystemExit):  # the reader (head, less) went away: nothing is wrong
         return FAILED
     except OSError as error:
         cure = "free some space" if error.errno == errno.ENOSPC else "check the path and its rights"
@@ -92,3 +100,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         return FAILED
     return code if isinstance(code, int) else 0
+
+
+def _interrupted(error: BaseException) -> int:
+    """Tell that it was stopped; returns the exit code, by Ctrl-C or by the system."""
+    report("stopped")
+    return getattr(error, "exit_code", INTERRUPTED)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from stt.cli import streams
 from stt.cli.completion import setting_values, settings_keys
 from stt.errors import ModelError, SettingsError
 
@@ -109,6 +110,7 @@ def set_command(context: click.Context, key: str, value: str, file: Path | None)
     from stt.settings import parse_value
 
     parsed = parse_value(key, value)
+    streams.drop_if_closed()
     path = _target(context, file)
     before = _text(path)
     _save(path, before, set_member(before, key, parsed, path))
@@ -129,6 +131,7 @@ def unset_command(context: click.Context, key: str, file: Path | None) -> None:
     from stt.config_file import parse_config
     from stt.settings import Settings, unknown_key
 
+    streams.drop_if_closed()
     path = _target(context, file)
     before = _text(path)
     if key not in parse_config(before, path):
@@ -205,7 +208,9 @@ def _target(context: click.Context, file: Path | None) -> Path:
     named = file or context.parent.params["file"]
     if named is None and (variable := os.environ.get("STT_CONFIG")):
         named = Path(variable)
-    return named or find_config() or user_config()
+    if (found := named or find_config() or user_config()) is None:
+        raise SettingsError("this user has no home folder to keep settings in; add --config FILE")
+    return found
 
 
 def _text(path: Path) -> str:

@@ -93,9 +93,9 @@ class _Run:
         with progress:
             try:
                 self._do(coming, progress)
-            except KeyboardInterrupt:
+            except KeyboardInterrupt as error:
                 progress.close()
-                return self._interrupted(len(jobs))
+                return self._interrupted(len(jobs), error)
         if self._summary is not None:
             _summarise(self._summary, self._tally, self._delivery.output, quiet=manner.quiet)
         return self._tally.exit_code
@@ -125,12 +125,12 @@ class _Run:
                 if self._summary is not None and outcome.state != "elsewhere":
                     self._summary.add(outcome, _transcript(outcome, journal))
 
-    def _interrupted(self, jobs: int) -> int:
+    def _interrupted(self, jobs: int, error: KeyboardInterrupt) -> int:
         """Tell where it stopped; watching ends so, anything else is cut short."""
         if not self._manner.watch:
             left = jobs - self._tally.count
             report(f"stopped with {left} to do; run the same command again, it goes on there")
-            return 130
+            return getattr(error, "exit_code", 130)
         if not self._manner.quiet:
             report(f"stopped watching; {self._tally}")
         return self._tally.exit_code

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from stt.cli import streams
 from stt.cli.completion import installable
 from stt.cli.model import CONFIG_OPTION, QUIET_OPTION
 from stt.cli.progress import SetupProgress
@@ -92,6 +93,7 @@ def setup(
     from stt.models.setup import Order
     from stt.settings import load_settings
 
+    streams.drop_if_closed()
     places = load_settings(config, {}).places
     progress = SetupProgress(quiet=quiet)
     events = Events(progress, progress.note)

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from stt.cli import streams
 from stt.cli.completion import FormatList
 from stt.cli.hints import HintedCommand, flattened
 from stt.cli.model import CONFIG_OPTION, QUIET_OPTION, Command, load_model, model_options
 from stt.cli.progress import RecordingProgress, clock
 from stt.cli.report import report
-from stt.errors import SttError, UsageError
+from stt.errors import OutputError, SttError, UsageError
 
 if TYPE_CHECKING:
     from stt.cli.folder import Manner, OpenLanes
@@ -162,6 +163,8 @@ def _one_by_one(
     _check_output(settings, inputs)
     if file is not None:
         check_folder(file.path.parent, "-o")
+    elif streams.is_closed():
+        raise OutputError("standard output is closed, so no text can be printed; add -o DIR")
     transcriber = _loaded(loaded, quiet=quiet)
     failed = len(failures)
     done: list[Transcript] = []

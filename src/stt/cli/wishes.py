@@ -6,6 +6,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from stt.cli import streams
 from stt.errors import OutputError, UsageError
 
 SAVED_AS = ("txt", "srt", "vtt", "ass", "json", "tsv")
@@ -38,7 +39,10 @@ def check(wishes: Wishes) -> None:
     from stt.cli.target import check_folder
 
     _check_input(wishes)
-    if wishes.push_to_talk and not sys.stdin.isatty():
+    if streams.is_closed() and wishes.save is None and wishes.command is None:
+        raise OutputError("standard output is closed, so no text can be shown; add --save FILE")
+    streams.drop_if_closed()
+    if wishes.push_to_talk and (sys.stdin is None or not sys.stdin.isatty()):
         raise UsageError("--push-to-talk needs a terminal to press keys in")
     if wishes.save is None:
         return

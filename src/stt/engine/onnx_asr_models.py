@@ -18,7 +18,7 @@ from stt.engine.collapse import CollapseError, finite
 from stt.engine.features import nemo_features
 from stt.engine.label_looping import Decoding, label_looping
 from stt.engine.providers import session_providers, short_name
-from stt.engine.sessions import packed_options, packing_key, session_options
+from stt.engine.sessions import packed_options, packing_key, runtime_errors, session_options
 from stt.engine.split_transducer import SplitTransducer, load_split
 from stt.engine.tdt import DURATIONS, TdtVocabulary, greedy_tdt
 from stt.engine.whisper_session import OrtWhisper
@@ -64,14 +64,6 @@ def load_asr(folder: ModelFolder, precision: str, provider: str, threads: int) -
     return adapter.asr  # type: ignore[attr-defined, unused-ignore]
 
 
-def runtime_errors() -> tuple[type[Exception], ...]:
-    """ONNX Runtime's exceptions: they share no base class of their own."""
-    from onnxruntime.capi import onnxruntime_pybind11_state as state
-
-    found = [value for value in vars(state).values() if isinstance(value, type)]
-    return tuple(kind for kind in found if issubclass(kind, Exception))
-
-
 def _told(error: Exception, path: Path) -> str:
     """Shorten ONNX Runtime's message to one line about the file."""
     text = " ".join(str(error).split()).replace(f"{path}/", "")
@@ -101,6 +93,20 @@ def check_graph(session: Any, inputs: Sequence[str], outputs: Sequence[str]) -> 
 def _encode(asr: Any, samples: Samples) -> tuple[Floats, int]:
     frames, valid = asr._encode(*_features(asr, samples))
     return frames[0], int(valid[0])
+
+
+def check_features(asr: Any, session: Any) -> None:
+    """Hold config.json's features_size against the input of the graph that takes the features.
+
+    Raises:
+        ModelError: they differ.
+    """
+    takes = next(node for node in session.get_inputs() if node.name == "audio_signal").shape[1]
+    if isinstance(takes, int) and takes != asr._features_size:
+        raise ModelError(
+            f"config.json says features_size {asr._features_size} (80 where it says nothing), but "
+            f"the model takes {takes}; correct config.json"
+        )
 
 
 def encode_batch(model: TdtModel | CtcModel, batch: Sequence[Samples]) -> list[Floats]:
@@ -274,6 +280,7 @@ def load_tdt(folder: ModelFolder, precision: str, provider: str, threads: int) -
         ["encoder_outputs", "targets", "target_length", "input_states_1", "input_states_2"],
         ["outputs", "output_states_1", "output_states_2"],
     )
+    check_features(asr, asr._encoder)
     durations = DURATIONS if folder.kind == "nemo-conformer-tdt" else ()
     outputs = next(o for o in asr._decoder_joint.get_outputs() if o.name == "outputs").shape[-1]
     size, blank = _vocabulary(asr, outputs, len(durations))
@@ -351,6 +358,7 @@ def load_ctc(folder: ModelFolder, precision: str, provider: str, threads: int) -
     """
     asr = load_asr(folder, precision, provider, threads)
     check_graph(asr._model, ["audio_signal", "length"], ["logprobs"])
+    check_features(asr, asr._model)
     outputs = next(o for o in asr._model.get_outputs() if o.name == "logprobs").shape[-1]
     _, blank = _vocabulary(asr, outputs, durations=0)
     return CtcModel(asr, blank, dict(asr._vocab), _frame_s(asr), running_provider(asr._model))

@@ -25,7 +25,7 @@ from stt.engine.onnx_asr_models import (
 )
 from stt.engine.precision import Known, choose
 from stt.engine.redecoding import redecoded
-from stt.engine.sessions import Share, share_of
+from stt.engine.sessions import Share, running_graphs, share_of
 from stt.engine.tdt import Emission, until_next
 from stt.engine.whisper import transcribe
 from stt.engine.whisper_features import WINDOW_SECONDS
@@ -124,7 +124,8 @@ class TokenRecognizer(ABC):
         self, batch: Sequence[Samples], speech: Sequence[Speech] = ()
     ) -> list[list[Segment]]:
         """Recognise utterances; see Recognizer."""
-        decoded = self.decode([_padded(samples) for samples in batch], speech)
+        with running_graphs():
+            decoded = self.decode([_padded(samples) for samples in batch], speech)
         return [
             self._segments(emissions, samples)
             for emissions, samples in zip(decoded, batch, strict=True)
@@ -226,15 +227,16 @@ class WhisperRecognizer:
         """Recognise utterances of at most 30 s together; see Recognizer."""
         model = self._model
         rules = Rules(model.vocabulary, timestamps=True)
-        results = transcribe(
-            batch,
-            model.sessions.start,
-            rules,
-            mels=model.sessions.mels,
-            batch=len(batch),
-            window_s=self._window_s,
-            interrupted=self._interrupted,
-        )
+        with running_graphs():
+            results = transcribe(
+                batch,
+                model.sessions.start,
+                rules,
+                mels=model.sessions.mels,
+                batch=len(batch),
+                window_s=self._window_s,
+                interrupted=self._interrupted,
+            )
         return [
             [Segment(p.start, p.end, p.text, math.exp(p.logprob)) for p in result.pieces]
             for result in results

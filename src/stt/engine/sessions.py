@@ -5,9 +5,14 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from stt.errors import ModelError
 
 
 def usable_cores() -> int:
@@ -44,6 +49,43 @@ def share_of(threads: int, jobs: int = 0) -> Share:
     return Share(threads, max(1, cores // streams), streams)
 
 
+def runtime_errors() -> tuple[type[Exception], ...]:
+    """ONNX Runtime's exceptions: they share no base class of their own."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    found = [value for value in vars(state).values() if isinstance(value, type)]
+    return tuple(kind for kind in found if issubclass(kind, Exception))
+
+
+@contextmanager
+def running_graphs() -> Iterator[None]:
+    """Give what ONNX Runtime raises while a graph runs, and a lack of memory, a line and a cure.
+
+    Raises:
+        ModelError: in their place.
+    """
+    try:
+        yield
+    except MemoryError as error:
+        raise ModelError(_NO_MEMORY) from error
+    except runtime_errors() as error:
+        told = _HEAD.sub("", " ".join(str(error).split()))
+        if _ALLOCATION.search(told):
+            raise ModelError(_NO_MEMORY) from error
+        raise ModelError(
+            f"the model cannot run ({told[:200]}); its files do not fit one another or "
+            "config.json: run `stt setup` for this model again"
+        ) from error
+
+
+_HEAD = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ")
+_ALLOCATION = re.compile(r"alloc|out of memory", re.IGNORECASE)
+_NO_MEMORY = (
+    "not enough memory to run the model; close other programs, use --jobs 1, or set max_segment_s "
+    "or batch_size lower"
+)
+
+
 def session_options(threads: int, *, spinning: bool = True) -> Any:
     """Return ONNX Runtime's options for a model's graph.
 
@@ -59,7 +101,7 @@ def session_options(threads: int, *, spinning: bool = True) -> Any:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     # a pattern is kept for every shape met: 5,000 utterances of varied length took 85 MiB more
     options.enable_mem_pattern = False
-    options.log_severity_level = 3  # errors are raised; warnings would land on the user's screen
+    options.log_severity_level = 4  # errors are raised, and need not be on the screen as well
     return options
 
 

@@ -148,6 +148,8 @@ def inspect(path: Path) -> ModelFolder:
     for name in _WHISPER_VOCABULARY if kind == "whisper" else _NEMO_VOCABULARY:
         if problem := _file_problem(path, name, manifest.sizes):
             raise ModelError(f"{path}: {problem}; run `stt setup` for this model again")
+    if kind != "whisper" and (problem := _vocabulary_problem(path / "vocab.txt")):
+        raise ModelError(f"{path}: {problem}; run `stt setup` for this model again")
     problems = {
         precision: _problem(path, kind, precision, manifest.sizes) for precision in PRECISIONS
     }
@@ -183,7 +185,33 @@ def _kind(path: Path, config: Mapping[str, Any]) -> str:
             f"{path}/config.json: features_size {mels!r} is not known; use one of "
             f"{', '.join(map(str, _MELS))}"
         )
+    for key, (least, most) in {"subsampling_factor": (1, 64), "max_audio_s": (2, 86_400)}.items():
+        value = config.get(key, least)
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, int | float)
+            or not (least <= value <= most)
+        ):
+            raise ModelError(
+                f"{path}/config.json: {key} {value!r} is not usable; it is a number from {least} "
+                f"to {most:,}"
+            )
     return kind
+
+
+def _vocabulary_problem(path: Path) -> str | None:
+    """Say what is wrong with NeMo's vocabulary, a token and its number in each line."""
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except OSError as error:
+        return f"{path.name} cannot be read ({error.strerror})"
+    except UnicodeDecodeError as error:
+        return f"{path.name} is not UTF-8 text (byte {error.start})"
+    for number, line in enumerate(lines, start=1):
+        parts = line.split(" ")
+        if len(parts) != 2 or not parts[1].removeprefix("-").isdecimal():
+            return f"{path.name}: line {number} is not a token and its number"
+    return None
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from stt.errors import ModelError
 from stt.models.catalog import PARAKEET_V3, STARTER
 from stt.models.folder import ModelFolder, inspect
 from stt.models.places import Places
+from stt.user_folders import expanded
 
 ReportProgress = Callable[[str, int, int], None]
 """(stage, done, total): drawn by the command line, ignored by default elsewhere."""
@@ -35,8 +36,9 @@ def locate(model: str, places: Places, report: ReportProgress) -> ModelFolder:
     named = None if is_path or model in (".", "..") else places.find(model)
     if named is not None:
         return inspect(named)
-    if Path(model).expanduser().is_dir() or is_path:
-        return inspect(Path(model).expanduser())
+    path = expanded(Path(model))
+    if path.is_dir() or is_path:
+        return inspect(path)
     have = ", ".join(dict.fromkeys([*sorted(places.installed()), STARTER]))
     looked = ", ".join(str(place.folder) for place in places)
     raise ModelError(

@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 
 from stt.engine import sessions
-from stt.engine.onnx_asr_models import load_ctc, load_tdt, runtime_errors
+from stt.engine.onnx_asr_models import load_ctc, load_tdt
 from stt.engine.precision import Known, choose
+from stt.engine.sessions import runtime_errors
 from stt.errors import ModelError
 from stt.models import measure
 from stt.models.clips import Clip

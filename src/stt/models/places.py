@@ -20,11 +20,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import platformdirs
-
 from stt.errors import ModelError
+from stt.user_folders import data_folder
 
-APP_NAME = "stt"
 MODELS = "models"
 _MARKS = ("config.json", "manifest.json")
 """A folder with one of these is a model's, whole or not."""
@@ -147,10 +145,8 @@ def clone_models() -> Path | None:
 
 def user_models() -> Path | None:
     """`models` in the user's data folder; None where the user has no home."""
-    try:
-        return platformdirs.user_data_path(APP_NAME, appauthor=False).absolute() / MODELS
-    except RuntimeError:  # neither HOME nor an entry in passwd
-        return None
+    folder = data_folder()
+    return None if folder is None else folder.absolute() / MODELS
 
 
 def _writable(folder: Path) -> bool:

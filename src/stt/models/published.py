@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import json
 import re
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any
 
 from stt.errors import ModelError, UsageError
 from stt.models.catalog import PinnedFile, PinnedModel
 from stt.models.download import download
 from stt.models.hub import IMPORT, line, model_info
+from stt.temporary import temporary_folder
 
 _ENCODER_AND_DECODER = ("encoder-model.onnx", "decoder_joint-model.onnx")
 _GRAPHS = {
@@ -86,10 +86,10 @@ def _pinned(paths: Sequence[str], there: Mapping[str, Any]) -> tuple[PinnedFile,
 
 def _kind(model: PinnedModel, config: PinnedFile) -> str:
     """The model's type as its config.json says, fetched and proven."""
-    with tempfile.TemporaryDirectory() as folder:
-        download(model, [config], Path(folder), lambda *_: None)
+    with temporary_folder("config") as folder:
+        download(model, [config], folder, lambda *_: None)
         try:
-            content = json.loads((Path(folder) / "config.json").read_text("utf-8"))
+            content = json.loads((folder / "config.json").read_text("utf-8"))
         except ValueError as error:
             raise ModelError(
                 f"{model.repo_id}: its {config.path_in_repo} is not JSON ({line(error)}); choose "
