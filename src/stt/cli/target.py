@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from stt.audio.files import STDIN
 from stt.errors import OutputError, UsageError
+from stt.user_folders import expanded
 
 if TYPE_CHECKING:
     from stt.settings import Settings
@@ -65,7 +66,7 @@ def output_file(
     Raises:
         UsageError: several recordings, or other formats, do not go into that file.
     """
-    file = OutputFile(Path(named).expanduser())
+    file = OutputFile(expanded(Path(named)))
     if file.form not in known or file.path.is_dir():
         return None
     if len(paths) != 1 or (paths[0] != STDIN and Path(paths[0]).is_dir()):
