@@ -274,6 +274,7 @@ def load_recognizer(
     """
     import onnxruntime
 
+    folder.check_vocabulary()
     if provider != "cpu" and hasattr(onnxruntime, "preload_dlls"):
         onnxruntime.preload_dlls()  # finds the CUDA libraries of installed wheels
     candidates = providers.to_try(provider, onnxruntime.get_available_providers())

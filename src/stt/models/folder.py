@@ -94,6 +94,15 @@ class ModelFolder:
         """The folder as if nothing were there but the files of each precision themselves."""
         return replace(self, packed={}, tuned=False)
 
+    def check_vocabulary(self) -> None:
+        """Read vocab.txt of a NeMo model as a whole.
+
+        Raises:
+            ModelError: it is no list of tokens.
+        """
+        if self.kind != "whisper" and (problem := _vocabulary_problem(self.path / "vocab.txt")):
+            raise ModelError(f"{self.path}: {problem}; run `stt setup` for this model again")
+
     @property
     def name(self) -> str:
         """The folder's name, e.g. parakeet."""
@@ -148,8 +157,6 @@ def inspect(path: Path) -> ModelFolder:
     for name in _WHISPER_VOCABULARY if kind == "whisper" else _NEMO_VOCABULARY:
         if problem := _file_problem(path, name, manifest.sizes):
             raise ModelError(f"{path}: {problem}; run `stt setup` for this model again")
-    if kind != "whisper" and (problem := _vocabulary_problem(path / "vocab.txt")):
-        raise ModelError(f"{path}: {problem}; run `stt setup` for this model again")
     problems = {
         precision: _problem(path, kind, precision, manifest.sizes) for precision in PRECISIONS
     }
