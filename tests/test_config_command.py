@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -204,3 +206,108 @@ def test_set_and_remove_are_exact(
     assert list(json.loads(removed).items()) == list(expected.items())
     if members and key not in members:
         assert removed == text
+
+
+# --- show, get -------------------------------------------------------------------------------
+
+
+def test_show_is_the_same_as_nothing() -> None:
+    Path("stt_config.json").write_text('{"threads": 3}')
+    assert run("show").stdout == run().stdout
+    assert run("show", "--json").stdout == run("--json").stdout
+    assert run("--json", "show").stdout == run("--json").stdout
+
+
+def test_get_prints_the_value_in_force(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("stt_config.json").write_text('{"threads": 3, "formats": ["txt", "srt"]}')
+    monkeypatch.setenv("STT_STRICT", "1")
+    values = {key: run("get", key).stdout for key in ("threads", "formats", "strict", "output_dir")}
+    assert values == {
+        "threads": "3\n",
+        "formats": "txt,srt\n",
+        "strict": "true\n",
+        "output_dir": "null\n",
+    }
+    with pytest.raises(SettingsError, match="did you mean precision"):
+        run("get", "precison")
+
+
+# --- the local file --------------------------------------------------------------------------
+
+
+def test_the_local_file_wins_and_is_what_is_changed() -> None:
+    template = '{"local": "mine.json", "threads": 1, "precision": "fp16"}'
+    Path("stt_config.json").write_text(template)
+    assert run("get", "threads").stdout == "1\n"
+    assert run("set", "threads", "2").stdout == "threads = 2 in mine.json\n"
+    assert Path("stt_config.json").read_text() == template
+    assert json.loads(Path("mine.json").read_text()) == {"threads": 2}
+    assert run("get", "threads").stdout == "2\n"
+    lines = filter(None, run().stdout.splitlines())
+    rows = {line.split()[0]: line.split()[1:] for line in lines}
+    assert rows["threads"] == ["2", "mine.json"]
+    assert rows["precision"] == ["fp16", "stt_config.json"]
+    removed = run("unset", "threads").stdout
+    assert removed == "threads removed from mine.json; stt_config.json sets it\n"
+    assert "precision is not set in mine.json; stt_config.json sets it" in (
+        run("unset", "precision").stdout
+    )
+    assert run("get", "threads").stdout == "1\n"
+
+
+def test_a_local_file_beside_a_named_one(folder: Path) -> None:
+    (folder / "deep").mkdir()
+    path = folder / "deep" / "a.json"
+    path.write_text('{"local": "b.json"}')
+    run("set", "models_dir", "here", "--config", str(path))
+    assert json.loads((folder / "deep" / "b.json").read_text()) == {"models_dir": "here"}
+    document = json.loads(run("--json", "--config", str(path)).stdout)
+    assert document["settings"]["models_dir"]["from"] == str(folder / "deep" / "b.json")
+
+
+@pytest.mark.parametrize("name", ["1", '"../x.json"', '"stt_config.json"', '""', '"a/b.json"'])
+def test_a_local_file_lies_beside_it(name: str) -> None:
+    Path("stt_config.json").write_text(f'{{"local": {name}}}')
+    with pytest.raises(SettingsError, match="name another file in the same folder"):
+        run()
+
+
+def test_wrong_values_in_the_local_file_are_told_with_its_name() -> None:
+    Path("stt_config.json").write_text('{"local": "mine.json"}')
+    Path("mine.json").write_text('{"precison": "fp16"}')
+    with pytest.raises(SettingsError, match=r"mine\.json: precison: unknown key"):
+        run()
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
+def test_a_clone_stays_clean(folder: Path) -> None:
+    """The repository's own files, in a repository of their own."""
+
+    def git(*arguments: str) -> str:
+        names = ("-c", "user.name=t", "-c", "user.email=t@example.org")
+        done = subprocess.run(
+            ["git", *names, *arguments], capture_output=True, text=True, check=True
+        )
+        return done.stdout
+
+    root = Path(__file__).parents[1]
+    for name in ("stt_config.json", ".gitignore"):
+        if not (root / name).exists():
+            pytest.skip("no clone")
+        shutil.copy(root / name, folder)
+    git("init", "-q")
+    git("add", "-A")
+    git("commit", "-qm", "clone")
+    run("set", "precision", "fp32")
+    run("set", "model", "starter")
+    run("unset", "model")
+    assert git("status", "--porcelain") == ""
+    assert run("get", "precision").stdout == "fp32\n"
+
+
+def test_precision_changed_by_hand_counts(folder: Path) -> None:
+    text = (Path(__file__).parents[1] / "stt_config.json").read_text("utf-8")
+    (folder / "stt_config.json").write_text(
+        text.replace('"precision": "auto"', '"precision": "int8"')
+    )
+    assert run("get", "precision").stdout == "int8\n"

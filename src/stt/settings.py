@@ -35,6 +35,7 @@ __all__ = [
     "choices_of",
     "find_config",
     "load_settings",
+    "local_config",
     "parse_value",
     "plain",
     "settings_table",
@@ -43,6 +44,8 @@ __all__ = [
 ]
 
 CONFIG_NAME = "stt_config.json"
+LOCAL = "local"
+"""Member of a settings file that is no setting: the name of a file beside it that wins over it."""
 OTHER_VARIABLES = frozenset({"STT_CONFIG", "STT_DEBUG"})
 """STT_* variables that are no settings."""
 
@@ -87,7 +90,7 @@ def load_settings(
     path = find_config(config)
     layers = {"environment": _environment_layer(), "flag": _flag_layer(flags)}
     if path is not None:
-        layers = {str(path): _file_layer(path)} | layers
+        layers = _file_layers(path) | layers
     problems = [problem for layer in layers.values() for problem in layer.problems()]
     if problems:
         raise SettingsError("\n".join(problems))
@@ -179,8 +182,33 @@ def _flag(key: str) -> str:
 
 
 def _file_layer(path: Path) -> _Layer:
-    values = _from_folder(parse_config(read_config(path), path), path.absolute().parent)
+    values = parse_config(read_config(path), path)
+    values.pop(LOCAL, None)
+    values = _from_folder(values, path.absolute().parent)
     return _Layer(values, f"{path}: ", kind=_FileSettings)
+
+
+def _file_layers(path: Path) -> dict[str, _Layer]:
+    """The layer of a settings file and, above it, that of the local one it names, if any."""
+    local = local_config(path)
+    paths = [path] if local is None or not local.is_file() else [path, local]
+    return {str(each): _file_layer(each) for each in paths}
+
+
+def local_config(path: Path) -> Path | None:
+    """The file that a settings file's `local` names, be it there or not; None where it names none.
+
+    It lies beside the settings file, its values win, and `stt config set` edits it: so the settings
+    file can be one that a repository holds. Raises SettingsError for what is no file name.
+    """
+    name = parse_config(read_config(path), path).get(LOCAL)
+    if name is None:
+        return None
+    if not isinstance(name, str) or Path(name).name != name or name in ("", path.name):
+        raise SettingsError(
+            f"{path}: {LOCAL}: {_shown(name)} is not allowed; name another file in the same folder"
+        )
+    return path.with_name(name)
 
 
 def _environment_layer() -> _Layer:

@@ -137,10 +137,10 @@ def unset_command(context: click.Context, key: str, file: Path | None) -> None:
     if key not in parse_config(before, path):
         if key not in Settings.model_fields:
             raise SettingsError(f"{key}: {unknown_key(key)}")
-        click.echo(f"{key} is not set in {path}")
+        click.echo(f"{key} is not set in {path}{_set_below(context, file, key)}")
         return
     _save(path, before, remove_member(before, key, path))
-    click.echo(f"{key} removed from {path}")
+    click.echo(f"{key} removed from {path}{_set_below(context, file, key)}")
     _warn_of_variable(key)
 
 
@@ -201,7 +201,15 @@ def _document(loaded: LoadedSettings) -> str:
 
 
 def _target(context: click.Context, file: Path | None) -> Path:
-    """The file to change: the one named, else the one in use, else the user's own, to be made."""
+    """The file to change: that of the settings, or the `local` one it names beside it."""
+    from stt.settings import local_config
+
+    path = _config_of(context, file)
+    return (local_config(path) if path.is_file() else None) or path
+
+
+def _config_of(context: click.Context, file: Path | None) -> Path:
+    """The settings file: the one named, else the one in use, else the user's own, to be made."""
     from stt.settings import find_config, user_config
 
     assert context.parent is not None
@@ -211,6 +219,16 @@ def _target(context: click.Context, file: Path | None) -> Path:
     if (found := named or find_config() or user_config()) is None:
         raise SettingsError("this user has no home folder to keep settings in; add --config FILE")
     return found
+
+
+def _set_below(context: click.Context, file: Path | None, key: str) -> str:
+    """Say that the settings file has a key which its local file has not."""
+    from stt.config_file import parse_config
+
+    path = _config_of(context, file)
+    if _target(context, file) == path or key not in parse_config(_text(path), path):
+        return ""
+    return f"; {path} sets it"
 
 
 def _text(path: Path) -> str:
