@@ -83,3 +83,75 @@ def test_only_certain_silence_takes_a_word(speech: list[float], at: float) -> No
     first, last = max(0, int((at - 0.32) / FRAME_S)), int((at + 0.32) / FRAME_S) + 1
     around = speech[first:last]
     assert dropped == (last <= len(speech) and max(around, default=1.0) < 0.15)
+
+
+# --- texts without words: the starter's -----------------------------------------------------------
+
+
+def text(start: float, end: float, said: str, confidence: float) -> Segment:
+    return Segment(start, end, said, confidence)
+
+
+def believed(segments_: list[Segment], speech: list[float], level: float = -40.0) -> list[str]:
+    samples = np.zeros(len(speech) * FRAME, np.float32)
+    heard = Utterance(0, samples, heard=tuple((p, level) for p in speech))
+    kept, dropped = without_invented(segments_, heard)
+    assert dropped == sum(len(s.text.split()) for s in segments_ if s not in kept)
+    return [segment.text for segment in kept]
+
+
+NOISE = [0.63, 0.6, 0.58, 0.51, *[0.1] * 96]
+"""What the VAD hears where a recording begins with noise: four frames of speech, then none."""
+
+
+def test_what_noise_at_the_start_is_taken_for_goes() -> None:
+    said = [text(0.0, 0.84, "Thank you.", 0.404)]
+    assert believed(said, NOISE) == []
+    assert believed(said, [0.02] * 100) == []  # with --no-vad noise need not sound like speech
+    assert believed([text(0.0, 0.84, "Thank you.", 0.5)], NOISE) == ["Thank you."]
+
+
+def test_an_improbable_text_over_speech_stays() -> None:
+    said = [text(0.0, 0.5, "eight", 0.2)]
+    assert believed(said, [*[0.02] * 5, *[0.7] * 5, *[0.02] * 90]) == ["eight"]
+    assert believed(said, [*[0.02] * 5, *[0.7] * 4, *[0.02] * 91]) == []
+
+
+def test_of_noise_and_then_speech_the_speech_stays() -> None:
+    said = [text(0.0, 2.0, "you", 0.2), text(3.3, 6.0, "Good morning.", 0.3)]
+    assert believed(said, [*[0.02] * 100, *[0.9] * 100]) == ["Good morning."]
+
+
+def test_a_phrase_again_and_again_over_clicks_goes_however_likely() -> None:
+    phrase = "I'm going to go back."
+    six = [text(i * 2.0, i * 2.0 + 2.0, phrase, 0.9) for i in range(6)]
+    clicks = [0.3 if i % 60 == 0 else 0.05 for i in range(400)]
+    assert believed(six, clicks) == []
+    assert believed(six[:2], clicks) == [phrase] * 2  # twice may be said
+    assert believed(six, [0.9] * 400) == [phrase] * 6  # a chorus is
+
+
+def test_nothing_is_said_where_every_sample_is_zero() -> None:
+    sure = [text(0.0, 2.06, "you", 0.99)]
+    timed = segments([word("you", 1.0)])
+    assert believed(sure, [0.02] * 100, level=-100.0) == []
+    assert believed(timed, [0.02] * 100, level=-100.0) == []
+    assert believed(timed, [0.02] * 100, level=-90.0) == ["you"]  # somebody may have whispered
+
+
+@given(
+    st.lists(st.tuples(st.floats(0.0, 1.0), st.floats(-100.0, 0.0)), max_size=120),
+    st.lists(st.tuples(st.floats(0.0, 4.0), st.floats(0.0, 2.0), st.floats(0.5, 1.0))),
+)
+def test_a_likely_text_is_left_out_over_zeros_alone(
+    heard: list[tuple[float, float]], spoken: list[tuple[float, float, float]]
+) -> None:
+    said = [
+        text(start, start + length, str(number), confidence)
+        for number, (start, length, confidence) in enumerate(spoken)
+    ]
+    utterance = Utterance(0, np.zeros(len(heard) * FRAME, np.float32), heard=tuple(heard))
+    kept, _ = without_invented(said, utterance)
+    for one in said:
+        over = heard[int(one.start / FRAME_S) : int(one.end / FRAME_S) + 1]
+        assert (one in kept) == (not over or max(level for _, level in over) >= -99.0)

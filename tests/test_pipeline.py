@@ -349,3 +349,32 @@ def test_what_was_decoded_again_is_told_with_its_seconds(speech: Samples) -> Non
     # what the VAD heard goes to the recogniser: a probability for each frame of 512 samples
     assert [len(heard) for heard in recognizer.speech] == [-(-5 * RATE // 512)]
     assert all(0.0 <= probability <= 1.0 for heard in recognizer.speech for probability in heard)
+
+
+def test_zeros_reach_no_model_even_where_all_is_to_be_decoded(speech: Samples) -> None:
+    zeros = np.zeros(9 * RATE, np.float32)
+    parrot = Parrot()
+    found = steps(zeros, parrot, threshold=0.0)
+    assert not parrot.heard
+    assert found[-1] == Step(9.0, coverage=Coverage(0.0, {"digital zero": 9.0}))
+    # between speech they count once, though utterances without a pause overlap
+    samples = np.concatenate([speech[: 5 * RATE], zeros, zeros, speech[: 5 * RATE]])
+    parrot = Parrot()
+    coverage = steps(samples, parrot, threshold=0.0)[-1].coverage
+    assert coverage is not None
+    assert all(audio.any() for audio in parrot.heard)
+    assert 10.0 < coverage.decoded < 28.0
+    assert coverage.decoded + coverage.skipped["digital zero"] == pytest.approx(28.0)
+
+
+def test_with_no_vad_words_made_up_over_silence_are_left_out_too() -> None:
+    class Whispers(Parrot):
+        tells_words = False
+
+        def _said(self, seconds: float) -> list[Segment]:
+            return [Segment(0.0, seconds, "Thank you.", 0.4)]
+
+    noise = np.random.default_rng(0).normal(0, 0.01, 5 * RATE).astype(np.float32)
+    last = steps(noise, Whispers(), threshold=0.0)[-1]
+    assert last.segments == ()
+    assert last.coverage == Coverage(5.0, invented=2)

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stt.audio.resample import SAMPLE_RATE, resampled
-from stt.audio.segmenter import Segmenter, Skipped, SpeechProbabilities, Utterance, utterances
+from stt.audio.segmenter import Segmenter, Skipped, Utterance, utterances
 from stt.audio.vad import FRAME, SpeechProbability
 from stt.engine.collapse import CollapseError
 from stt.engine.fallback import Attempt, Fallback, GuardedRecognizer, clock
@@ -113,16 +113,9 @@ def _cut(
     blocks: Iterable[Samples], cutting: Cutting, recognizer: GuardedRecognizer
 ) -> Iterator[Utterance | Skipped | int]:
     max_frames = int(cutting.max_utterance_s * SAMPLE_RATE) // FRAME
-    speech: SpeechProbabilities = _always
-    if cutting.vad_threshold > 0:
-        speech = SpeechProbability()
+    # where it is not to cut (a threshold of 0) the VAD still tells what is to be believed
     segmenter = Segmenter(max_frames, cutting.vad_threshold, overlap=recognizer.tells_words)
-    return utterances(blocks, speech, segmenter)
-
-
-def _always(frames: Samples) -> npt.NDArray[np.float32]:
-    """Call every frame speech, as likely as not."""
-    return np.full(len(frames), 0.5, np.float32)
+    return utterances(blocks, SpeechProbability(), segmenter)
 
 
 class _UnderWay(NamedTuple):
@@ -164,7 +157,8 @@ class _Run:
         """Take what the segmenter gives, and yield what became final meanwhile."""
         if isinstance(item, Utterance):
             self._account.hear(item)
-            self._batch.append(item)
+            if not item.is_zero:
+                self._batch.append(item)
         elif isinstance(item, Skipped):
             self._account.skip(item)
         else:
@@ -251,6 +245,7 @@ class _Account:
 
     def __init__(self) -> None:
         self._heard: list[tuple[int, int]] = []  # samples of each utterance
+        self._zero: set[tuple[int, int]] = set()  # those of them in which all samples are zero
         self._failed: dict[int, ModelError] = {}  # place in _heard -> why
         self._skipped: Counter[str] = Counter()
         self._like_speech = 0
@@ -260,6 +255,8 @@ class _Account:
 
     def hear(self, utterance: Utterance) -> None:
         self._heard.append((utterance.start, utterance.end))
+        if utterance.is_zero:
+            self._zero.add((utterance.start, utterance.end))
 
     def skip(self, part: Skipped) -> None:
         self._skipped[part.reason] += part.end - part.start
@@ -288,9 +285,12 @@ class _Account:
                 raise error
 
     def coverage(self, unread: AudioError | None) -> Coverage:
-        good = [span for place, span in enumerate(self._heard) if place not in self._failed]
-        skipped, decoded = Counter(self._skipped), _length(good)
-        if lost := _length(self._heard) - decoded:
+        read = [span for place, span in enumerate(self._heard) if place not in self._failed]
+        skipped = Counter(self._skipped)
+        decoded = _length([span for span in read if span not in self._zero])
+        if zero := _length(read) - decoded:
+            skipped["digital zero"] += zero
+        if lost := _length(self._heard) - _length(read):
             skipped["failed"] = lost
         failures = [_told(self._heard[place], error) for place, error in self._failed.items()]
         return Coverage(

@@ -129,7 +129,7 @@ def test_the_sizes_of_the_blocks_do_not_change_the_finals(size: int) -> None:
 
 def test_text_that_is_doubted_is_left_out_and_told() -> None:
     def babble(_: list[Word]) -> list[Word]:
-        return [Word(0.0, 0.1, "so", 0.9)] * 40
+        return [Word(0.7, 0.8, "so", 0.9)] * 40
 
     (final,) = finals(run(sound(pause(1.0), spoken(1), pause(1.5)), Reader(babble)))
     assert (final.text, final.segments) == ("", ())
@@ -409,3 +409,17 @@ def test_drafts_and_finals_know_what_the_vad_heard_in_them() -> None:
         frames = utterance.samples.reshape(-1, FRAME)
         expected = [0.95 if frame.any() else 0.01 for frame in frames]
         assert [probability for probability, _ in utterance.heard] == pytest.approx(expected)
+
+
+class Polite(Reader):
+    """Hears one thing more, in the silence before the first word."""
+
+    def recognize(self, batch: Sequence[Utterance]) -> list[list[Segment]]:
+        thanks = Segment(0.0, 0.2, "Thank you.", 0.9)
+        return [[thanks, *segments] for segments in super().recognize(batch)]
+
+
+def test_what_is_made_up_is_left_out_as_it_is_of_a_file() -> None:
+    events = run(np.concatenate([sound(pause(1.0)), TWO]), Polite())
+    assert [final.text for final in finals(events)] == ["1 2 3", "1 2 3 4"]
+    assert not any("Thank" in event.text for event in of(Committed, events))

@@ -46,7 +46,7 @@ _NARROW, _WIDE = 9, 31
 _LATE = 0.1
 """Weight of cutting late: fewer, longer utterances where pauses are equally good."""
 _QUIET_DB, _LOUD_DB = -60.0, -20.0
-_ZERO_DB = -99.0
+ZERO_DB = -99.0
 """Below this every sample is zero: nothing was recorded."""
 _SILENT_DB = -50.0
 """Below this is silence; what is louder and no speech is some other sound."""
@@ -95,6 +95,11 @@ class Utterance:
     """(speech probability, dB) of each frame of 512 samples."""
     seam: bool = False
     """Cut because it was long: the next one goes on with what is said."""
+
+    @property
+    def is_zero(self) -> bool:
+        """Whether every sample is zero: nothing was recorded, so nothing was said."""
+        return bool(self.heard) and all(level < ZERO_DB for _, level in self.heard)
 
     @property
     def end(self) -> int:
@@ -332,7 +337,7 @@ class _Between:
 
     def _kind(self, frame: tuple[float, float]) -> tuple[str, bool]:
         probability, level = frame
-        if level < _ZERO_DB:
+        if level < ZERO_DB:
             return "digital zero", False
         return "silence" if level < _SILENT_DB else "non-speech", probability >= self._threshold
 

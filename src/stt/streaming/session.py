@@ -19,6 +19,7 @@ from stt.audio.resample import SAMPLE_RATE
 from stt.audio.segmenter import MIN_SPEECH, SpeechProbabilities, Utterance, levels
 from stt.audio.vad import FRAME
 from stt.events import Committed, Draft, Event, Final, State
+from stt.invented import without_invented
 from stt.streaming.agreement import Agreement, heard
 from stt.streaming.endpoint import TAIL, Ended, Endpointer
 from stt.streaming.gain import Gain
@@ -271,7 +272,7 @@ class LiveSession:
         """Take the segments of each of a job's utterances, in seconds from its own start."""
         self._running = None
         found = [
-            _shifted(segments, utterance.start / SAMPLE_RATE)
+            _shifted(without_invented(segments, utterance)[0], utterance.start / SAMPLE_RATE)
             for utterance, segments in zip(job.utterances, results, strict=True)
         ]
         if job.kind == "final":
