@@ -52,7 +52,7 @@ def completed(line: str) -> list[str]:
         ("stt transcribe -m ", ["auto", "mine", "starter"]),
         ("stt live -m m", ["mine"]),
         ("stt bench -m s", ["starter"]),
-        ("stt setup parakeet-", ["parakeet-v2"]),
+        ("stt setup parakeet-", ["parakeet-ultra", "parakeet-v2"]),
         ("stt config get vad", ["vad", "vad_threshold"]),
         ("stt config set prec", ["precision"]),
         ("stt config set precision fp", ["fp16", "fp32"]),

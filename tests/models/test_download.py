@@ -22,9 +22,13 @@ from huggingface_hub.utils import close_session
 from stt.errors import ModelError, UsageError
 from stt.models import download as download_module
 from stt.models import hub as module
-from stt.models.catalog import PinnedFile, PinnedModel
+from stt.models.catalog import KNOWN, PinnedFile, PinnedModel
 from stt.models.download import download, import_folder
+from stt.models.inventory import inventory
+from stt.models.manifest import Manifest
+from stt.models.places import Places
 from stt.models.published import resolve
+from stt.models.source import find_source
 
 REPO = "someone/tiny"
 ENCODER = "encoder-model.onnx"
@@ -580,6 +584,31 @@ def test_a_model_of_the_hub_is_pinned_to_its_commit(tmp_path: Path, hub: Hub) ->
     assert by_name[ENCODER] == THE_ENCODER
     assert by_name["vocab.txt"].sha256 is None and by_name["vocab.txt"].git_blob
     assert download(model, model.files, tmp_path / "folder", ignore)["vocab.txt"]
+
+
+def test_parakeet_ultra_keeps_its_graphs_in_a_folder_for_each_precision(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repo_id = KNOWN["parakeet-ultra"].repo_id
+    assert repo_id is not None
+    graphs = {f"fp32/{name}": data for name, data in CONTENT.items() if ".onnx" in name}
+    others = {name: data for name, data in CONTENT.items() if ".onnx" not in name}
+    shards = {f"fp32/{ENCODER.removesuffix('.data')}.data.00{n}": bytes([n]) * 9 for n in (0, 1)}
+    write(tmp_path / "hub", graphs | others | shards | {"int8/encoder-model.int8.onnx": b"8"})
+    with Hub(tmp_path / "hub", repo_id) as server:
+        use(monkeypatch, server.url)
+        source = find_source("parakeet-ultra", None, Places.only(tmp_path / "models"))
+        assert source.name == "parakeet-ultra"
+        assert source.pinned is not None
+        assert source.pinned.revision == COMMIT
+        assert {file.path_in_repo for file in source.files} == {*graphs, *others, *shards}
+        download(source.pinned, source.files, tmp_path / "folder", ignore)
+    assert names(tmp_path / "folder") == sorted([*CONTENT, *(Path(name).name for name in shards)])
+    told = Manifest(source=source.told, revision=COMMIT, licence=source.pinned.licence)
+    write(tmp_path / "models" / "parakeet-ultra", {"config.json": CONTENT["config.json"]})
+    told.save(tmp_path / "models" / "parakeet-ultra")
+    (item,) = (i for i in inventory(Places.only(tmp_path / "models")) if i.folder)
+    assert (item.languages, item.licence) == ("25 European", "cc-by-4.0")
 
 
 def test_git_sums_prove_small_files_too(tmp_path: Path, hub: Hub) -> None:

@@ -29,6 +29,12 @@ def test_auto_takes_parakeet_where_it_is_installed(tmp_path: Path) -> None:
     assert locate("auto", Places.only(tmp_path), ignore).path == folder
 
 
+def test_auto_takes_another_parakeet_before_the_starter(tmp_path: Path) -> None:
+    for name in ("parakeet-v2", "parakeet-ultra"):
+        folder = make(tmp_path / name)
+        assert locate("auto", Places.only(tmp_path), ignore).path == folder
+
+
 def test_auto_takes_the_starter_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     starter = make(tmp_path / "built")
     monkeypatch.setattr("stt.models.starter.ensure_starter", lambda models_dir, progress: starter)

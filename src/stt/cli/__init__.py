@@ -18,6 +18,7 @@ from stt.cli.config import config
 from stt.cli.devices import devices
 from stt.cli.hints import HintedGroup
 from stt.cli.live import live
+from stt.cli.models import models
 from stt.cli.report import report
 from stt.cli.setup import setup
 from stt.cli.stopping import stoppable
@@ -47,7 +48,7 @@ def stt() -> None:
     """
 
 
-for command in (transcribe, live, devices, setup, bench, config):
+for command in (transcribe, live, devices, setup, models, bench, config):
     stt.add_command(command)
 
 

@@ -55,9 +55,9 @@ def models(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[Comp
 
 def installable(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Complete set-up's MODEL: what it knows by name, what is installed, else a folder."""
-    from stt.models.catalog import MODELS, STARTER
+    from stt.models.catalog import KNOWN
 
-    return _with_folders({STARTER, *MODELS, *_installed()}, incomplete)
+    return _with_folders({*KNOWN, *_installed()}, incomplete)
 
 
 def _with_folders(names: set[str], incomplete: str) -> list[CompletionItem]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -72,17 +73,30 @@ def load_model(loaded: LoadedSettings, *, quiet: bool, live: bool = False) -> Tr
     return transcriber
 
 
+def _introduce_starter(folder: Path) -> None:
+    """Say what the starter is: all of it once, later in a short line."""
+    from stt.models.catalog import PARAKEET_V3
+
+    introduced = folder / ".introduced"
+    if introduced.exists():
+        report("starter model: English only; `stt setup` brings Parakeet, 25 languages")
+        return
+    report(
+        "using the built-in starter model (Whisper tiny.en): English only, small, and less "
+        "accurate than Parakeet"
+    )
+    report(
+        f"for Parakeet ({PARAKEET_V3.size / 1e9:.1f} GB, 25 languages, word times) run: stt setup"
+    )
+    with suppress(OSError):  # a folder that others own: then it is said each time
+        introduced.touch()
+
+
 def _announce(transcriber: Transcriber, requested: str) -> None:
-    from stt.models.catalog import PARAKEET_V3, STARTER
+    from stt.models.catalog import STARTER
 
     if transcriber.model == STARTER:
-        click.echo(
-            "stt: using the built-in starter model (Whisper tiny.en): English only, small, and "
-            "less accurate than Parakeet.\n"
-            f"stt: for Parakeet ({PARAKEET_V3.size / 1e9:.1f} GB, 25 languages, word times) run: "
-            "stt setup",
-            err=True,
-        )
+        _introduce_starter(transcriber.folder.path)
     choice = transcriber.choice
     if requested not in ("auto", choice.precision):
         report(f"warning: precision {requested} was asked for, {choice.precision} runs")

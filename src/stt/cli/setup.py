@@ -79,10 +79,10 @@ def setup(
 ) -> int:
     """Download a model, convert, prove and install it.
 
-    MODEL is parakeet (v3, the default), parakeet-v2, starter, an installed model, a folder in
-    onnx-asr's layout, or OWNER/REPO[/DIR][@REVISION] on the hub. An interrupted set-up goes on
-    where it stopped when run again; on an installed model it repairs what is damaged and adds what
-    is missing.
+    MODEL is parakeet (v3, the default), parakeet-ultra, parakeet-v2, starter, an
+    installed model, a folder in onnx-asr's layout, or OWNER/REPO[/DIR][@REVISION]
+    on the hub. An interrupted set-up goes on where it stopped when run again; on an
+    installed model it repairs what is damaged and adds what is missing.
 
     \b
     stt setup                            Parakeet v3, in FP16

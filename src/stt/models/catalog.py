@@ -1,4 +1,4 @@
-"""The models `stt setup` knows by name, pinned to a revision, sizes and SHA-256."""
+"""The models `stt setup` knows by name, pinned to a revision, sizes and SHA-256 where known."""
 
 from __future__ import annotations
 
@@ -104,3 +104,40 @@ MODELS: Mapping[str, PinnedModel] = MappingProxyType(
 )
 STARTER = "starter"
 """Name of the embedded default, built from package data and never downloaded."""
+
+_EUROPEAN, _CC = "25 European", "CC-BY-4.0"
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What people are told of a model before they have it."""
+
+    name: str
+    size: int
+    """Bytes of FP32: of the download, or of the starter as it is built."""
+    languages: str
+    licence: str
+    summary: str
+    repo_id: str | None = None
+    """Set up from the hub's current state, by the hashes it declares; None: pinned, or built."""
+
+
+KNOWN: Mapping[str, Known] = MappingProxyType(
+    {
+        known.name: known
+        for known in (
+            Known(PARAKEET_V3.name, PARAKEET_V3.size, _EUROPEAN, PARAKEET_V3.licence, "NVIDIA, v3"),
+            Known(
+                "parakeet-ultra",
+                PARAKEET_V3.size,  # the same graphs with other weights
+                _EUROPEAN,
+                _CC,
+                "v3 trained further by Moondream, exported by Olicorne",
+                "Olicorne/parakeet-tdt-0.6b-v3-ultra-onnx",
+            ),
+            Known(PARAKEET_V2.name, PARAKEET_V2.size, "English", PARAKEET_V2.licence, "NVIDIA, v2"),
+            Known(STARTER, 152_000_000, "English", "MIT", "OpenAI Whisper tiny.en"),
+        )
+    }
+)
+"""Every model with a name, in the order in which `auto` takes the installed ones."""

@@ -49,7 +49,7 @@ class Installation:
 
     def made_from(self, name: str) -> dict[str, Any]:
         """What a conversion depends on: the contents of its source and our own version."""
-        parts = [n for n in (name, f"{name}.data") if n in self.manifest.files]
+        parts = sorted(n for n in self.manifest.files if n == name or n.startswith(f"{name}.data"))
         return {"maker": _MAKER, "sha256": [self.manifest.files[n]["sha256"] for n in parts]}
 
     def is_right(self, name: str, origin: dict[str, Any] | None = None) -> bool:

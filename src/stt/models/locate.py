@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from stt.errors import ModelError
-from stt.models.catalog import PARAKEET_V3, STARTER
+from stt.models.catalog import KNOWN, STARTER
 from stt.models.folder import ModelFolder, inspect
 from stt.models.places import Places
 from stt.user_folders import expanded
@@ -20,8 +20,8 @@ def locate(model: str, places: Places, report: ReportProgress) -> ModelFolder:
     """Return the folder of a model, building the starter where it is the one.
 
     Args:
-        model: `auto` (Parakeet where installed, else the starter), an installed model's name, or
-            the path of a model folder.
+        model: `auto` (a Parakeet where one is installed, else the starter), an installed model's
+            name, or the path of a model folder.
         places: where models are looked for.
         report: called while the starter is built.
 
@@ -29,7 +29,7 @@ def locate(model: str, places: Places, report: ReportProgress) -> ModelFolder:
         ModelError: no such model, or its folder is not usable.
     """
     if model == "auto":
-        model = STARTER if places.find(PARAKEET_V3.name) is None else PARAKEET_V3.name
+        model = next(name for name in KNOWN if name == STARTER or places.find(name))
     if model == STARTER:
         return inspect(starter(places, report))
     is_path = os.sep in model or (os.altsep is not None and os.altsep in model)

@@ -22,6 +22,7 @@ _GRAPHS = {
     "nemo-conformer-rnnt": _ENCODER_AND_DECODER,
     "nemo-conformer-ctc": ("model.onnx",),
 }
+_FP32_FOLDER = "fp32/"
 
 
 def resolve(repo_id: str, revision: str | None, *, name: str, offline: bool = False) -> PinnedModel:
@@ -61,8 +62,15 @@ def _licence(info: Any) -> str:
 def _needed(
     model: PinnedModel, prefix: str, names: Sequence[str], there: Mapping[str, Any]
 ) -> list[str]:
-    """Paths of the files by these names; ModelError when the repository lacks any."""
-    paths = [prefix + name for name in names]
+    """Paths of the files by these names; ModelError when the repository lacks any.
+
+    Some keep the graphs of each precision in a folder of its own.
+    """
+    paths = [
+        inside if (path := prefix + name) not in there and inside in there else path
+        for name in names
+        for inside in [f"{prefix}{_FP32_FOLDER}{name}"]
+    ]
     if missing := [path for path in paths if path not in there]:
         folders = sorted(path[:-12] for path in there if path.endswith("/config.json"))
         hint = f"; models in folders of it: {', '.join(folders)}" if folders else ""

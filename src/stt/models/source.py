@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stt.errors import ModelError, UsageError
-from stt.models.catalog import MODELS, STARTER, PinnedFile, PinnedModel
+from stt.models.catalog import KNOWN, MODELS, PinnedFile, PinnedModel
 from stt.models.folder import MANIFEST, graph_names
 from stt.models.manifest import Manifest
 from stt.models.places import Places
@@ -68,14 +68,15 @@ def find_source(model: str, origin: str | None, places: Places, *, offline: bool
     installed = None if "/" in model else places.find(model)
     if origin is None and model not in MODELS and installed and (installed / MANIFEST).is_file():
         return _installed(installed, offline=offline)
-    if origin is not None or "/" in model:
+    on_hub = origin or (KNOWN[model].repo_id if model in KNOWN else model if "/" in model else None)
+    if on_hub is not None:
         name = model.partition("@")[0].rstrip("/").rpartition("/")[2]
-        pinned = _from_hub(origin or model, name, offline=offline)
+        pinned = _from_hub(on_hub, name, offline=offline)
         return Source(name, pinned.files, pinned, None)
     if model in MODELS:
         return Source(model, MODELS[model].files, MODELS[model], None)
     raise UsageError(
-        f"no model named {model}; choose {', '.join([*MODELS, STARTER])}, an installed one, a "
+        f"no model named {model}; choose {', '.join(KNOWN)}, an installed one, a "
         "folder with a model in onnx-asr's layout, or OWNER/REPO on the hub"
     )
 
