@@ -84,8 +84,10 @@ def _run(arguments: list[str] | None) -> int:
         return error.exit_code
     except (click.Abort, KeyboardInterrupt) as error:
         return _interrupted(error.__cause__ or error)
-    except (BrokenPipeError, SystemExit):  # the reader (head, less) went away: nothing is wrong
+    except BrokenPipeError:  # the reader (head, less) went away: nothing is wrong
         return FAILED
+    except SystemExit as error:  # click's own: the same with 1, and shell completion with 0
+        return error.code if isinstance(error.code, int) else FAILED
     except OSError as error:
         cure = "free some space" if error.errno == errno.ENOSPC else "check the path and its rights"
         report(f"{error.filename or 'output'}: {error.strerror or error}; {cure}", error)
