@@ -33,20 +33,40 @@ def unproven(*precisions: str, known: Known = ALL) -> Known:
     return replace(known, proofs=kept)
 
 
-def speeds(known: Known = ALL, provider: str = "cpu", **rtfx: float) -> Known:
-    measured = {(p, provider): Measurement(value, True) for p, value in rtfx.items()}
+def speeds(known: Known = ALL, provider: str = "", **rtfx: float) -> Known:
+    """Measured on a quiet machine: to 1 %."""
+    measured = {
+        (p, provider or known.provider): Measurement(
+            value, True, rtfx_low=value * 0.99, rtfx_high=value * 1.01
+        )
+        for p, value in rtfx.items()
+    }
     return replace(known, measured=measured)
+
+
+def as_written(**rows: tuple[float, ...]) -> dict[tuple[str, str], Measurement]:
+    """Precision -> rtfx, load_s, peak_mib, and the ends of its interval where it has one."""
+    return {
+        (p, "cpu"): Measurement(rtfx, True, load_s, peak_mib, *interval)
+        for p, (rtfx, load_s, peak_mib, *interval) in rows.items()
+    }
+
+
+GPU = replace(ALL, provider="cuda")
+
+
+AS_FAST = "fp16 passed over: proven and as fast, but computed in fp32 here"
 
 
 @pytest.mark.parametrize(
     ("known", "precision", "reason"),
     [
-        (ALL, "fp16", "auto prefers fp16"),
-        (without("fp16"), "mixed", "fp16 passed over: no fp16 files"),
+        (GPU, "fp16", "auto prefers fp16"),
+        (without("fp16", known=GPU), "mixed", "fp16 passed over: no fp16 files"),
         # nobody misses mixed or int8
         (without("fp16", "mixed", "int8"), "fp32", "fp16 passed over: no fp16 files"),
         (
-            replace(ALL, problems=dict(ALL.problems) | {"fp16": "x.fp16.onnx is missing"}),
+            replace(GPU, problems=dict(ALL.problems) | {"fp16": "x.fp16.onnx is missing"}),
             "mixed",
             "fp16 passed over: x.fp16.onnx is missing",
         ),
@@ -56,7 +76,11 @@ def speeds(known: Known = ALL, provider: str = "cpu", **rtfx: float) -> Known:
             "fp16 passed over: did not load (x); mixed passed over: did not load (y)",
         ),
         # proof
-        (unproven("fp16"), "mixed", "fp16 passed over: not proven here (run `stt setup`)"),
+        (
+            unproven("fp16", known=GPU),
+            "mixed",
+            "fp16 passed over: not proven here (run `stt setup`)",
+        ),
         (
             unproven("fp16", "mixed", "int8", known=without("mixed")),
             "fp32",
@@ -68,7 +92,7 @@ def speeds(known: Known = ALL, provider: str = "cpu", **rtfx: float) -> Known:
             "fp16 passed over: found wrong here (3 of 20 words differ)",
         ),
         (
-            replace(without("mixed"), measured={("fp16", "cpu"): WRONG}),
+            replace(without("mixed", known=GPU), measured={("fp16", "cuda"): WRONG}),
             "fp32",
             "fp16 passed over: found wrong here",
         ),
@@ -84,39 +108,29 @@ def speeds(known: Known = ALL, provider: str = "cpu", **rtfx: float) -> Known:
             "fp16 passed over: found wrong here (3 of 20 words differ); "
             "int8 is not proven here (run `stt setup`), but nothing better is left",
         ),
-        # speed
+        # speed, on a GPU
         (
-            speeds(without("mixed"), fp16=20.3, fp32=24.1),
+            speeds(without("mixed", known=GPU), fp16=20.3, fp32=24.1),
             "fp32",
             "fp16 passed over: fp32 measured faster here (24.1 against 20.3 times real time)",
         ),
         (
-            speeds(fp16=20.0, fp32=20.9),
+            speeds(GPU, fp16=20.0, fp32=20.9),
             "fp16",
-            "auto prefers fp16 (measured 20.0 times real time, fp32 20.9)",
+            "auto prefers fp16 (fp32 is no faster: 20.0 against 20.9 times real time)",
         ),
-        (speeds(fp16=20.0, fp32=21.0, mixed=21.0), "mixed", "fp32 measured faster here (21.0 ag"),
-        (speeds(without("fp32"), fp16=10, fp32=30), "fp16", "auto prefers fp16"),
-        (replace(speeds(fp16=10, fp32=30), failed={"fp32": "x"}), "fp16", "auto prefers fp16"),
-        (speeds(fp32=30), "fp16", "auto prefers fp16"),
-        (speeds(provider="cuda", fp16=10, fp32=30), "fp16", "auto prefers fp16"),
+        (speeds(GPU, fp16=20, fp32=21.5, mixed=21.5), "mixed", "fp32 measured faster here (21.5 a"),
+        (speeds(without("fp32", known=GPU), fp16=10, fp32=30), "fp16", "auto prefers fp16"),
+        (replace(speeds(GPU, fp16=10, fp32=30), failed={"fp32": "x"}), "fp16", "auto prefers"),
+        (speeds(GPU, fp32=30), "fp16", "auto prefers fp16"),
+        (speeds(GPU, "cpu", fp16=10, fp32=30), "fp16", "auto prefers fp16"),
         # int8
-        (
-            speeds(fp16=10, fp32=10, int8=99),
-            "fp16",
-            "int8 measured faster here (99.0 against 10.0 times real time); "
-            "`stt config set auto_int8 true` allows it",
-        ),
-        (
-            without("fp16", "mixed", "fp32"),
-            "int8",
-            "fp16 passed over: no fp16 files",
-        ),
+        (without("fp16", "mixed", "fp32"), "int8", "fp16 passed over: no fp16 files"),
     ],
 )
 def test_auto(known: Known, precision: str, reason: str) -> None:
     choice = choose("auto", known)
-    assert (choice.precision, choice.provider) == (precision, "cpu")
+    assert (choice.precision, choice.provider) == (precision, known.provider)
     assert reason in choice.reason
     assert "no mixed" not in choice.reason
     assert "no int8" not in choice.reason
@@ -125,10 +139,78 @@ def test_auto(known: Known, precision: str, reason: str) -> None:
 @pytest.mark.parametrize(
     ("known", "precision", "reason"),
     [
+        # nothing measured, or on another provider only
+        (ALL, "fp32", "fp16 passed over: proven, but computed in fp32 here"),
+        (speeds(provider="cuda", fp16=30, fp32=10), "fp32", "fp16 passed over: proven, but comp"),
+        (replace(ALL, native_half=True), "fp16", "auto prefers fp16"),
+        (speeds(fp16=12, fp32=10), "fp16", "fp16 measured faster here (12.0 against 10.0 times"),
+        (speeds(fp16=10, fp32=12), "fp32", "fp16 passed over: fp32 measured faster here (12.0 ag"),
+        (speeds(fp16=10.4, fp32=10), "fp32", AS_FAST),
+        # the figures of two set-ups on one machine, as manifests had them
+        (
+            replace(ALL, measured=as_written(fp32=(12.3, 3.1, 2952), fp16=(10.1, 5.9, 4590))),
+            "fp32",
+            f"{AS_FAST}: loads in 5.9 s against 3.1, 4,590 against 2,952 MiB",
+        ),
+        (
+            replace(ALL, measured=as_written(fp32=(9.7, 3.1, 2952), fp16=(12.2, 5.9, 4590))),
+            "fp32",
+            f"{AS_FAST}: loads in 5.9 s against 3.1, 4,590 against 2,952 MiB",
+        ),
+        # a difference that the intervals swallow
+        (
+            replace(
+                ALL,
+                measured=as_written(
+                    fp32=(10, 3, 900, 7, 12), fp16=(20, 2.9, 900, 11, 29), int8=(15, 1, 500, 12, 30)
+                ),
+            ),
+            "fp32",
+            f"{AS_FAST}: loads in 2.9 s against 3.0, 900 against 900 MiB",
+        ),
+        # as fast, and lighter in both
+        (
+            replace(
+                ALL,
+                native_half=True,
+                measured=as_written(fp32=(10, 3, 900, 9, 11), fp16=(10, 2, 500, 9, 11)),
+            ),
+            "fp16",
+            "auto prefers fp16 (fp32 is no faster: 10.0 against 10.0 times real time; "
+            "loads in 2.0 s against 3.0, 500 against 900 MiB)",
+        ),
+        # as fast, and lighter in one alone
+        (
+            replace(
+                ALL,
+                native_half=True,
+                measured=as_written(fp32=(10, 3, 900, 9, 11), fp16=(10, 4, 500, 9, 11)),
+            ),
+            "fp32",
+            "fp16 passed over: proven and as fast, but loads in 4.0 s against 3.0, 500 against 900",
+        ),
         (
             speeds(fp16=10, fp32=10, int8=99),
+            "fp32",
+            "int8 measured faster here (99.0 against 10.0 times real time); "
+            "`stt config set auto_int8 true` allows it",
+        ),
+    ],
+)
+def test_auto_on_the_cpu(known: Known, precision: str, reason: str) -> None:
+    choice = choose("auto", without("mixed", known=known))
+    assert (choice.precision, choice.provider) == (precision, "cpu")
+    assert reason in choice.reason
+
+
+@pytest.mark.parametrize(
+    ("known", "precision", "reason"),
+    [
+        (
+            speeds(without("mixed"), fp16=10, fp32=10, int8=99),
             "int8",
-            "int8 measured faster here (99.0 against 10.0 times real time), and auto_int8 is set",
+            f"{AS_FAST}; int8 measured faster here (99.0 against 10.0 times real time), "
+            "and auto_int8 is set",
         ),
         (
             speeds(without("mixed"), fp16=10, fp32=20, int8=99),
@@ -136,16 +218,24 @@ def test_auto(known: Known, precision: str, reason: str) -> None:
             "fp16 passed over: fp32 measured faster here (20.0 against 10.0 times real time); "
             "int8 measured faster here (99.0 against 20.0 times real time), and auto_int8 is set",
         ),
-        (speeds(fp16=10, int8=10.4), "fp16", "int8 passed over: not measured faster here"),
-        (ALL, "fp16", "int8 passed over: not measured faster here"),
         (
-            speeds(unproven("int8"), fp16=10, int8=99),
+            speeds(without("mixed"), fp16=10, fp32=10, int8=10.4),
+            "fp32",
+            f"{AS_FAST}; int8 passed over: not measured faster here",
+        ),
+        (
+            speeds(without("fp32", "mixed"), fp16=10, int8=10.4),
+            "fp16",
+            "int8 passed over: not measured faster here",
+        ),
+        (
+            speeds(unproven("int8", known=without("fp32", "mixed")), fp16=10, int8=99),
             "fp16",
             "int8 passed over: not proven here (run `stt setup`)",
         ),
-        (without("int8"), "fp16", "auto prefers fp16"),
+        (without("int8", "fp32"), "fp16", "auto prefers fp16"),
         (
-            replace(speeds(provider="cuda", fp16=10, int8=99), provider="cuda"),
+            speeds(GPU, fp16=10, int8=99),
             "fp16",
             "int8 passed over: int8 is many times slower than fp32 on cuda",
         ),
@@ -186,7 +276,7 @@ def test_auto_with_auto_int8(known: Known, precision: str, reason: str) -> None:
             "fp32",
             "fp16 was asked for, but: no fp16 files",
         ),
-        ("int8", without("int8"), "fp16", "int8 was asked for, but: no int8 files"),
+        ("int8", without("int8", known=GPU), "fp16", "int8 was asked for, but: no int8 files"),
         (
             "fp32",
             replace(ALL, failed={"fp32": "did not load (y)"}),
@@ -247,9 +337,17 @@ known_things = st.builds(
     proofs=maps(st.builds(Proof, st.booleans(), st.just(""))),
     measured=st.dictionaries(
         st.tuples(st.sampled_from(PRECISIONS), st.sampled_from(["cpu", "cuda"])),
-        st.builds(Measurement, st.floats(0.1, 100), st.booleans()),
+        st.builds(
+            lambda rtfx, correct, off: Measurement(
+                rtfx, correct, rtfx_low=rtfx / off, rtfx_high=rtfx * off
+            ),
+            st.floats(0.1, 100),
+            st.booleans(),
+            st.floats(1, 2),
+        ),
     ),
     failed=maps(st.just("did not load")),
+    native_half=st.booleans(),
 )
 requests = st.sampled_from(["auto", *PRECISIONS])
 
@@ -300,9 +398,16 @@ def test_auto_never_takes_what_was_measured_clearly_slower_than_fp32(
     own = known.measured.get((chosen, known.provider))
     full = known.measured.get(("fp32", known.provider))
     if own and full and chosen != "fp32":
-        assert full.rtfx < FASTER * own.rtfx
+        assert full.rtfx < FASTER * own.rtfx or full.rtfx_bounds[0] <= own.rtfx_bounds[1]
     if chosen == "int8":
         assert auto_int8
+
+
+@given(known_things)
+def test_on_a_cpu_float16_runs_unasked_only_where_something_speaks_for_it(known: Known) -> None:
+    chosen = choose("auto", known).precision if eligible("auto", known) else "fp32"
+    if known.provider == "cpu" and chosen in ("fp16", "mixed") and "fp32" in works(known):
+        assert known.faster(chosen, than="fp32") or known.native_half
 
 
 @given(requests, known_things)

@@ -67,8 +67,10 @@ def quick(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> No
         monkeypatch.setattr(proof, "DURATIONS_S", (0.3, 5.0))
         monkeypatch.setattr(
             measure,
-            "measure",
-            lambda folder, precision, provider: measure.Speed(precision, provider, 10.0, 0.1, 1.0),
+            "compare",
+            lambda folder, precisions, provider, report: {
+                p: measure.Speed(p, provider, 10.0, 0.1, 1.0) for p in precisions
+            },
         )
 
 
@@ -228,10 +230,12 @@ def test_a_precision_that_does_not_run_is_not_measured(
     clips: tuple[Clip, ...],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def refuse(folder: Path, precision: str, provider: str) -> measure.Speed:
-        raise ModelError(f"{precision} on {provider} did not run: no such device")
+    def refuse(
+        folder: Path, precisions: list[str], provider: str, report: object
+    ) -> dict[str, ModelError]:
+        return {p: ModelError(f"{p} on {provider} did not run: no such device") for p in precisions}
 
-    monkeypatch.setattr(measure, "measure", refuse)
+    monkeypatch.setattr(measure, "compare", refuse)
     folder, told = install(source, tmp_path / "models", clips)
     assert any("not measured: fp16 on cpu did not run: no such device" in n for n in told.notes)
     assert Manifest.read(folder).measurements == []
@@ -245,7 +249,9 @@ def test_measuring_something_broken_names_the_cause(tmp_path: Path) -> None:
 
 def run_set_up(stick: str, models: str) -> None:
     proof.DURATIONS_S = (0.3, 5.0)
-    measure.measure = lambda f, precision, provider: measure.Speed(precision, provider, 9.0, 1, 1)
+    measure.compare = lambda f, precisions, provider, report: {
+        p: measure.Speed(p, provider, 9.0, 1, 1) for p in precisions
+    }
     clips = bundled_clips(DIGITS / "clips")
     set_up(
         find_source(stick, None, Places.only(Path("models"))),
@@ -368,19 +374,29 @@ def test_what_a_killed_search_left_is_removed(
 def test_figures_that_are_compared_are_measured_together(
     source: Source, tmp_path: Path, clips: tuple[Clip, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    timed: list[str] = []
+    timed: list[list[str]] = []
 
-    def fake(folder: Path, precision: str, provider: str) -> measure.Speed:
-        timed.append(precision)
-        return measure.Speed(precision, provider, 1.0, 1.0, 1.0)
+    def fake(
+        folder: Path, precisions: list[str], provider: str, report: object
+    ) -> dict[str, measure.Speed]:
+        timed.append(precisions)
+        return {p: measure.Speed(p, provider, 1.0, 1.0, 1.0) for p in precisions}
 
-    monkeypatch.setattr(measure, "measure", fake)
+    monkeypatch.setattr(measure, "compare", fake)
     monkeypatch.setattr(measure, "providers_here", lambda: ["cpu"])
     install(source, tmp_path / "models", clips)
     install(source, tmp_path / "models", clips)
-    assert timed == ["fp32", "fp16"]
-    install(source, tmp_path / "models", clips, Order(precisions=("fp16", "int8")))
-    assert timed[2:] == ["fp32", "fp16", "int8"]
+    assert timed == [["fp32", "fp16"]]
+    folder, _ = install(source, tmp_path / "models", clips, Order(precisions=("fp16", "int8")))
+    assert timed[1:] == [["fp32", "fp16", "int8"]]
+    manifest = Manifest.read(folder)
+    for row in manifest.measurements:  # as they were before they were measured in turns
+        for key in ("rtfx_low", "rtfx_high", "turns"):
+            del row[key]
+    manifest.save(folder)
+    assert inspect(folder).measured["fp32", "cpu"].rtfx == 1.0
+    install(source, tmp_path / "models", clips)
+    assert timed[2:] == [["fp32", "fp16", "int8"]]
 
 
 def test_a_folder_that_holds_no_model_is_refused(tmp_path: Path) -> None:

@@ -34,8 +34,10 @@ def clips() -> tuple[Clip, ...]:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         measure,
-        "measure",
-        lambda folder, precision, provider: measure.Speed(precision, provider, 10.0, 0.1, 1.0),
+        "compare",
+        lambda folder, precisions, provider, report: {
+            p: measure.Speed(p, provider, 10.0, 0.1, 1.0) for p in precisions
+        },
     )
 
 

@@ -234,7 +234,7 @@ def _summary(folder: Path) -> str:
     ]
     ran = {row["provider"] for row in manifest.measurements}
     provider = next((p for p in providers_here() if p in ran), "cpu")
-    choice = choose("auto", Known(provider, model.problems, model.proofs, model.measured, {}))
+    choice = choose("auto", Known.of(model, provider))
     lines.append(f"auto takes {choice.precision} on {choice.provider}: {choice.reason}")
     return "\n".join(lines)
 

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from stt.errors import ModelError
-from stt.models.folder import PRECISIONS, Measurement, Proof, absent
+from stt.models.folder import PRECISIONS, Measurement, ModelFolder, Proof, absent
 from stt.transcript import Choice
 
 FASTER = 1.05
-"""A precision is faster than one placed before it from this ratio of measured speeds on: less is
-noise, and goes to the one placed before."""
+"""A precision is faster than another from this ratio of measured speeds on, if their confidence
+intervals do not overlap either: anything less is a tie."""
+_LOADS_FASTER = 0.9
+"""A precision loads faster than another up to this ratio of load times."""
+_SMALLER = 0.95
+"""A precision takes less memory than another up to this ratio."""
+_HALF = ("fp16", "mixed")
 
 
 def choose(
@@ -24,7 +30,8 @@ def choose(
     """Choose the precision to load next.
 
     `auto` takes the first of fp16, mixed and fp32 that works; fp16 and mixed must have been proven
-    here, and fp32 comes before them where it was measured faster. int8 is taken where nothing else
+    here, and fp32 comes before them where it was measured faster. On the CPU it does so too where
+    they are as fast, unless they load faster and take less memory. int8 is taken where nothing else
     is there, or with `auto_int8` where it was proven and measured faster; on a GPU never. Where
     only unproven ones are left, the best placed of them runs, and the reason says so. A precision
     asked for by name needs no proof; one that cannot run is replaced as in `auto`, unless `strict`.
@@ -72,6 +79,19 @@ class Known:
     """(precision, provider) -> what set-up measured on this machine."""
     failed: Mapping[str, str]
     """Precision -> why it did not load, for those already tried."""
+    native_half: bool = False
+    """Whether the CPU computes in float16 itself, as ARM's do; ONNX Runtime computes fp16 in fp32
+    on others, after converting all weights. Of no meaning on other providers."""
+
+    @classmethod
+    def of(
+        cls, folder: ModelFolder, provider: str, failed: Mapping[str, str] | None = None
+    ) -> Known:
+        """Put together what a model's folder tells, and what this machine is."""
+        native_half = platform.machine().lower() in ("arm64", "aarch64")
+        return cls(
+            provider, folder.problems, folder.proofs, folder.measured, failed or {}, native_half
+        )
 
     def unusable(self, precision: str) -> str | None:
         """Say why a precision cannot run at all."""
@@ -98,15 +118,51 @@ class Known:
         one, other = self._measurement(precision), self._measurement(than)
         if one is None or other is None or one.rtfx < FASTER * other.rtfx:
             return None
-        return (
-            f"{precision} measured faster here ({one.rtfx:.1f} against {other.rtfx:.1f} times "
-            "real time)"
-        )
+        if one.rtfx_bounds[0] <= other.rtfx_bounds[1]:
+            return None
+        return f"{precision} measured faster here ({self.figures(precision, than)})"
 
-    def rtfx(self, precision: str) -> float | None:
-        """Return the speed that was measured, in seconds of audio per second."""
-        measured = self._measurement(precision)
-        return measured.rtfx if measured else None
+    def rather_fp32(self, half: str) -> str | None:
+        """Say why fp32 is better than fp16 or mixed, if it is; all of them can run."""
+        if faster := self.faster("fp32", than=half):
+            return faster
+        if self.provider != "cpu" or self.faster(half, than="fp32") or self._is_lighter(half):
+            return None
+        why = "" if self.native_half else "computed in fp32 here"
+        one, full = self._measurement(half), self._measurement("fp32")
+        if one is None or full is None:
+            return f"proven, but {why}" if why else None
+        told = ": ".join(filter(None, (why, self._weight(half, "fp32"))))
+        return f"proven and as fast, but {told or 'no lighter'}"
+
+    def figures(self, precision: str, than: str) -> str:
+        """Tell speed, load time and memory of one precision against another's, as measured."""
+        one, other = self._measurement(precision), self._measurement(than)
+        if one is None or other is None:
+            return ""
+        speed = f"{one.rtfx:.1f} against {other.rtfx:.1f} times real time"
+        return "; ".join(filter(None, (speed, self._weight(precision, than))))
+
+    def _weight(self, precision: str, than: str) -> str:
+        """Tell load time and memory of one against the other's; empty where neither is known."""
+        one, other = self._measurement(precision), self._measurement(than)
+        told = []
+        if one and other and one.load_s is not None and other.load_s is not None:
+            told.append(f"loads in {one.load_s:.1f} s against {other.load_s:.1f}")
+        if one and other and one.peak_mib is not None and other.peak_mib is not None:
+            told.append(f"{one.peak_mib:,.0f} against {other.peak_mib:,.0f} MiB")
+        return ", ".join(told)
+
+    def _is_lighter(self, half: str) -> bool:
+        """Whether it loads faster than fp32 and takes less memory."""
+        one, full = self._measurement(half), self._measurement("fp32")
+        if one is None or full is None:
+            return False
+        if None in (one.load_s, full.load_s, one.peak_mib, full.peak_mib):
+            return False
+        return (one.load_s or 0.0) <= _LOADS_FASTER * (full.load_s or 0.0) and (
+            one.peak_mib or 0.0
+        ) <= _SMALLER * (full.peak_mib or 0.0)
 
     def slow_int8(self, precision: str) -> str | None:
         """Say that int8 is the wrong choice on a GPU (10 to 25 times slower on CUDA)."""
@@ -123,8 +179,8 @@ def _automatic(known: Known, passed: dict[str, str], *, auto_int8: bool) -> tupl
     fp32_works = known.unusable("fp32") is None
     for precision in (name for name in PRECISIONS if name not in passed):
         why_not = known.unusable(precision) or known.slow_int8(precision) or known.doubt(precision)
-        if why_not is None and precision != "fp32" and fp32_works:
-            why_not = known.faster("fp32", than=precision)
+        if why_not is None and precision in _HALF and fp32_works:
+            why_not = known.rather_fp32(precision)
         if why_not is not None:
             passed[precision] = why_not
         elif auto_int8 and (gain := _int8_gain(known, precision, passed)):
@@ -151,10 +207,10 @@ def _int8_hint(known: Known, precision: str, passed: Mapping[str, str]) -> str:
 
 def _preference(known: Known) -> str:
     """Say why fp16 was taken when nothing was passed over, with the figures there are."""
-    fp16, fp32 = known.rtfx("fp16"), known.rtfx("fp32")
-    if fp16 is None or fp32 is None:
-        return "auto prefers fp16"
-    return f"auto prefers fp16 (measured {fp16:.1f} times real time, fp32 {fp32:.1f})"
+    if faster := known.faster("fp16", than="fp32"):
+        return faster
+    figures = known.figures("fp16", than="fp32")
+    return f"auto prefers fp16 (fp32 is no faster: {figures})" if figures else "auto prefers fp16"
 
 
 def _int8_gain(known: Known, precision: str, passed: dict[str, str]) -> str | None:

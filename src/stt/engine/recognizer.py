@@ -327,7 +327,7 @@ def _load_on(
     if jobs is not None and provider == "cpu":
         share = share_of(threads, jobs)
     failed: dict[str, str] = {}
-    known = Known(provider, folder.problems, folder.proofs, folder.measured, failed)
+    known = Known.of(folder, provider, failed)
     while True:
         try:
             choice = choose(precision, known, strict=strict, auto_int8=auto_int8)

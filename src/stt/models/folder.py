@@ -38,6 +38,8 @@ _POSITIONS = 5000
 config.json says otherwise for models with a shorter table."""
 _MELS = (80, 128)
 """Mel bands that onnx-asr has filters for; 80 where config.json does not say."""
+_UNSURE = 1.15
+"""How far a speed that was measured once may be off: one machine measured 12.3 and then 9.7."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,15 @@ class Measurement:
     """Seconds to load it."""
     peak_mib: float | None = None
     """Most memory the process held, in MiB."""
+    rtfx_low: float | None = None
+    """Lower end of the confidence interval of `rtfx`; None where it was measured only once."""
+    rtfx_high: float | None = None
+
+    @property
+    def rtfx_bounds(self) -> tuple[float, float]:
+        """Between which speeds the true one lies, in seconds of audio per second."""
+        low = self.rtfx / _UNSURE if self.rtfx_low is None else self.rtfx_low
+        return low, self.rtfx * _UNSURE if self.rtfx_high is None else self.rtfx_high
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,10 +313,6 @@ class _Manifest:
 
 
 def _measurement(row: Mapping[str, Any]) -> Measurement:
-    load_s, peak_mib = row.get("load_s"), row.get("peak_mib")
-    return Measurement(
-        float(row["rtfx"]),
-        row["correct"] is True,
-        None if load_s is None else float(load_s),
-        None if peak_mib is None else float(peak_mib),
-    )
+    told = [row.get(name) for name in ("load_s", "peak_mib", "rtfx_low", "rtfx_high")]
+    figures = [None if figure is None else float(figure) for figure in told]
+    return Measurement(float(row["rtfx"]), row["correct"] is True, *figures)

@@ -78,6 +78,13 @@ class Installation:
         self.manifest.measurements = [*others, {**asdict(speed), "correct": True}]
         self.save()
 
+    def loaded(self, speed: Speed) -> None:
+        """Note load time and memory alone: speeds are compared, and must be of one hour."""
+        for row in self.manifest.measurements:
+            if (row["precision"], row["provider"]) == (speed.precision, speed.provider):
+                row["load_s"], row["peak_mib"] = speed.load_s, speed.peak_mib
+        self.save()
+
     def written(self, name: str, told: dict[str, Any]) -> None:
         """Note a graph that was written, and its data beside it; `told`: what was done."""
         for part in (name, f"{name}.data"):

@@ -41,7 +41,7 @@ class Manifest:
     fast_load: bool = False
     """Whether a packed copy is wanted."""
     measurements: list[dict[str, Any]] = field(default_factory=list)
-    """precision, provider, rtfx, load_s, peak_mib, correct."""
+    """precision, provider, correct, and the rest of a `stt.models.measure.Speed`."""
     timings: dict[str, float] = field(default_factory=dict)
     """Step of set-up -> seconds it took when it was last done."""
     tools: dict[str, str] = field(default_factory=dict)

@@ -46,7 +46,7 @@ def keep(at: Installation, clips: Sequence[Clip], *, force: bool, asked: bool) -
     model, wanted = at.model, at.manifest.fast_load
     if model.kind == "whisper":
         return
-    known = Known("cpu", model.problems, model.proofs, model.measured, {})
+    known = Known.of(model, "cpu")
     precision = choose("auto", known).precision
     for other in [p for p in at.manifest.packed if p != precision or not wanted]:
         drop(at, other)
@@ -59,7 +59,7 @@ def keep(at: Installation, clips: Sequence[Clip], *, force: bool, asked: bool) -
     elif not fits(at, precision):
         at.events.note(f"{precision}: not packed (the disk has no room for it)")
     elif speed := pack(at, precision, clips):
-        at.measured(speed)
+        at.loaded(speed)
 
 
 def sweep(at: Installation) -> None:
