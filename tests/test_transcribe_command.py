@@ -175,7 +175,8 @@ def test_a_pair_that_does_not_load_never_ends_the_run(run: Run, tmp_path: Path) 
     (model / "decoder_joint-model.fp16.onnx").write_bytes(b"<!DOCTYPE html>")
     proof = {"precisions": {"fp16": {"proven": True, "why": ""}}}
     (model / "manifest.json").write_text(json.dumps(proof))
-    code, out, err = run("transcribe", "-m", model, CLIPS / next(iter(references())))
+    clip = CLIPS / next(iter(references()))
+    code, out, err = run("transcribe", "-p", "fp16", "-m", model, clip)
     assert code == 0
     assert out.strip()
     assert "did not load (encoder-model.fp16.onnx is not an ONNX file)" in err
@@ -194,10 +195,10 @@ def test_a_recording_of_which_fp16_makes_nothing_goes_on_in_fp32(tmp_path: Path)
     tiny_tdt.add_collapsing(model)
     paths = [SAMPLES / "weather.flac", SAMPLES / "train.flac"]
     done = transcribe_in_its_own_process(
-        "-m", model, "-o", "out", "-f", "json", *paths, cwd=tmp_path
+        "-m", model, "-p", "fp16", "-o", "out", "-f", "json", *paths, cwd=tmp_path
     )
     assert done.returncode == 0, done.stderr
-    assert "precision fp16, provider cpu (auto prefers fp16)" in done.stderr
+    assert "precision fp16, provider cpu (asked for by name)" in done.stderr
     for path in paths:
         told = re.escape(f"stt: {path}: fp16 gave nothing usable at ") + (
             r"\d:\d\d \(NaN in the encoder output\); this recording goes on in fp32\n"

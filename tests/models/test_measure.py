@@ -39,9 +39,9 @@ print(subprocess.run([sys.executable, '-c', {CHILD!r}], capture_output=True, tex
 
 
 @pytest.mark.parametrize(
-    ("count", "left_out"), [(1, 0), (3, 0), (7, 0), (10, 0), (11, 1), (14, 2), (15, 2)]
+    ("count", "left_out"), [(1, 0), (3, 0), (7, 0), (8, 0), (9, 1), (12, 2), (15, 3), (21, 5)]
 )
-def test_the_interval_leaves_out_as_many_at_either_end_as_98_percent_allow(
+def test_the_interval_leaves_out_as_many_at_either_end_as_95_percent_allow(
     count: int, left_out: int
 ) -> None:
     values = [float(n) for n in range(count)]
@@ -103,7 +103,7 @@ def test_noise_alone_never_takes_fp16_on_a_cpu(spread: float, busy: float) -> No
     chance = random.Random(1)
     known = [set_up(chance, spread, busy, fp32=10.0, fp16=10.0) for _ in range(2000)]
     taken = [choose("auto", one).precision for one in known]
-    assert taken.count("fp16") <= 2  # 1 in 1000
+    assert taken.count("fp16") <= 6  # 3 in 1000
     # one measurement of each, which is what set-up went by before, flips
     if spread >= 0.1:
         once = [one.measured["fp16", "cpu"].rtfx > 1.05 * one.measured["fp32", "cpu"].rtfx
@@ -111,20 +111,22 @@ def test_noise_alone_never_takes_fp16_on_a_cpu(spread: float, busy: float) -> No
         assert sum(once) > 100
 
 
-@pytest.mark.parametrize(("spread", "busy"), [(0.02, 0.0), (0.05, 0.1), (0.1, 0.2)])
+@pytest.mark.parametrize(("spread", "busy"), [(0.02, 0.0), (0.05, 0.1), (0.2, 0.05)])
 def test_int8_twice_as_fast_is_found_to_be(spread: float, busy: float) -> None:
     chance = random.Random(2)
     found = [set_up(chance, spread, busy, fp32=10.0, int8=22.0) for _ in range(500)]
     taken = [choose("auto", known, auto_int8=True).precision for known in found]
-    assert taken.count("int8") >= 0.98 * len(taken)
+    assert taken.count("int8") >= 0.97 * len(taken)
 
 
 def test_the_tie_goes_to_fp16_on_a_gpu_however_noisy() -> None:
     chance = random.Random(3)
+    taken = []
     for _ in range(1000):
         known = set_up(chance, 0.2, 0.3, fp32=10.0, fp16=10.0)
         on_gpu = {(p, "cuda"): figures for (p, _), figures in known.measured.items()}
-        assert choose("auto", replace(known, provider="cuda", measured=on_gpu)).precision == "fp16"
+        taken.append(choose("auto", replace(known, provider="cuda", measured=on_gpu)).precision)
+    assert taken.count("fp32") <= 3
 
 
 # --- real processes -----------------------------------------------------------------------------

@@ -160,7 +160,10 @@ def test_set_up_packs_what_auto_takes(place: Place) -> None:
     assert place.graph().parent == packed_folder(place.folder, "fp32")
     place.set_up(Order(precisions=("fp16",)))
     made = [path.name for path in place.folder.glob("packed-*")]
-    assert made == ["packed-fp16"]  # auto takes fp16 now
+    assert made == ["packed-fp32"]  # fp16 is no faster
+    place.set_up(Order(precisions=("fp16",), keep_fp32=False))
+    made = [path.name for path in place.folder.glob("packed-*")]
+    assert made == ["packed-fp16"]  # there is nothing else
     place.set_up(Order(fast_load=False))
     assert not list(place.folder.glob("packed-*"))
 

@@ -33,7 +33,7 @@ _WHISPER_AUDIO_S = 28.0
 """The same for Whisper, which computes 30 s however short the audio is."""
 _TURN_S = 0.2
 """Seconds a turn takes at least: a small model recognises the audio several times in it."""
-_LEAST, _MOST = 7, 15
+_LEAST, _MOST = 7, 21
 """Rounds in which each precision has its turn."""
 _ALONE = 3
 """Rounds where there is one precision: nothing is compared."""
@@ -41,7 +41,7 @@ _LONG_ENOUGH_S = 25.0
 """Seconds after which no further round begins, if there were `_LEAST`."""
 _QUIET = 0.05
 """Relative width of the widest interval at which further rounds tell nothing new."""
-_CONFIDENCE = 0.98
+_CONFIDENCE = 0.95
 _APART_ROUNDS, _APART_TURNS = 3, 3
 """Where memory holds one precision at a time: rounds, and turns each has in one."""
 _MEMORY_FACTOR = {"fp32": 1.5, "fp16": 3.5, "mixed": 3.0, "int8": 2.0}
@@ -201,7 +201,7 @@ def _apart(
 def bounds(rtfx: Sequence[float]) -> tuple[float, float]:
     """Return the confidence interval of the median, from order statistics: no distribution assumed.
 
-    With fewer than 7 values it is the smallest and the largest.
+    With fewer than 9 values it is the smallest and the largest.
     """
     ordered, count = sorted(rtfx), len(rtfx)
     left_out = 0

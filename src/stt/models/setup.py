@@ -150,11 +150,11 @@ class _Job:
             tuned = tuning.write_tuned(self.at, self.clips, force=self.order.force)
         with self._step("measure"):
             self._measure(changed=bool(made or split or tuned))
+        if not self.manifest.keep_fp32:
+            self._drop_fp32()
         with self._step("pack"):
             self._pack()
         self.at.save()
-        if not self.manifest.keep_fp32:
-            self._drop_fp32()
 
     @contextmanager
     def _step(self, name: str) -> Iterator[None]:
