@@ -70,6 +70,10 @@ def transcribe(
     sample_rate: int | None = None,
     precision: str | None = None,
     provider: str | None = None,
+    track: int | str | None = None,
+    channel: int | str | None = None,
+    start: float | str | None = None,
+    end: float | str | None = None,
 ) -> Transcript:
     """Transcribe one recording, loading the model for it; `load` keeps one for many.
 
@@ -79,15 +83,23 @@ def transcribe(
         sample_rate: Hz of an array, which must have it; ignored for files.
         precision: auto, fp16, mixed, fp32 or int8.
         provider: auto, cpu, cuda, ...
+        track: a sound track's number from 1, its language (eng, en), 'all' for each of them by
+            itself, or None for the default one.
+        channel: 'left', 'right', a number from 1, 'each' for each of them by itself, or None for
+            all of them mixed.
+        start: seconds, or h:m:s as text, from which on the recording is heard.
+        end: likewise, to which; None for its end. Times in the result are the recording's.
 
     Raises:
         SttError: with the cure in the text.
     """
+    from stt.audio.selection import Selection
     from stt.transcriber import load
 
-    return load(model, precision=precision, provider=provider).transcribe(
-        source, sample_rate=sample_rate
-    )
+    Selection.of(track, channel, start, end)  # refuse it before a model is loaded
+    transcriber = load(model, precision=precision, provider=provider)
+    heard = transcriber.hearing(track=track, channel=channel, start=start, end=end)
+    return heard.transcribe(source, sample_rate=sample_rate)
 
 
 def live(

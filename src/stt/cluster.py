@@ -21,7 +21,9 @@ from typing import Any, TypeVar
 import numpy as np
 
 from stt import errors
+from stt.audio.files import ALL_OF_IT
 from stt.audio.segmenter import Utterance
+from stt.audio.selection import Selection
 from stt.cluster_connection import connected, last_line
 from stt.cluster_engine import About, Absent, Engine, Failed, Item, Proceeds
 from stt.errors import AudioError, ModelError
@@ -59,6 +61,7 @@ class _Cluster:
 
     ray: Any
     settings: Mapping[str, Any]
+    selection: Selection
     note: Callable[[str], None]
     stopped: threading.Event
     """Set when nobody wants the rest."""
@@ -147,7 +150,7 @@ class _Cluster:
             settings["threads"] = settings["threads"] or int(needs["num_cpus"])
             remote = self.ray.remote(Engine)
             actor = remote.options(scheduling_strategy=there, max_concurrency=16, **needs).remote(
-                settings
+                settings, self.selection
             )
             telling = actor.about.remote()
             self._workers[place] = _Worker(place, actor, telling, starts=starts)
@@ -226,7 +229,8 @@ class _There:
     def _on(self, worker: _Worker, source: str, memory: UtteranceMemory | None) -> Transcript:
         """Have a recording transcribed by one engine, noting what comes of it at once."""
         assert self._cluster.about is not None
-        gathering = Gathering(self._cluster.about.model, self._cluster.about.choice)
+        about, selection = self._cluster.about, self._cluster.selection
+        gathering = Gathering(about.model, about.choice, selection)
         known = memory.all() if memory else []
         for item in self._items(worker, source, known):
             if self._cluster.stopped.is_set():
@@ -238,7 +242,7 @@ class _There:
                 _keep(item.kept, memory)
             gathering.take(item.step)
             if self._on_step:
-                self._on_step(source, item.step, item.duration)
+                self._on_step(source, item.step.overall(item.duration), item.duration)
         return gathering.transcript(source)
 
     def _items(self, worker: _Worker, source: str, known: list[Remembered]) -> Iterator[Item]:
@@ -276,7 +280,11 @@ def _keep(kept: tuple[Remembered, ...], memory: UtteranceMemory) -> None:
 
 @contextmanager
 def cluster_lanes(
-    address: str, loaded: LoadedSettings, on_step: OnStep | None, note: Callable[[str], None]
+    address: str,
+    loaded: LoadedSettings,
+    on_step: OnStep | None,
+    note: Callable[[str], None],
+    selection: Selection = ALL_OF_IT,
 ) -> Iterator[_There]:
     """Open lanes on a Ray cluster, and start an engine on each of its nodes.
 
@@ -285,6 +293,7 @@ def cluster_lanes(
         loaded: the settings; the model is looked for on each node.
         on_step: called as recordings proceed.
         note: takes lines of news.
+        selection: what of each recording is heard.
 
     Raises:
         UsageError: Ray is not installed, or there is no cluster at the address.
@@ -295,7 +304,7 @@ def cluster_lanes(
         values = loaded.settings.model_dump()
         first = next(iter(loaded.places), None)  # before those of each node
         values["models_dir"] = None if first is None else str(first.folder)
-        cluster = _Cluster(ray, values, note, threading.Event())
+        cluster = _Cluster(ray, values, selection, note, threading.Event())
         about = cluster.first()
         nodes = len({node["NodeID"] for node in ray.nodes() if node["Alive"]})
         note(

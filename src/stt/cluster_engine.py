@@ -10,6 +10,7 @@ from typing import Any
 
 from stt import errors
 from stt.audio.segmenter import Utterance
+from stt.audio.selection import Selection
 from stt.engine.fallback import Fallback
 from stt.errors import SttError
 from stt.journal import Remembered
@@ -17,7 +18,7 @@ from stt.pipeline import Step
 from stt.recipe import recipe
 from stt.settings import LoadedSettings, Settings
 from stt.temporary import temporary_folder
-from stt.transcriber import load_with, opened, recognizing_pool
+from stt.transcriber import load_with, recognizing_pool
 from stt.transcript import Choice, Segment
 
 
@@ -61,11 +62,11 @@ Item = Failed | Absent | Proceeds
 class Engine:
     """A loaded model on a node; an actor."""
 
-    def __init__(self, settings: Mapping[str, Any]) -> None:
-        """Load what the settings name, as it is there."""
+    def __init__(self, settings: Mapping[str, Any], selection: Selection) -> None:
+        """Load what the settings name, as it is there; `selection`: what is heard."""
         self._transcriber = load_with(LoadedSettings(Settings(**settings), None, {}))
         pool = recognizing_pool(self._transcriber.recognizer)
-        self._transcriber = replace(self._transcriber, pool=pool)
+        self._transcriber = replace(self._transcriber, pool=pool, selection=selection)
 
     def about(self) -> About:
         """Tell what runs."""
@@ -87,9 +88,8 @@ class Engine:
                 yield Absent()
                 return
             try:
-                stream = stack.enter_context(opened(path, tolerant=True))
-                for step in self._transcriber.steps(stream, memory):
-                    yield Proceeds(step, stream.duration, memory.news())
+                for step, duration in self._transcriber.steps(path, memory=memory):
+                    yield Proceeds(step, duration, memory.news())
             except SttError as error:
                 kind = next(c.__name__ for c in type(error).__mro__ if c.__name__ in errors.__all__)
                 yield Failed(kind, str(error).replace(str(path), source))

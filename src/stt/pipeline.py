@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -35,7 +35,17 @@ class Step:
     fallback: Fallback | None = None
     """Set in the one step, if any, with which the recording goes on in FP32."""
     coverage: Coverage | None = None
-    """Set in the last step."""
+    """Set in the last step, of each part."""
+    part: int = 1
+    """Which of the channels or tracks that are heard one after the other, from 1."""
+    parts: int = 1
+    """How many there are."""
+
+    def overall(self, duration: float | None) -> Step:
+        """Return the step as progress through all parts of a recording of so many seconds."""
+        if self.parts == 1 or not duration:
+            return self
+        return replace(self, heard=((self.part - 1) * duration + self.heard) / self.parts)
 
 
 class Memory(Protocol):
@@ -50,6 +60,31 @@ class Memory(Protocol):
     def recall(self, utterance: Utterance) -> tuple[list[Segment], Fallback | None] | None:
         """Return what is remembered of an utterance, if anything is."""
         ...
+
+
+_PART = 1 << 44
+"""Samples that no recording has: 34 years."""
+
+
+class PartMemory:
+    """The memory of one of a recording's parts, apart from the others'."""
+
+    def __init__(self, whole: Memory, number: int) -> None:
+        """`number`: which, from 1."""
+        self._whole, self._offset = whole, (number - 1) * _PART
+
+    def keep(
+        self, utterance: Utterance, segments: list[Segment], fallback: Fallback | None
+    ) -> None:
+        """See Memory."""
+        self._whole.keep(self._placed(utterance), segments, fallback)
+
+    def recall(self, utterance: Utterance) -> tuple[list[Segment], Fallback | None] | None:
+        """See Memory."""
+        return self._whole.recall(self._placed(utterance))
+
+    def _placed(self, utterance: Utterance) -> Utterance:
+        return replace(utterance, start=utterance.start + self._offset)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,13 +107,15 @@ def recognized(
     pool: Executor,
     *,
     memory: Memory | None = None,
+    start: float = 0.0,
 ) -> Iterator[Step]:
     """Recognise float32 [n] mono blocks at `rate` Hz, yielding segments as they become final.
 
     `recognizer` is this recording's own; `pool`'s threads call it, and may serve other recordings
     too. While they are at work, the next utterances are read and cut here. Memory holds a few
     batches of utterances, whatever the length of the recording. What `memory` holds is not
-    recognised again, and comes out the same.
+    recognised again, and comes out the same. All times are of a recording that began `start`
+    seconds before the first block.
 
     Raises:
         AudioError: no utterance could be read.
@@ -87,7 +124,8 @@ def recognized(
     run = _Run(recognizer, cutting.batch_size, pool, memory)
     readable = _Readable(blocks)
     try:
-        for item in _cut(resampled(readable, rate), cutting, recognizer):
+        cut = _cut(resampled(readable, rate), cutting, recognizer)
+        for item in _placed(cut, round(start * SAMPLE_RATE)):
             yield from run.take(item)
         yield from run.finish(readable.error)
     finally:
@@ -116,6 +154,19 @@ def _cut(
     # where it is not to cut (a threshold of 0) the VAD still tells what is to be believed
     segmenter = Segmenter(max_frames, cutting.vad_threshold, overlap=recognizer.tells_words)
     return utterances(blocks, SpeechProbability(), segmenter)
+
+
+def _placed(
+    items: Iterable[Utterance | Skipped | int], offset: int
+) -> Iterator[Utterance | Skipped | int]:
+    """Move what was cut by so many samples, to where it is in the recording."""
+    for item in items:
+        if isinstance(item, Utterance):
+            yield replace(item, start=item.start + offset)
+        elif isinstance(item, Skipped):
+            yield replace(item, start=item.start + offset, end=item.end + offset)
+        else:
+            yield item + offset
 
 
 class _UnderWay(NamedTuple):

@@ -17,7 +17,7 @@ _METHOD = 2
 
 def recipe(transcriber: Transcriber) -> dict[str, Any]:
     """All that the words of a recording depend on but its sound, to be compared by a later run."""
-    choice, cutting = transcriber.choice, transcriber.cutting
+    choice, cutting, heard = transcriber.choice, transcriber.cutting, transcriber.selection
     return {
         "model": transcriber.model,
         "model files": _fingerprint(transcriber.folder, choice.precision),
@@ -26,6 +26,10 @@ def recipe(transcriber: Transcriber) -> dict[str, Any]:
         "longest utterance": cutting.max_utterance_s,
         "VAD threshold": cutting.vad_threshold or "off",
         "batch size": cutting.batch_size,
+        "track": heard.track or "default",
+        "channel": heard.channel or "mixed",
+        "start": heard.start,
+        "end": "open" if heard.end is None else heard.end,
         "method of stt": _METHOD,
     }
 
@@ -45,6 +49,8 @@ def _fingerprint(folder: ModelFolder, precision: str) -> str:
     return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
 
 
+_WHOLE = {"track": "default", "channel": "mixed", "start": 0.0, "end": "open"}
+"""What was heard of recordings before there was a choice."""
 _WITHOUT_VALUES = ("model files", "method of stt")
 
 
@@ -55,5 +61,5 @@ def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
         if key not in _WITHOUT_VALUES
         else f"{key} changed"
         for key in now
-        if before.get(key) != now[key]
+        if before.get(key, _WHOLE.get(key)) != now[key]
     )

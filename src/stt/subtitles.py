@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 from stt.transcript import Segment, Transcript
 
-__all__ = ["DEFAULT_STYLE", "Cue", "CueWord", "SubtitleStyle", "cues", "one_line"]
+__all__ = ["DEFAULT_STYLE", "Cue", "CueWord", "SubtitleStyle", "channel_label", "cues", "one_line"]
 
 LONG_PAUSE_MS = 1000
 """A silence this long always ends a cue: the text of what comes next would spoil it."""
@@ -112,10 +112,24 @@ def cues(transcript: Transcript, limits: SubtitleStyle = DEFAULT_STYLE) -> list[
     """The subtitles of a transcript, in order, none overlapping the next.
 
     Words keep the times they have. A segment without words shares its time among them by their
-    number of characters. Where the times given overlap, the later start wins.
+    number of characters. Where the times given overlap, the later start wins. Where channels were
+    heard for themselves each has cues of its own, which name it, and may overlap the others'.
     """
+    channels = sorted({segment.channel for segment in transcript.segments})
+    found = [cue for channel in channels for cue in _channel_cues(transcript, channel, limits)]
+    return found if len(channels) < 2 else sorted(found, key=lambda cue: cue.start)
+
+
+def _channel_cues(transcript: Transcript, channel: str, limits: SubtitleStyle) -> list[Cue]:
+    label = channel_label(channel)
+    limits = replace(limits, max_chars=max(limits.max_chars - len(label), 1))
     pieces = _in_order(
-        [piece for segment in transcript.segments for piece in _pieces(segment, limits)]
+        [
+            piece
+            for segment in transcript.segments
+            if segment.channel == channel
+            for piece in _pieces(segment, limits)
+        ]
     )
     if not pieces:
         return []
@@ -125,7 +139,18 @@ def cues(transcript: Transcript, limits: SubtitleStyle = DEFAULT_STYLE) -> list[
         for run in _split_at_long_pauses(pieces, last_moment)
         for group in _best_groups(run.pieces, run.next_start, limits)
     ]
-    return _timed(groups, last_moment, limits)
+    found = _timed(groups, last_moment, limits)
+    return [_labelled(cue, label) for cue in found] if label else found
+
+
+def _labelled(cue: Cue, label: str) -> Cue:
+    (first, *words), *lines = cue.words
+    return replace(cue, words=((replace(first, text=label + first.text), *words), *lines))
+
+
+def channel_label(channel: str) -> str:
+    """What stands before the words of a channel that was heard for itself: '[left] '."""
+    return f"[{channel}] " if channel else ""
 
 
 def one_line(text: str) -> str:

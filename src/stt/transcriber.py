@@ -5,36 +5,27 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from stt.audio.damage import Damage
-from stt.audio.files import AudioStream, mono_stream, open_audio, printable
-from stt.audio.raw import RawAudio
+from stt.audio.files import ALL_OF_IT, printable
 from stt.audio.selection import Selection
 from stt.engine.fallback import GuardedRecognizer, Reserve
 from stt.engine.recognizer import TRAILING_SILENCE, Recognizer, load_recognizer
-from stt.errors import AudioError, UsageError
+from stt.errors import AudioError
 from stt.models.folder import ModelFolder
 from stt.models.locate import ReportProgress, locate
 from stt.optional import require
-from stt.pipeline import Cutting, Memory, Step, recognized
+from stt.pipeline import Cutting, Memory, PartMemory, Step, recognized
 from stt.settings import LoadedSettings, Settings, load_settings
-from stt.transcript import Choice, Segment, Transcript
+from stt.sources import Part, Source, parts, tracks_note
+from stt.transcript import Choice, Coverage, Segment, Transcript, together
 
 OnStep = Callable[[Step, float | None], None]
 """(step, seconds of the whole recording where known): called as a recording proceeds."""
-
-_MOST_CHANNELS = 64
-"""More than this in the last axis are samples: the axes are the wrong way round."""
-
-_LARGEST = 1e30
-"""Largest float taken over as it is: float32 ends at 3.4e38."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,15 +43,32 @@ class Transcriber:
     """Threads that recognise, where recordings share them; None: each has its own."""
     jobs: int = 0
     """Recordings worked on at a time; 0: as many as keep the recogniser busy."""
+    selection: Selection = ALL_OF_IT
+    """What of each recording is heard."""
 
     @property
     def model(self) -> str:
         """The model folder's name."""
         return self.folder.name
 
+    def hearing(
+        self,
+        *,
+        track: int | str | None = None,
+        channel: int | str | None = None,
+        start: float | str | None = None,
+        end: float | str | None = None,
+    ) -> Transcriber:
+        """Return the same that hears a part of each recording; arguments as for stt.transcribe.
+
+        Raises:
+            UsageError: one of them cannot be.
+        """
+        return replace(self, selection=Selection.of(track, channel, start, end))
+
     def transcribe(
         self,
-        source: str | Path | npt.NDArray[Any],
+        source: Source,
         *,
         sample_rate: int | None = None,
         on_step: OnStep | None = None,
@@ -81,138 +89,113 @@ class Transcriber:
             UsageError: an array of a shape or type that is not audio, or without sample_rate.
             ModelError: the model gives NaN or infinity, and no FP32 takes over.
         """
-        gathering = Gathering(self.model, self.choice)
-        with opened(source, sample_rate, tolerant=True) as stream:
-            for step in self.steps(stream, memory):
-                gathering.take(step)
-                if on_step:
-                    on_step(step, stream.duration)
-        return gathering.transcript(stream.name)
+        gathering = Gathering(self.model, self.choice, self.selection)
+        for step, duration in self.steps(source, sample_rate, memory=memory):
+            gathering.take(step)
+            if on_step:
+                on_step(step.overall(duration), duration)
+        return gathering.transcript("array" if isinstance(source, np.ndarray) else str(source))
 
-    def segments(
-        self, source: str | Path | npt.NDArray[Any], *, sample_rate: int | None = None
-    ) -> Iterator[Segment]:
+    def segments(self, source: Source, *, sample_rate: int | None = None) -> Iterator[Segment]:
         """Yield segments while the recording is still being read; arguments as for transcribe.
 
         Raises:
             AudioError: after the last one, where some of the recording could not be had.
         """
-        with opened(source, sample_rate, tolerant=True) as stream:
-            for step in self.steps(stream):
-                yield from step.segments
-                if step.coverage is not None and step.coverage.failures:
-                    told = "; ".join(step.coverage.failures)
-                    raise AudioError(f"{printable(stream.name)}: not all of it: {told}")
+        name = "array" if isinstance(source, np.ndarray) else printable(str(source))
+        for step, _ in self.steps(source, sample_rate):
+            yield from step.segments
+            if step.coverage is not None and step.coverage.failures:
+                raise AudioError(f"{name}: not all of it: {'; '.join(step.coverage.failures)}")
 
-    def steps(self, stream: AudioStream, memory: Memory | None = None) -> Iterator[Step]:
-        """Yield the Steps of an opened recording; the last one's `heard` is its duration.
+    def steps(
+        self, source: Source, sample_rate: int | None = None, *, memory: Memory | None = None
+    ) -> Iterator[tuple[Step, float | None]]:
+        """Yield the Steps of a recording, part by part, and the seconds of the part where known.
 
-        Its coverage tells of the damage that a tolerant stream met, and has its notes.
+        The coverage in a part's last step tells of the damage that was met, and has the notes.
         """
-        for step in self._steps(stream, memory):
-            if step.coverage is None:
-                yield step
-                continue
-            failures = (*step.coverage.failures, *stream.damage.told)
-            notes = (*step.coverage.notes, *stream.damage.notes)
-            yield replace(step, coverage=replace(step.coverage, failures=failures, notes=notes))
+        with closing(parts(source, sample_rate, self.selection)) as found:
+            for part in found:
+                silent = True
+                for step in self._steps(part, memory):
+                    silent = silent and not step.segments
+                    coverage = step.coverage and self._told(step.coverage, part, silent=silent)
+                    segments = tuple(replace(s, channel=part.channel) for s in step.segments)
+                    yield (
+                        replace(
+                            step,
+                            segments=segments,
+                            coverage=coverage,
+                            part=part.number,
+                            parts=part.count,
+                        ),
+                        part.stream.duration,
+                    )
 
-    def _steps(self, stream: AudioStream, memory: Memory | None) -> Iterator[Step]:
+    def _told(self, coverage: Coverage, part: Part, *, silent: bool) -> Coverage:
+        """Return a coverage with what is to be told of how a part was read."""
+        damage, prefix = part.stream.damage, f"{part.channel}: " if part.channel else ""
+        failures = (*coverage.failures, *damage.told)
+        notes = (*coverage.notes, *damage.notes)
+        others = tracks_note(part, self.selection, is_silent=silent)
+        return replace(
+            coverage,
+            failures=tuple(f"{prefix}{line}" for line in failures),
+            notes=(*(f"{prefix}{line}" for line in notes), *([others] if others else [])),
+        )
+
+    def _steps(self, part: Part, memory: Memory | None) -> Iterator[Step]:
         recognizer = GuardedRecognizer(self.recognizer, self.choice.precision, self.reserve)
-        blocks, rate = stream.blocks, stream.sample_rate
-        if self.pool is not None:
-            yield from recognized(blocks, rate, recognizer, self.cutting, self.pool, memory=memory)
-            return
-        with recognizing_pool(self.recognizer) as pool:
-            yield from recognized(blocks, rate, recognizer, self.cutting, pool, memory=memory)
+        if memory is not None and part.number > 1:
+            memory = PartMemory(memory, part.number)
+        with ExitStack() as stack:
+            pool = self.pool or stack.enter_context(recognizing_pool(self.recognizer))
+            stream = part.stream
+            yield from recognized(
+                *(stream.blocks, stream.sample_rate, recognizer, self.cutting, pool),
+                memory=memory,
+                start=stream.start,
+            )
 
 
 class Gathering:
     """The steps of one recording, on their way to a transcript; the clock runs from the start."""
 
-    def __init__(self, model: str, choice: Choice) -> None:
-        self._model, self._choice = model, choice
+    def __init__(self, model: str, choice: Choice, selection: Selection = ALL_OF_IT) -> None:
+        self._model, self._choice, self._start = model, choice, selection.start
         self._segments: list[Segment] = []
-        self._last = Step(0.0)
+        self._coverages: list[Coverage] = []
+        self._heard = selection.start
         self._began = time.perf_counter()
 
     def take(self, step: Step) -> None:
         """Add the next step."""
         self._segments += step.segments
         self._choice = step.fallback.choice if step.fallback else self._choice
-        self._last = step
+        if step.coverage is not None:
+            self._coverages.append(step.coverage)
+            self._heard = max(self._heard, step.heard)
 
     def transcript(self, source: str) -> Transcript:
-        """Return all of it, after the last step."""
+        """Return all of it, after the last step; of several channels, by time."""
+        segments = self._segments
+        if len(self._coverages) > 1:
+            segments = sorted(segments, key=lambda segment: segment.start)
         return Transcript(
             source,
-            self._last.heard,
-            tuple(self._segments),
+            self._heard - self._start,
+            tuple(segments),
             self._model,
             self._choice,
             time.perf_counter() - self._began,
-            self._last.coverage,
+            together(self._coverages),
         )
 
 
 def recognizing_pool(recognizer: Recognizer) -> ThreadPoolExecutor:
     """Return as many threads as it is good for; to be closed."""
     return ThreadPoolExecutor(recognizer.streams, "recognizer")
-
-
-@contextmanager
-def opened(
-    source: str | Path | npt.NDArray[Any],
-    sample_rate: int | None = None,
-    *,
-    tolerant: bool = False,
-) -> Iterator[AudioStream]:
-    """Open a recording, or samples at `sample_rate` Hz; raises as Transcriber.transcribe does.
-
-    `tolerant`: see open_audio.
-    """
-    if not isinstance(source, (str, Path, np.ndarray)):
-        raise UsageError(
-            f"a recording is a path, '-' or a NumPy array of samples, not {type(source).__name__}"
-        )
-    if not isinstance(source, np.ndarray):
-        with open_audio(source, tolerant=tolerant) as stream:
-            yield stream
-        return
-    if sample_rate is None:
-        raise UsageError(
-            "an array does not know its sample rate; give it in Hz, e.g. sample_rate=16000"
-        )
-    if sample_rate <= 0:
-        raise UsageError(f"sample_rate is {sample_rate}; give the array's samples per second")
-    samples = _channels(source)
-    blocks = (samples[i : i + sample_rate] for i in range(0, len(samples), sample_rate))
-    raw = RawAudio(sample_rate, len(samples) / sample_rate, samples.shape[1], blocks)
-    yield mono_stream(raw, "array", Selection(), Damage(tolerant=tolerant))
-
-
-def _channels(samples: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-    """Return samples as float32 [n, channels] in ±1."""
-    if samples.ndim not in (1, 2):
-        raise UsageError(f"samples of shape {samples.shape}; give [n] or [n, channels]")
-    if samples.ndim == 2 and samples.shape[1] > _MOST_CHANNELS:
-        raise UsageError(f"samples of shape {samples.shape}: channels come last, as [n, channels]")
-    if samples.dtype in (np.int16, np.int32):
-        scaled = samples.astype(np.float32) / -float(np.iinfo(samples.dtype).min)
-    elif samples.dtype.kind == "f":
-        scaled = _within_float32(samples)
-    else:
-        raise UsageError(f"samples of type {samples.dtype}; give float, int16 or int32")
-    return scaled if scaled.ndim == 2 else scaled[:, None]
-
-
-def _within_float32(samples: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-    """Convert floats; larger ones than float32 holds are made smaller, all by one power of two."""
-    if samples.dtype.itemsize > np.dtype(np.float32).itemsize:
-        peak = np.max(np.abs(samples), initial=0.0, where=np.isfinite(samples))
-        if peak > _LARGEST:
-            samples = np.ldexp(samples, -int(np.frexp(peak / _LARGEST)[1]))
-    return samples.astype(np.float32)
 
 
 def load(

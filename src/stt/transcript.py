@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +53,8 @@ class Segment:
     """Mean confidence of its words; without words, mean probability of its tokens. 0 to 1."""
     words: tuple[Word, ...] = ()
     """Empty where the model gives no word times (the Whisper starter)."""
+    channel: str = ""
+    """Where each channel or track was heard for itself, which: 'left', 'channel 3', 'track 2'."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +86,25 @@ class Coverage:
     """Words left out because they were emitted in one burst over silence."""
     notes: tuple[str, ...] = ()
     """What a person should know of how the recording was read, a line each; none of it a loss."""
+
+
+def together(coverages: Sequence[Coverage]) -> Coverage | None:
+    """Add up what became of each channel; None of none."""
+    if not coverages:
+        return None
+    skipped: dict[str, float] = {}
+    for one in coverages:
+        for reason, seconds in one.skipped.items():
+            skipped[reason] = skipped.get(reason, 0.0) + seconds
+    return replace(
+        coverages[0],
+        decoded=sum(one.decoded for one in coverages),
+        skipped=dict(sorted(skipped.items())),
+        like_speech=sum(one.like_speech for one in coverages),
+        failures=tuple(dict.fromkeys(line for one in coverages for line in one.failures)),
+        invented=sum(one.invented for one in coverages),
+        notes=tuple(dict.fromkeys(line for one in coverages for line in one.notes)),
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from typing import Any
 
 from stt.errors import OutputError
 from stt.subtitle_formats import as_ass, as_srt, as_vtt
-from stt.subtitles import DEFAULT_STYLE, SubtitleStyle, one_line
+from stt.subtitles import DEFAULT_STYLE, SubtitleStyle, channel_label, one_line
 from stt.transcript import Coverage, Segment, Transcript, Word
 from stt.version import stt_version
 
@@ -49,7 +49,7 @@ def as_txt(transcript: Transcript) -> str:
 
 def text_lines(segments: Sequence[Segment]) -> str:
     """One segment a line, for text that is printed as it comes."""
-    return _joined(text for segment in segments if (text := one_line(segment.text)))
+    return _joined(text for segment in segments if (text := _line(segment)))
 
 
 def as_tsv(transcript: Transcript) -> str:
@@ -57,9 +57,14 @@ def as_tsv(transcript: Transcript) -> str:
     rows = (
         f"{_ms(segment.start)}\t{_ms(segment.end)}\t{text}"
         for segment in transcript.segments
-        if (text := one_line(segment.text))
+        if (text := _line(segment))
     )
     return _joined(["start\tend\ttext", *rows])
+
+
+def _line(segment: Segment) -> str:
+    text = one_line(segment.text)
+    return f"{channel_label(segment.channel)}{text}" if text else ""
 
 
 def as_json(transcript: Transcript) -> str:
@@ -117,7 +122,9 @@ def coverage_values(coverage: Coverage | None) -> dict[str, Any] | None:
 
 
 def _segment_values(segment: Segment) -> dict[str, Any]:
-    return _spoken_values(segment) | {"words": [_spoken_values(word) for word in segment.words]}
+    channel = {"channel": segment.channel} if segment.channel else {}
+    words = [_spoken_values(word) for word in segment.words]
+    return _spoken_values(segment) | channel | {"words": words}
 
 
 def _spoken_values(spoken: Segment | Word) -> dict[str, Any]:

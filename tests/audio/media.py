@@ -121,3 +121,41 @@ def write(path: Path, samples: Samples, rate: int, subtype: str | None = None) -
     """Write with soundfile, by suffix."""
     soundfile.write(path, samples, rate, subtype=subtype)
     return path
+
+
+def tracks(
+    path: Path,
+    sounds: list[Samples],
+    rate: int,
+    codec: str,
+    *,
+    languages: tuple[str, ...] = (),
+    default: int | None = None,
+) -> Path:
+    """Write several sound tracks side by side; `default`: the place of the one flagged so."""
+    from av.stream import Disposition
+
+    with av.open(str(path), "w") as out:
+        streams: list[Any] = []
+        for place, sound in enumerate(sounds):
+            layout = "mono" if sound.ndim == 1 else "stereo"
+            stream: Any = out.add_stream(codec, rate=rate, layout=layout)
+            if place < len(languages) and languages[place]:
+                stream.metadata["language"] = languages[place]
+            stream.disposition = Disposition.default if place == default else Disposition(0)
+            streams.append(stream)
+        ready = []
+        for stream, sound in zip(streams, sounds, strict=True):
+            layout = "mono" if sound.ndim == 1 else "stereo"
+            resampler = av.AudioResampler(format=stream.format.name, layout=layout, rate=rate)
+            planes = np.atleast_2d(sound.T)
+            for start in range(0, planes.shape[1], 1024):
+                part = np.ascontiguousarray(planes[:, start : start + 1024])
+                frame = av.AudioFrame.from_ndarray(part, format="fltp", layout=layout)
+                frame.sample_rate, frame.pts = rate, start
+                ready += [(start, stream, one) for one in resampler.resample(frame)]
+        for _, stream, frame in sorted(ready, key=lambda item: item[0]):
+            out.mux(stream.encode(frame))
+        for stream in streams:
+            out.mux(stream.encode(None))
+    return path

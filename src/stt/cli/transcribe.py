@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from stt.cli.report import report
 from stt.errors import OutputError, SttError, UsageError
 
 if TYPE_CHECKING:
+    from stt.audio.selection import Selection
     from stt.cli.folder import Manner, OpenLanes
     from stt.cli.inputs import Input
     from stt.cli.target import OutputFile
@@ -79,6 +81,12 @@ def subtitle_options(command: Command) -> Command:
 )
 @click.option("--jobs", metavar="auto|N", help="Recordings at a time.  [default: auto]")
 @subtitle_options
+@click.option("--track", metavar="N|LANG|all", help="Sound track to hear.  [default: as players]")
+@click.option(
+    "--channel", metavar="left|right|N|each", help="Channel to hear.  [default: all, mixed]"
+)
+@click.option("--start", metavar="T", help="Begin there: seconds or h:m:s.")
+@click.option("--end", metavar="T", help="End there: seconds or h:m:s.")
 @click.option("--no-vad", "vad", flag_value=False, default=None, help="Decode silence too.")
 @click.option("--force", is_flag=True, help="With -o: do again what is done.")
 @click.option("--retry-failed", is_flag=True, help="With -o: only what failed before.")
@@ -96,6 +104,10 @@ def transcribe(
     watch: bool,
     move_done: str | None,
     ray: str | None,
+    track: str | None,
+    channel: str | None,
+    start: str | None,
+    end: str | None,
     quiet: bool,
     **flags: Any,
 ) -> int:
@@ -111,8 +123,10 @@ def transcribe(
     stt transcribe talk.mp3 -o talk.srt  write subtitles
     stt transcribe talks --recursive -o out -f txt,srt,json
     """
+    from stt.audio.selection import Selection
     from stt.settings import load_settings
 
+    selection = Selection.of(track, channel, start, end)
     given = {key: value for key, value in flags.items() if value not in (None, ())}
     loaded = load_settings(config, given)
     settings = loaded.settings
@@ -125,7 +139,7 @@ def transcribe(
 
         manner = Manner(retry_failed, watch, Path(move_done) if move_done else None, quiet)
         return _into_folder(
-            paths, target, loaded, manner, recursive=recursive, force=force, ray=ray
+            *(paths, target, loaded, manner, selection), recursive=recursive, force=force, ray=ray
         )
     for option, given_it in {
         "--force": force,
@@ -136,7 +150,9 @@ def transcribe(
     }.items():
         if given_it:
             raise UsageError(f"{option} goes with a folder of results: add -o DIR")
-    return _one_by_one(paths, loaded, settings, file, recursive=recursive, quiet=quiet)
+    return _one_by_one(
+        *(paths, loaded, settings, file, selection), recursive=recursive, quiet=quiet
+    )
 
 
 def _one_by_one(
@@ -144,6 +160,7 @@ def _one_by_one(
     loaded: LoadedSettings,
     settings: Settings,
     file: OutputFile | None,
+    selection: Selection,
     *,
     recursive: bool,
     quiet: bool,
@@ -165,7 +182,7 @@ def _one_by_one(
         check_folder(file.path.parent, "-o")
     elif streams.is_closed():
         raise OutputError("standard output is closed, so no text can be printed; add -o DIR")
-    transcriber = _loaded(loaded, quiet=quiet)
+    transcriber = _loaded(loaded, selection, quiet=quiet)
     failed = len(failures)
     done: list[Transcript] = []
     for item in inputs:
@@ -196,6 +213,7 @@ def _into_folder(
     target: Path,
     loaded: LoadedSettings,
     manner: Manner,
+    selection: Selection,
     *,
     recursive: bool,
     force: bool,
@@ -234,7 +252,8 @@ def _into_folder(
         check_folder(manner.move_done, "--move-done")
     settings = loaded.settings
     delivery = Delivery(target, settings.formats, force, settings.subtitle_style)
-    return into_folder(_lanes(loaded, ray, quiet=manner.quiet), jobs, delivery, manner)
+    lanes = _lanes(loaded, selection, ray, quiet=manner.quiet)
+    return into_folder(lanes, jobs, delivery, manner)
 
 
 def _tell_passed_over(
@@ -247,7 +266,9 @@ def _tell_passed_over(
             report(line)
 
 
-def _lanes(loaded: LoadedSettings, ray: str | None, *, quiet: bool) -> OpenLanes:
+def _lanes(
+    loaded: LoadedSettings, selection: Selection, ray: str | None, *, quiet: bool
+) -> OpenLanes:
     """What recordings are transcribed on: the nodes of a cluster, or this machine."""
     if ray is not None:
         from stt.cluster import cluster_lanes
@@ -256,16 +277,16 @@ def _lanes(loaded: LoadedSettings, ray: str | None, *, quiet: bool) -> OpenLanes
             if not quiet:
                 report(line)
 
-        return lambda on_step: cluster_lanes(ray, loaded, on_step, note)
+        return lambda on_step: cluster_lanes(ray, loaded, on_step, note, selection)
     from stt.lanes import lanes_of
 
-    transcriber = _loaded(loaded, quiet=quiet)
+    transcriber = _loaded(loaded, selection, quiet=quiet)
     return lambda on_step: lanes_of(transcriber, on_step)
 
 
-def _loaded(loaded: LoadedSettings, *, quiet: bool) -> Transcriber:
+def _loaded(loaded: LoadedSettings, selection: Selection, *, quiet: bool) -> Transcriber:
     """Load the model, and say what it cannot."""
-    transcriber = load_model(loaded, quiet=quiet)
+    transcriber = replace(load_model(loaded, quiet=quiet), selection=selection)
     if loaded.settings.word_timestamps and not transcriber.recognizer.tells_words:
         report(
             f"warning: {transcriber.model} does not tell when words are said: no word timestamps"
@@ -294,7 +315,8 @@ def _one(
     from stt.cli.folder_progress import warnings
     from stt.writers import text_lines, written
 
-    as_it_comes = settings.formats[0] == "txt" and file is None
+    is_text = settings.formats[0] == "txt" and file is None
+    as_it_comes = is_text and not transcriber.selection.has_parts  # else by time, in the end
     heading = f"==> {item.source} <==\n" if several else ""
 
     def show(text: str) -> None:
