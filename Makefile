@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-AUDIO ?= ../shared/audio
+AUDIO ?= samples
 
 .PHONY: demo test test-all slow lint types bench clean distclean
 

@@ -1,6 +1,6 @@
 """Decoding of a transducer, several ways in turn on the same encoder frames: time and tokens.
 
-usage: python scripts/compare_decoding.py MODEL_DIR [--audio DIR] [--clips 200] [--precision fp32]
+usage: python scripts/compare_decoding.py [MODEL_DIR] [--audio DIR] [--clips 200] [--precision fp32]
                                           [--rounds 9] [--threads 2] [--tokens-per-second 3]
 
 onnx-asr's loop; ours with the fused decoder_joint; ours with its parts (made in a temporary folder)
@@ -32,6 +32,7 @@ from onnx import numpy_helper
 
 from compare_tdt import read_clips
 from loop_graph import loop_model
+from recordings import DIGITS_MODEL, MODEL_HELP, SAMPLES
 from stt.convert.model_file import read
 from stt.convert.split import split, split_file
 from stt.engine.label_looping import Decoding, label_looping
@@ -79,8 +80,8 @@ class Inside:
 def main() -> None:
     """Measure, compare and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("model", type=Path)
-    parser.add_argument("--audio", type=Path, default=Path("../shared/audio"))
+    parser.add_argument("model", type=Path, nargs="?", default=DIGITS_MODEL, help=MODEL_HELP)
+    parser.add_argument("--audio", type=Path, default=SAMPLES, help="recordings")
     parser.add_argument("--clips", type=int, default=200)
     parser.add_argument("--precision", default="fp32")
     parser.add_argument("--rounds", type=int, default=9)

@@ -1,6 +1,6 @@
 """FP16 conversions of a model's encoder side by side: ours, other people's, and theirs repaired.
 
-usage: python scripts/compare_fp16.py MODEL_DIR [-o TABLE.md] [--work DIR]
+usage: python scripts/compare_fp16.py [MODEL_DIR] [-o TABLE.md] [--work DIR]
 
 Each conversion is a process of its own, one after the other, so that its peak memory is its own;
 another process checks the result. The usual ways need 2.5 times the model's size of memory, the
@@ -28,6 +28,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 
+from recordings import DIGITS_MODEL, MODEL_HELP
 from stt.convert.casts import fix
 from stt.convert.fp16 import convert, size_of
 from stt.convert.model_file import GraphFile, read, write
@@ -241,7 +242,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("model", type=Path, nargs="?")
+    parser.add_argument("model", type=Path, nargs="?", default=DIGITS_MODEL, help=MODEL_HELP)
     parser.add_argument("-o", "--output", type=Path)
     parser.add_argument("--work", type=Path)
     parser.add_argument("--step", nargs="+", help=argparse.SUPPRESS)
@@ -251,8 +252,6 @@ def main() -> None:
             warnings.simplefilter("ignore")
             step(*args.step)
         return
-    if args.model is None:
-        parser.error("MODEL_DIR is missing")
     if args.work:
         args.work.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=args.work) as work:

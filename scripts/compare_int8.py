@@ -1,6 +1,6 @@
 """Time, error and memory of INT8 variants of a model's encoder and decoder, in one interleaved run.
 
-usage: python scripts/compare_int8.py MODEL_DIR AUDIO [--seconds S] [--rounds N] [--ours]
+usage: python scripts/compare_int8.py [MODEL_DIR] [AUDIO] [--seconds S] [--rounds N] [--ours]
            [--no-amx]
 
 Beside FP32 and our INT8 stand the published style (ONNX Runtime's quantize_dynamic on all
@@ -25,6 +25,7 @@ from pathlib import Path
 
 import numpy as np
 
+from recordings import DIGITS_MODEL, MODEL_HELP, SAMPLES
 from stt.audio.files import open_audio
 from stt.audio.resample import SAMPLE_RATE, resampled
 from stt.convert.int8 import quantize
@@ -190,8 +191,8 @@ def step_feeds(model: Path, frames: int) -> dict[str, np.ndarray]:
 def main() -> None:
     """Compare encoders on the recording, then decoders on one step."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("model", type=Path)
-    parser.add_argument("audio", type=Path)
+    parser.add_argument("model", type=Path, nargs="?", default=DIGITS_MODEL, help=MODEL_HELP)
+    parser.add_argument("audio", type=Path, nargs="?", default=SAMPLES / "story.flac")
     parser.add_argument("--seconds", type=float, default=30)
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--ours", action="store_true", help="only FP32 and our INT8")

@@ -1,11 +1,12 @@
 """Long recordings: stt beside onnx-asr with its own VAD, on the same model and machine, in turn.
 
-usage: python scripts/compare_longform.py AUDIO_DIR MODEL_DIR VAD_DIR [--noise DIR] [--snr DB ...]
-                                          [--only NAME ...]
+usage: python scripts/compare_longform.py [AUDIO_DIR [MODEL_DIR [VAD_DIR]]]
+                                          [--noise DIR] [--snr DB ...] [--only NAME ...]
 
-AUDIO_DIR holds `manifest.jsonl` with recordings in `longform`; MODEL_DIR a model in onnx-asr's
-layout; VAD_DIR `silero_vad.onnx` in the form onnx-asr takes (the package silero-vad has it). Each
-row is a process of its own. For each recording, as it is and with noise (see measure_longform.py):
+AUDIO_DIR, by default samples/, is a folder as `recordings.py` reads it; MODEL_DIR, by default the
+starter, a model in onnx-asr's layout; VAD_DIR, without which stt alone is measured,
+`silero_vad.onnx` in the form onnx-asr takes (the package silero-vad has it). Each row is a process
+of its own. For each recording, as it is and with noise (see measure_longform.py):
 WER, insertions and deletions, words that stand twice where two pieces meet, seconds of the
 recording that the model heard, speed, and most memory.
 """
@@ -24,6 +25,7 @@ import numpy as np
 import soundfile
 
 from measure_longform import doubled, mixed, noise_of, recordings, scores
+from recordings import AUDIO_HELP, SAMPLES, group
 from stt.models.measure import peak_mib
 
 RATE = 16_000
@@ -40,11 +42,11 @@ class Heard:
     peak_mib: float | None
 
 
-def by_stt(model: Path, vad: Path, audio: Path) -> Heard:
+def by_stt(model: Path | None, vad: Path, audio: Path) -> Heard:
     """Transcribe with this application."""
     from stt.transcriber import load
 
-    transcriber = load(model, provider="cpu")
+    transcriber = load(model or "starter", provider="cpu")
     began = time.perf_counter()
     found = transcriber.transcribe(audio)
     elapsed = time.perf_counter() - began
@@ -69,7 +71,7 @@ def by_onnx_asr(model: Path, vad: Path, audio: Path) -> Heard:
     return Heard(tuple(piece.text for piece in pieces), decoded, elapsed, peak_mib())
 
 
-ENGINES: dict[str, Callable[[Path, Path, Path], Heard]] = {
+ENGINES: dict[str, Callable[..., Heard]] = {
     "stt": by_stt,
     "onnx-asr with its VAD": by_onnx_asr,
 }
@@ -88,13 +90,19 @@ def row(engine: str, heard: Heard, reference: str, seconds: float) -> str:
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("audio", type=Path)
-    parser.add_argument("model", type=Path)
-    parser.add_argument("vad", type=Path)
+    parser.add_argument("audio", type=Path, nargs="?", default=SAMPLES, help=AUDIO_HELP)
+    parser.add_argument("model", type=Path, nargs="?", help="default: the starter")
+    parser.add_argument("vad", type=Path, nargs="?", help="without it stt alone is measured")
     parser.add_argument("--noise", type=Path)
     parser.add_argument("--snr", type=float, nargs="+", default=[10.0])
     parser.add_argument("--only", nargs="+")
     args = parser.parse_args()
+    if args.vad and not args.model:
+        parser.error("onnx-asr needs MODEL_DIR")
+    engines = ENGINES if args.vad else {"stt": by_stt}
+    with group("evaluate"):
+        import jiwer  # noqa: F401 - before anything is measured
+        import whisper_normalizer  # noqa: F401
     context = multiprocessing.get_context("spawn")
     print(
         "| recording | minutes | engine | WER | ins / del | doubled | decoded | RTFx | MiB |\n"
@@ -109,7 +117,7 @@ def main() -> None:
             with tempfile.TemporaryDirectory() as folder:
                 path = Path(folder) / "recording.wav"
                 soundfile.write(path, audio, RATE, "PCM_16")
-                for engine, transcribe in ENGINES.items():
+                for engine, transcribe in engines.items():
                     with context.Pool(1) as pool:
                         heard = pool.apply(transcribe, (args.model, args.vad, path))
                     seconds = len(audio) / RATE

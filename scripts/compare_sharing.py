@@ -1,6 +1,6 @@
 """How to share a CPU's cores out among utterances: all on one, on a batch, or one on each.
 
-usage: python scripts/compare_sharing.py MODEL_DIR [--precision fp32] [--threads 2] [--rounds 5]
+usage: python scripts/compare_sharing.py [MODEL_DIR] [--precision fp32] [--threads 2] [--rounds 5]
                                          [--utterances 8] [--seconds 28]
 
 The same utterances of one length, features to text, one way after the other in every round:
@@ -20,6 +20,7 @@ from statistics import median
 
 import numpy as np
 
+from recordings import DIGITS_MODEL, MODEL_HELP
 from stt.engine.onnx_asr_models import TdtModel, batch_features, load_tdt, usable
 from stt.engine.sessions import usable_cores
 from stt.models.clips import bundled_clips, of_length
@@ -52,7 +53,7 @@ def side_by_side(model: TdtModel, utterances: list[Samples], streams: int) -> No
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("model", type=Path)
+    parser.add_argument("model", type=Path, nargs="?", default=DIGITS_MODEL, help=MODEL_HELP)
     parser.add_argument("--precision", default="fp32")
     parser.add_argument("--threads", type=int, default=usable_cores())
     parser.add_argument("--rounds", type=int, default=5)

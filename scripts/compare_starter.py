@@ -27,6 +27,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from recordings import SAMPLES
 from stt.engine.whisper import Said, split_pieces, transcribe
 from stt.engine.whisper_features import SAMPLE_RATE, WINDOW_SECONDS, log_mel
 from stt.engine.whisper_rules import Rules
@@ -55,7 +56,7 @@ class Recording:
 def main() -> int:
     """Run the comparison; 0 when it holds, 1 when it does not."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--audio", type=Path, default=Path("samples"), help="folder of recordings")
+    parser.add_argument("--audio", type=Path, default=SAMPLES, help="folder of recordings")
     parser.add_argument("--models", type=Path, help="models folder; default: a temporary one")
     parser.add_argument("--timestamps", action="store_true", help="predict timestamps in both")
     parser.add_argument(

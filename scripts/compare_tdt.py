@@ -1,8 +1,9 @@
 """Our TDT decoding against onnx-asr's own loop on the same encoder frames: must be the same tokens.
 
-usage: python scripts/compare_tdt.py MODEL_DIR AUDIO_DIR [--clips 50]
+usage: python scripts/compare_tdt.py [MODEL_DIR] [AUDIO_DIR] [--clips 50]
 
-Takes every n-th recording of 0.3 to 20 s below AUDIO_DIR. Exit code 1 if a token or frame differs.
+Takes every n-th recording of 0.3 to 20 s below AUDIO_DIR, by default samples/. Exit code 1 if a
+token or frame differs.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from recordings import DIGITS_MODEL, MODEL_HELP, SAMPLES
 from stt.audio.files import AUDIO_SUFFIXES, open_audio
 from stt.audio.resample import SAMPLE_RATE, resampled
 from stt.engine.onnx_asr_models import TdtModel, load_tdt
@@ -52,8 +54,8 @@ def compare(model: TdtModel, samples: Samples) -> tuple[int, bool, float, float]
 def main() -> None:
     """Compare and print one line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("model", type=Path)
-    parser.add_argument("audio", type=Path)
+    parser.add_argument("model", type=Path, nargs="?", default=DIGITS_MODEL, help=MODEL_HELP)
+    parser.add_argument("audio", type=Path, nargs="?", default=SAMPLES, help="recordings")
     parser.add_argument("--clips", type=int, default=50)
     args = parser.parse_args()
     model = load_tdt(inspect(args.model), "fp32", "cpu", 0)

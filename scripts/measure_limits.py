@@ -1,6 +1,6 @@
 """What this machine could do at best for a model: products per second, bytes per second.
 
-usage: python scripts/measure_limits.py MODEL_DIR [--threads N] [--seconds S]
+usage: python scripts/measure_limits.py [MODEL_DIR] [--threads N] [--seconds S]
 
 Prints the encoder's operations per second of audio (a multiplication and an addition are two), the
 best rate of ONNX Runtime on one large product in FP32 and INT8, the rate at which weights can be
@@ -20,6 +20,7 @@ import onnxruntime
 from onnx import TensorProto
 from onnx.helper import make_graph, make_model, make_node, make_opsetid, make_tensor_value_info
 
+from recordings import DIGITS_MODEL, MODEL_HELP
 from stt.convert.model_file import read
 from stt.engine.sessions import session_options, usable_cores
 
@@ -125,7 +126,7 @@ def step_bytes(model: Path) -> int:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("model", type=Path)
+    parser.add_argument("model", type=Path, nargs="?", default=DIGITS_MODEL, help=MODEL_HELP)
     parser.add_argument("--threads", type=int, default=usable_cores())
     parser.add_argument("--seconds", type=float, default=5, help="of every measurement")
     args = parser.parse_args()

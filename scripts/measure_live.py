@@ -1,7 +1,7 @@
 """How live recognition does: latencies, words at the edges, WER, commitments, noise, idle load.
 
-usage: python scripts/measure_live.py utterances AUDIO_DIR [--set NAME] [-n 50]
-       python scripts/measure_live.py long AUDIO_DIR [--file NAME | --set NAME] [--seconds S]
+usage: python scripts/measure_live.py utterances [AUDIO_DIR] [--set NAME] [-n 50]
+       python scripts/measure_live.py long [AUDIO_DIR] [--file NAME | --set NAME] [--seconds S]
        python scripts/measure_live.py noise NOISE_DIR [--minutes 30]
        python scripts/measure_live.py idle [--seconds 60]
 
@@ -21,7 +21,7 @@ takes its place: recognising advances it by what it took, times --cost. With --f
 advances by processor time instead, which a busy machine changes less; take --threads 1 with it, as
 the time of all threads is added up. A quiet machine with more threads is quicker than that.
 
-AUDIO_DIR holds `manifest.jsonl` with path, text, lang and duration_s. The set `digits` (single
+AUDIO_DIR, by default samples/, is a folder as `recordings.py` reads it. The set `digits` (single
 digits) is spoken as strings of 1 to 8 by the two speakers held out of the tests' model:
 
     python scripts/measure_live.py utterances ../shared/audio --fast --cpu --threads 1
@@ -34,7 +34,6 @@ Needs the dependency group `evaluate`.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -42,14 +41,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import jiwer
 import numpy as np
 import numpy.typing as npt
 import soundfile
 import soxr
-from whisper_normalizer.english import EnglishTextNormalizer
 
 import stt
+from recordings import AUDIO_HELP, SAMPLES, group, in_set, rows
 from stt.audio.segmenter import Utterance
 from stt.audio.vad import SpeechProbability
 from stt.engine.fallback import GuardedRecognizer
@@ -61,6 +59,12 @@ from stt.streaming.session import LiveSession
 from stt.streaming.stream import live, pace_for
 from stt.transcriber import Transcriber
 from stt.transcript import Segment
+
+with group("evaluate"):
+    import jiwer
+    from whisper_normalizer.english import EnglishTextNormalizer
+
+JOBS = ("utterances", "long", "noise", "idle")
 
 Samples = npt.NDArray[np.float32]
 RATE = 16_000
@@ -103,21 +107,18 @@ def read(path: Path) -> Samples:
     return np.asarray(soxr.resample(values.mean(axis=1), rate, RATE), np.float32)
 
 
-def rows(folder: Path) -> list[dict[str, Any]]:
-    """Read the manifest."""
-    return [json.loads(line) for line in (folder / "manifest.jsonl").open(encoding="utf-8")]
-
-
 def clips(folder: Path, name: str, count: int) -> list[Clip]:
     """Read the first English clips of a set."""
-    chosen = [
-        row
-        for row in rows(folder)
-        if row["path"].startswith(f"{name}/") and row["lang"].startswith("en")
-    ]
+    chosen = [row for row in rows(folder) if in_set(row, name) and row["lang"].startswith("en")]
     if name == "digits":
         return digit_strings(folder, chosen, count)
     return [Clip(read(folder / row["path"]), row["text"]) for row in chosen[:count]]
+
+
+def named(found: list[dict[str, Any]], name: str) -> dict[str, Any]:
+    """The recording of a name, else the longest."""
+    of_name = [row for row in found if Path(row["path"]).name == name]
+    return of_name[0] if of_name else max(found, key=lambda row: float(row["duration_s"]))
 
 
 def digit_strings(folder: Path, single: list[dict[str, Any]], count: int) -> list[Clip]:
@@ -389,7 +390,7 @@ def long(transcriber: Transcriber, args: argparse.Namespace) -> None:
         said = clips(args.audio, args.set, args.n)
         samples, text = np.concatenate([c.samples for c in said]), " ".join(c.text for c in said)
     else:
-        (row,) = [row for row in rows(args.audio) if Path(row["path"]).name == args.file]
+        row = named(rows(args.audio), args.file)
         samples, text = read(args.audio / row["path"]), row["text"]
     samples = samples[: round(args.seconds * RATE) or None]
     result = run(samples, transcriber, args)
@@ -427,8 +428,8 @@ def idle(transcriber: Transcriber, args: argparse.Namespace) -> None:
 def main() -> None:
     """Parse the command line and measure."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("what", choices=["utterances", "long", "noise", "idle"])
-    parser.add_argument("audio", type=Path, nargs="?")
+    parser.add_argument("what", nargs="?", default="utterances", choices=JOBS)
+    parser.add_argument("audio", type=Path, nargs="?", default=SAMPLES, help=AUDIO_HELP)
     parser.add_argument("--model", default="starter")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--fast", action="store_true", help="simulated clock")
@@ -445,6 +446,8 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=float, help=f"default {getattr(Pace(), name):g}")
     parser.add_argument("--needed", type=int, help=f"default {Pace().needed}")
     args = parser.parse_args()
+    if args.what == "noise" and args.audio == SAMPLES:
+        parser.error("noise needs a folder of recorded noises: NOISE_DIR")
     transcriber = stt.load(args.model, provider="cpu", threads=args.threads)
     load = " ".join(f"{value:.1f}" for value in os.getloadavg())
     print(f"model {transcriber.model}, {os.cpu_count()} cores, load before: {load}", flush=True)

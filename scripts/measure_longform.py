@@ -1,13 +1,13 @@
 """Long recordings in one pass beside their utterances one by one: words, seams, coverage, memory.
 
-usage: python scripts/measure_longform.py AUDIO_DIR [--model NAME|DIR] [--noise DIR]
+usage: python scripts/measure_longform.py [AUDIO_DIR] [--model NAME|DIR] [--noise DIR]
                                           [--only NAME ...] [--snr DB ...] [--vad-threshold P]
 
-AUDIO_DIR holds `manifest.jsonl` (see evaluate.py) with recordings in `longform`. An utterance is
-what lies between two pauses of 0.6 s in the recording without noise, so that it is the same with
-every noise; each is transcribed as a recording of its own. With `--noise` the recordings are mixed
-with the noises of that folder, one after the other, at each `--snr` (speech level over noise level
-of the whole, in dB).
+AUDIO_DIR, by default samples/, is a folder as `recordings.py` reads it; its set is `longform`. An
+utterance is what lies between two pauses of 0.6 s in the recording without noise, so that it is the
+same with every noise; each is transcribed as a recording of its own. With `--noise` the recordings
+are mixed with the noises of that folder, one after the other, at each `--snr` (speech level over
+noise level of the whole, in dB).
 
 For each recording: WER in one pass and one by one, insertions and deletions of the pass, words that
 stand twice at a seam (the last words of an utterance again at the beginning of the next), and how
@@ -17,7 +17,6 @@ much of it was decoded.
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -27,6 +26,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from recordings import AUDIO_HELP, SAMPLES, group, in_set, rows
 from stt.audio.files import open_audio
 from stt.audio.resample import SAMPLE_RATE, resampled
 from stt.audio.vad import FRAME, SpeechProbability
@@ -119,23 +119,25 @@ def measure(transcriber: Transcriber, name: str, text: str, audio: Samples, cuts
 
 def recordings(audio: Path, only: list[str] | None) -> Iterator[tuple[str, str, Samples]]:
     """Yield name, text and samples of the long recordings."""
-    for line in (audio / "manifest.jsonl").read_text("utf-8").splitlines():
-        row = json.loads(line)
+    for row in rows(audio):
         path = Path(row["path"])
-        if path.parts[0] == "longform" and (not only or path.stem in only):
+        if in_set(row, "longform") and (not only or path.stem in only):
             yield path.stem, row["text"], read(audio / path)
 
 
 def main() -> None:
     """Measure every recording, as it is and with noise."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("audio", type=Path)
+    parser.add_argument("audio", type=Path, nargs="?", default=SAMPLES, help=AUDIO_HELP)
     parser.add_argument("--model", default="starter")
     parser.add_argument("--noise", type=Path)
     parser.add_argument("--snr", type=float, nargs="+", default=[20.0, 10.0, 5.0, 0.0])
     parser.add_argument("--only", nargs="+")
     parser.add_argument("--vad-threshold", type=float)
     args = parser.parse_args()
+    with group("evaluate"):
+        import jiwer  # noqa: F401 - before anything is measured
+        import whisper_normalizer  # noqa: F401
     transcriber = load(args.model, provider="cpu")
     if args.vad_threshold is not None:
         cutting = replace(transcriber.cutting, vad_threshold=args.vad_threshold)

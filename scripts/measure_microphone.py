@@ -1,14 +1,14 @@
 """`stt.live` on a real audio path, timed from outside: PulseAudio, ALSA, PortAudio, the model.
 
-usage: python scripts/measure_microphone.py AUDIO_DIR [--set NAME | --file NAME] [-n 50]
+usage: python scripts/measure_microphone.py [AUDIO_DIR] [--set NAME | --file NAME] [-n 50]
            [--model NAME|DIR] [--minutes M] [--load 2]
 
 A private PulseAudio daemon (tests/live/pulse.py) plays speech into a microphone at real speed. A
 child process listens with `stt.live`; this process stamps its events as they arrive, and hears the
 same microphone by itself with `parec`. Both recordings are laid over what was played, which tells
 on this process's clock when each moment of the audio was heard. `--minutes` repeats the speech for
-that long; `--load` keeps so many processes busy meanwhile. AUDIO_DIR holds `manifest.jsonl` with
-path, text, lang and duration_s. Needs the extra `mic`, the dependency group `evaluate`, and the
+that long; `--load` keeps so many processes busy meanwhile. AUDIO_DIR, by default samples/, is a
+folder as `recordings.py` reads it. Needs the extra `mic`, the dependency group `evaluate`, and the
 Debian packages pulseaudio pulseaudio-utils libasound2-plugins libportaudio2.
 """
 
@@ -41,10 +41,12 @@ from measure_live import (
     check_commitments,
     clips,
     joined,
+    named,
     quantiles,
     read,
     word_error_rate,
 )
+from recordings import AUDIO_HELP, SAMPLES, rows
 from stt import events as kinds
 from stt.events import Draft, Event, Final, Level, Problem
 
@@ -261,7 +263,7 @@ def main() -> None:
         listen(*sys.argv[2:])
         return
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("audio", type=Path)
+    parser.add_argument("audio", type=Path, nargs="?", default=SAMPLES, help=AUDIO_HELP)
     parser.add_argument("--model", default="starter")
     parser.add_argument("--set", default="librispeech-test")
     parser.add_argument("--file", help="one long recording instead of a set")
@@ -286,9 +288,8 @@ def main() -> None:
 
 
 def _said(args: argparse.Namespace) -> list[Clip]:
-    rows = [json.loads(line) for line in (args.audio / "manifest.jsonl").open(encoding="utf-8")]
     if args.file:
-        (row,) = [row for row in rows if Path(row["path"]).name == args.file]
+        row = named(rows(args.audio), args.file)
         said = [Clip(read(args.audio / row["path"]), row["text"])]
     else:
         said = clips(args.audio, args.set, args.n)

@@ -1,6 +1,6 @@
-"""Whether `stt transcribe --watch` grows as recordings come in, a thousand of them.
+"""Whether `stt transcribe --watch` grows as recordings come in.
 
-usage: python scripts/measure_watch.py MODEL_DIR RECORDING [-n 1000] [--at-once 20]
+usage: python scripts/measure_watch.py [MODEL_DIR] [RECORDING] [-n 100] [--at-once 20]
 
 Copies RECORDING into a watched folder again and again, under new names, as fast as the results
 come out, and prints the memory of the watching process along the way. Linux alone.
@@ -18,6 +18,10 @@ import time
 from pathlib import Path
 
 import psutil
+
+from recordings import DIGITS_MODEL, MODEL_HELP
+
+CLIP = DIGITS_MODEL / "clips" / "two-digits.flac"
 
 
 def drop(recording: Path, folder: Path, count: int, at_once: int, watching: psutil.Process) -> None:
@@ -44,9 +48,9 @@ def drop(recording: Path, folder: Path, count: int, at_once: int, watching: psut
 def main() -> None:
     """Watch, drop, stop."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("model", type=Path)
-    parser.add_argument("recording", type=Path)
-    parser.add_argument("-n", type=int, default=1000)
+    parser.add_argument("model", type=Path, nargs="?", default=DIGITS_MODEL, help=MODEL_HELP)
+    parser.add_argument("recording", type=Path, nargs="?", default=CLIP)
+    parser.add_argument("-n", type=int, default=100)
     parser.add_argument("--at-once", type=int, default=20)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:

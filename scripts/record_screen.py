@@ -21,10 +21,13 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import pyte
 from rich.text import Text
 
+from recordings import group
 from screenshot import line_text
+
+with group("docs"):
+    import pyte
 
 FRAME_S = 0.1
 HOLD_S = 4.0

@@ -17,9 +17,13 @@ import sys
 from itertools import groupby
 from pathlib import Path
 
-import pyte
 from rich.console import Console
 from rich.text import Text
+
+from recordings import group
+
+with group("docs"):
+    import pyte
 
 LINES = 200
 

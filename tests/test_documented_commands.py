@@ -1,0 +1,232 @@
+"""Command lines that README and docs print: parsers take them, and what can run here runs."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import runpy
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+from stt.cli import stt as command_line
+
+ROOT = Path(__file__).parents[1]
+SCRIPTS = ROOT / "scripts"
+DIGITS = ROOT / "tests" / "data" / "parakeet-digits"
+PAGES = [
+    *(ROOT / name for name in ("README.md", "ARCHITECTURE.md")),
+    *sorted((ROOT / "docs").glob("*.md")),
+    *(ROOT / folder / "README.md" for folder in ("samples", "tests")),
+]
+_BEGINS = re.compile(r"(stt|make|pip|uv|pytest|python -m pytest|(python )?scripts/\w+\.py)(\s|$)")
+
+
+def printed(page: Path) -> Iterator[str]:
+    """The command lines of a page: lines of its blocks, and code in its sentences."""
+    text = page.read_text("utf-8")
+    for block in re.findall(r"^ *```\w*\n(.*?)^ *```", text, re.DOTALL | re.MULTILINE):
+        lines = re.sub(r"\\\n|\n(?=\s+[\[-])", " ", block).splitlines()
+        yield from (line.strip() for line in lines if _BEGINS.match(line.strip()))
+    sentences = re.sub(r"^ *```.*?^ *```", "", text, flags=re.DOTALL | re.MULTILINE)
+    for code in re.findall(r"(?<!`)`([^`]+)`(?!`)", sentences):
+        line = " ".join(code.split())
+        if _BEGINS.match(line):
+            yield line
+
+
+def arguments(line: str) -> list[str]:
+    """The words of a command, without what is optional in a synopsis and what the shell takes."""
+    while (plain := re.sub(r"\s*\[(?![a-z,]+\]')[^\[\]]*\]", "", line)) != line:
+        line = plain
+    lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
+    lexer.whitespace_split = True
+    words = []
+    for word in lexer:
+        if set(word) <= set("();<>|&"):
+            break
+        words.append(word)
+    return words
+
+
+LINES = sorted({line for page in PAGES for line in printed(page)})
+
+
+def of(program: str) -> list[str]:
+    return [line for line in LINES if re.match(rf"(python )?{program}", line)]
+
+
+def test_there_are_many() -> None:
+    assert len(of("stt")) > 30
+    assert len(of("scripts/")) > 20
+    assert "stt setup --precision mixed --rtol 0.01" in LINES
+
+
+# --- stt -------------------------------------------------------------------------------------
+
+
+def _commands(group: click.Group) -> Iterator[click.Command]:
+    for command in group.commands.values():
+        yield command
+        if isinstance(command, click.Group):
+            yield from _commands(command)
+
+
+@pytest.mark.parametrize("line", of("stt"))
+def test_stt_takes_it(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for command in _commands(command_line):
+        monkeypatch.setattr(command, "callback", lambda *_, **__: 0)
+    words = arguments(line)[1:]
+    if not _names_a_command(words):
+        command_line.main(words, prog_name="stt", standalone_mode=False)
+
+
+def _names_a_command(words: list[str]) -> bool:
+    """Whether these words are a command's name alone, as sentences have it."""
+    known: click.Command | None = command_line
+    for word in words:
+        known = known.commands.get(word) if isinstance(known, click.Group) else None
+    return known is not None
+
+
+def _examples(line: str) -> bool:
+    """Whether a documented line can run here: no network, no microphone, no cluster."""
+    if "--ray" in line or "--watch" in line or "..." in line or "MODEL" in line:
+        return False
+    if _names_a_command(arguments(line)[1:]):
+        return line == "stt config"
+    return re.match(r"stt (transcribe|config|live --input) ", line) is not None
+
+
+@pytest.mark.parametrize("line", [line for line in of("stt") if _examples(line)])
+def test_what_can_run_here_runs(line: str, tmp_path: Path) -> None:
+    clip = DIGITS / "clips" / "two-digits.flac"
+    for name in ("talk.mp3", "a.wav", "FILE", "DIR/a.flac"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(clip, tmp_path / name)
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("STT_")}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{kept['PATH']}"
+    homes = {"HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path / "config")}
+    done = subprocess.run(
+        line if ">" in line else shlex.join(arguments(line)),
+        shell=True,
+        cwd=tmp_path,
+        env={**kept, **homes, "PATH": path, "STT_MODEL": str(DIGITS)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+
+
+# --- scripts ---------------------------------------------------------------------------------
+
+
+class _ParsedError(Exception):
+    pass
+
+
+def _parse(script: Path, words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run a script up to the end of its command line's parsing."""
+    take = argparse.ArgumentParser.parse_args
+
+    def parse(self: argparse.ArgumentParser, *given: object) -> None:
+        take(self)
+        raise _ParsedError
+
+    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", parse)
+    monkeypatch.setattr(sys, "argv", [str(script), *words])
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    try:
+        with pytest.raises(_ParsedError):
+            runpy.run_path(str(script), run_name="__main__")
+    except SystemExit as error:
+        if "pip install --group" in str(error.code):
+            pytest.skip(str(error.code))
+        raise AssertionError(f"refused: {error.code}") from error
+
+
+@pytest.mark.parametrize("line", of("scripts/"))
+def test_the_script_takes_it(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = arguments(line)
+    script = ROOT / words[words[0] == "python"]
+    rest = words[1 + (words[0] == "python") :]
+    _parse(script, rest, monkeypatch)
+
+
+DOWNLOADS = {"setup_models"}
+TOOLS = sorted(
+    {path.stem for path in SCRIPTS.glob("*.py") if "__main__" in path.read_text("utf-8")}
+    - DOWNLOADS
+)
+NEED_ARGUMENTS = {"make_samples", "record_screen", "screenshot"}
+SHORT = {
+    "measure_live": ["utterances", "--fast", "-n", "2"],
+    "measure_memory": ["--minutes", "0.2", "0.4"],
+    "compare_decoding": ["--rounds", "2", "--clips", "4"],
+    "compare_sharing": ["--rounds", "1", "--utterances", "2", "--seconds", "10"],
+    "measure_limits": ["--seconds", "0.5"],
+    "evaluate": ["--alone"],
+}
+"""What makes a run short; what they run on is the default."""
+
+
+@pytest.mark.parametrize("name", [name for name in TOOLS if name not in NEED_ARGUMENTS])
+def test_scripts_need_no_arguments(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    _parse(SCRIPTS / f"{name}.py", [], monkeypatch)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("name", TOOLS)
+def test_scripts_run_on_what_the_clone_has(name: str) -> None:
+    done = subprocess.run(
+        [sys.executable, str(SCRIPTS / f"{name}.py"), *SHORT.get(name, [])],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "Traceback" not in done.stderr, done.stderr
+    if done.returncode:  # no such model yet, a package or a sound system that is missing
+        assert done.stderr.strip() or done.stdout.strip()
+        told = done.stderr + done.stdout
+        assert re.search(r"models/parakeet|pip install|apt install|required: ", told), told
+
+
+# --- make, pip, uv, pytest -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("line", of("make"))
+def test_make_has_the_target(line: str) -> None:
+    target = next((word for word in arguments(line)[1:] if "=" not in word), "demo")
+    assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
+
+
+@pytest.mark.parametrize("line", [*of("pip"), *of("uv")])
+def test_extras_and_groups_exist(line: str) -> None:
+    tomllib = pytest.importorskip("tomllib")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    words = arguments(line)
+    extras = {words[i + 1] for i, word in enumerate(words) if word == "--extra"}
+    for word in words:
+        if found := re.fullmatch(r"\.\[(.*)\]", word):
+            extras |= set(found[1].split(","))
+    groups = {words[i + 1] for i, word in enumerate(words) if word == "--group"}
+    assert extras <= set(project["project"]["optional-dependencies"])
+    assert groups <= set(project["dependency-groups"])
+
+
+@pytest.mark.parametrize("line", of("pytest"))
+def test_tests_that_are_named_exist(line: str) -> None:
+    for word in arguments(line):
+        if word.startswith("tests/"):
+            assert (ROOT / word).exists()
