@@ -14,6 +14,7 @@ from stt import words
 from stt.audio.resample import SAMPLE_RATE
 from stt.audio.segmenter import OVERLAP, Utterance
 from stt.audio.vad import FRAME
+from stt.spacing import lengthened
 from stt.transcript import Segment, Word
 
 SAME_TIME = 0.24
@@ -126,7 +127,7 @@ class Seams:
             begin, end = utterance.start / SAMPLE_RATE, self._left.end / SAMPLE_RATE
             if begin < end:
                 left, right = joined(left, right, begin, end)
-            found = words.segments([*left, *right])
+            found = words.segments(lengthened([*left, *right], utterance.end / SAMPLE_RATE))
         else:
             found = [*self._held, *found]
         self._held, self._left = [], None

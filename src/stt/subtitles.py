@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from stt.spacing import spaced
 from stt.transcript import Segment, Transcript
 
 __all__ = ["DEFAULT_STYLE", "Cue", "CueWord", "SubtitleStyle", "channel_label", "cues", "one_line"]
@@ -33,6 +34,8 @@ COST_OF_TOO_SHORT = (
 )
 COST_OF_HASTE = 60.0  # for a cue on screen for less than COMFORT_MS
 COMFORT_MS = 1200
+READABLE_MS = 200
+"""A cue is on screen so long at least: where words follow one another faster, it comes later."""
 
 SENTENCE_ENDS = frozenset(".!?…。！？")  # noqa: RUF001
 CLAUSE_ENDS = frozenset(",;:—–、，；：")  # noqa: RUF001
@@ -52,7 +55,8 @@ class SubtitleStyle:
     max_lines: int = 2
     """Lines in a cue."""
     min_duration: float = 0.5
-    """Seconds a cue stays at least, unless its speech is shorter and the next follows at once."""
+    """Seconds a cue stays at least, unless its speech is shorter and the next follows at once: then
+    it stays 0.2 s."""
     max_duration: float = 7.0
     """Seconds a cue stays at most."""
     chars_per_second: float = 17.0
@@ -345,30 +349,37 @@ def _timed(
 ) -> list[Cue]:
     """The groups with the times they are shown.
 
-    A cue starts with its first word. It ends some time after its last, when it could be read, but
-    before the next starts. Only cues that start at the very same millisecond (times no model
-    gives) are moved: each to 1 ms after the one before, since a cue of no length is not valid.
+    A cue starts with its first word, but `READABLE_MS` after the one before. It ends some time
+    after its last, when it could be read, but before the next starts. More cues than there is time
+    for come 1 ms after one another at least, since a cue of no length is not valid.
     """
     timed: list[Cue] = []
     earliest = 0
+    starts = spaced([group[0].start for group in groups], READABLE_MS, last_moment)
     for index, group in enumerate(groups):
-        start = max(group[0].start, earliest)
-        next_start = groups[index + 1][0].start if index + 1 < len(groups) else last_moment
+        start = max(int(starts[index]), earliest)
+        next_start = int(starts[index + 1]) if index + 1 < len(groups) else last_moment
         lines = _lines(group, limits.max_chars)
         chars = sum(len(word.text) for line in lines for word in line)
         chars += sum(len(line) - 1 for line in lines)
         last = index + 1 == len(groups)
-        end = max(start + 1, _end(group, chars, next_start, limits, last=last))
+        end = max(start + 1, _end(group, start, chars, next_start, limits, last=last))
         timed.append(Cue(start / 1000, end / 1000, lines))
         earliest = end
     return timed
 
 
 def _end(
-    group: Sequence[_Piece], chars: int, next_start: int, limits: SubtitleStyle, *, last: bool
+    group: Sequence[_Piece],
+    start: int,
+    chars: int,
+    next_start: int,
+    limits: SubtitleStyle,
+    *,
+    last: bool,
 ) -> int:
     """When a cue goes, in milliseconds; `last`: none follows at `next_start`."""
-    start, speech_end = group[0].start, group[-1].end
+    speech_end = group[-1].end
     linger = round(limits.linger * 1000)
     readable = start + round(1000 * max(limits.min_duration, chars / limits.chars_per_second))
     end = max(speech_end + linger, readable)
@@ -379,5 +390,6 @@ def _end(
 
 def _before(next_start: int, start: int, limits: SubtitleStyle) -> int:
     """The end of a cue that another follows at once, with a gap where there is room for one."""
-    shortest = min(next_start, start + round(limits.min_duration * 1000))
+    shown = max(READABLE_MS, round(limits.min_duration * 1000))
+    shortest = min(next_start, start + shown)
     return max(shortest, next_start - round(limits.min_gap * 1000))

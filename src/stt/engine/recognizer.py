@@ -27,11 +27,12 @@ from stt.engine.precision import Known, choose
 from stt.engine.redecoding import redecoded
 from stt.engine.sessions import Share, running_graphs, share_of
 from stt.engine.tdt import Emission, until_next
-from stt.engine.whisper import transcribe
+from stt.engine.whisper import WhisperPiece, transcribe
 from stt.engine.whisper_features import WINDOW_SECONDS
 from stt.engine.whisper_rules import Rules
 from stt.errors import ModelError
 from stt.models.folder import ModelFolder
+from stt.spacing import lengthened
 from stt.transcript import Choice, Segment, Token
 
 Samples = npt.NDArray[np.float32]
@@ -137,8 +138,9 @@ class TokenRecognizer(ABC):
 
     def _segments(self, emissions: Sequence[Emission], samples: Samples) -> list[Segment]:
         tokens = [token for token in map(self._token, emissions) if not _is_special(token.text)]
-        spoken = words.words(tokens, self._frame_s, 0.0, len(samples) / 16_000)
-        return words.segments(word_edges.refined(spoken, samples))
+        seconds = len(samples) / 16_000
+        spoken = words.words(tokens, self._frame_s, 0.0, seconds)
+        return words.segments(lengthened(word_edges.refined(spoken, samples), seconds))
 
 
 class TdtRecognizer(TokenRecognizer):
@@ -238,9 +240,13 @@ class WhisperRecognizer:
                 interrupted=self._interrupted,
             )
         return [
-            [Segment(p.start, p.end, p.text, math.exp(p.logprob)) for p in result.pieces]
-            for result in results
+            lengthened([_segment(piece) for piece in result.pieces], len(samples) / 16_000)
+            for result, samples in zip(results, batch, strict=True)
         ]
+
+
+def _segment(piece: WhisperPiece) -> Segment:
+    return Segment(piece.start, piece.end, piece.text, math.exp(piece.logprob))
 
 
 def _padded(samples: Samples) -> Samples:
