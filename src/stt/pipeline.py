@@ -62,31 +62,6 @@ class Memory(Protocol):
         ...
 
 
-_PART = 1 << 44
-"""Samples that no recording has: 34 years."""
-
-
-class PartMemory:
-    """The memory of one of a recording's parts, apart from the others'."""
-
-    def __init__(self, whole: Memory, number: int) -> None:
-        """`number`: which, from 1."""
-        self._whole, self._offset = whole, (number - 1) * _PART
-
-    def keep(
-        self, utterance: Utterance, segments: list[Segment], fallback: Fallback | None
-    ) -> None:
-        """See Memory."""
-        self._whole.keep(self._placed(utterance), segments, fallback)
-
-    def recall(self, utterance: Utterance) -> tuple[list[Segment], Fallback | None] | None:
-        """See Memory."""
-        return self._whole.recall(self._placed(utterance))
-
-    def _placed(self, utterance: Utterance) -> Utterance:
-        return replace(utterance, start=utterance.start + self._offset)
-
-
 @dataclass(frozen=True, slots=True)
 class Cutting:
     """How a recording is cut and batched."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,13 @@ from stt.audio.channels import channel_name
 from stt.audio.damage import Damage
 from stt.audio.files import AudioStream, Recording, found, mono_stream, open_recording
 from stt.audio.raw import RawAudio
+from stt.audio.segmenter import Utterance
 from stt.audio.selection import ALL, Selection
 from stt.audio.tracks import no_such_track
-from stt.errors import UsageError
+from stt.engine.fallback import Fallback
+from stt.errors import AudioError, UsageError
+from stt.pipeline import Memory
+from stt.transcript import Segment
 
 Source = str | Path | npt.NDArray[Any]
 
@@ -27,6 +31,10 @@ _LARGEST = 1e30
 """Largest float taken over as it is: float32 ends at 3.4e38."""
 _SPEECH_FRAMES = 8
 """Frames of 32 ms that are speech, from which on a track holds some."""
+
+
+_PART = 1 << 44
+"""Samples that no recording has: 34 years."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +172,6 @@ def _has_speech(recording: Recording, selection: Selection, track: int) -> bool:
     """Listen to another track until a quarter of a second of it is speech."""
     from stt.audio.resample import resampled
     from stt.audio.vad import FRAME, SpeechProbability
-    from stt.errors import AudioError
 
     speech, rest, heard = SpeechProbability(), np.zeros(0, np.float32), 0
     wanted = Selection(str(track), "", selection.start, selection.end)
@@ -180,3 +187,24 @@ def _has_speech(recording: Recording, selection: Selection, track: int) -> bool:
     except AudioError:  # it is not the one that was asked for
         return False
     return False
+
+
+class PartMemory:
+    """The memory of one of a recording's parts, apart from the others'."""
+
+    def __init__(self, whole: Memory, number: int) -> None:
+        """`number`: which, from 1."""
+        self._whole, self._offset = whole, (number - 1) * _PART
+
+    def keep(
+        self, utterance: Utterance, segments: list[Segment], fallback: Fallback | None
+    ) -> None:
+        """See Memory."""
+        self._whole.keep(self._placed(utterance), segments, fallback)
+
+    def recall(self, utterance: Utterance) -> tuple[list[Segment], Fallback | None] | None:
+        """See Memory."""
+        return self._whole.recall(self._placed(utterance))
+
+    def _placed(self, utterance: Utterance) -> Utterance:
+        return replace(utterance, start=utterance.start + self._offset)

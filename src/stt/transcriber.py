@@ -19,9 +19,9 @@ from stt.errors import AudioError
 from stt.models.folder import ModelFolder
 from stt.models.locate import ReportProgress, locate
 from stt.optional import require
-from stt.pipeline import Cutting, Memory, PartMemory, Step, recognized
+from stt.pipeline import Cutting, Memory, Step, recognized
 from stt.settings import LoadedSettings, Settings, load_settings
-from stt.sources import Part, Source, parts, tracks_note
+from stt.sources import Part, PartMemory, Source, parts, tracks_note
 from stt.transcript import Choice, Coverage, Segment, Transcript, together
 
 OnStep = Callable[[Step, float | None], None]

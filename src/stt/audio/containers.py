@@ -7,7 +7,6 @@ so that times in the transcript are times in the player.
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -24,6 +23,7 @@ from stt.audio.damage import (
     ffmpeg_command,
     truncated,
 )
+from stt.audio.headers import ends_mid_page, xing_seconds
 from stt.audio.raw import BLOCK, RawAudio
 from stt.audio.selection import Selection, clock
 from stt.audio.tracks import chosen, described
@@ -55,8 +55,6 @@ _LOST_SECONDS = 0.25
 """Damaged mp3 frames passed over: streams are cut and joined anywhere, all players allow it."""
 _APART = 5.0
 """Seconds between two damages that are told as two."""
-_OGG_PAGE = 65_307
-"""Bytes in the largest page (RFC 3533, section 6)."""
 
 
 def open_container(
@@ -99,7 +97,7 @@ def open_container(
     track = tracks[number - 1]
     if not track.codec_context.sample_rate:
         raise _not_read(name, head, "no sample rate")
-    if container.format.name == "ogg" and _ends_mid_page(path):
+    if container.format.name == "ogg" and ends_mid_page(path):
         damage.meet(truncated(name, "its last page is incomplete"))
     reader = _TrackReader(container, track, name, path, damage)
     began = reader.seek(selection.start)
@@ -151,7 +149,7 @@ class _TrackReader:
         self.duration = stated
         self._promised = stated if self._format in _EXACT else None
         if self._format == "mp3":
-            self._promised = _xing_seconds(path, self.rate)
+            self._promised = xing_seconds(path, self.rate)
         self._done = 0  # samples
         self._reached = 0.0  # seconds to which any track's packets reach
         self._others: list[float] = []  # seconds of other tracks' packets since the last frame
@@ -326,35 +324,3 @@ class _TrackReader:
 def _silence(samples: int, channels: int) -> Iterator[Samples]:
     for start in range(0, samples, BLOCK):
         yield np.zeros((min(BLOCK, samples - start), channels), np.float32)
-
-
-def _xing_seconds(path: Path, rate: int) -> float | None:
-    """Return the seconds that an mp3's Xing or Info header promises, where it has one.
-
-    The header lies in the first frame, after an ID3v2 tag (gabriel-bouvigne's "MP3 Info Tag").
-    """
-    with path.open("rb") as file:
-        tag = file.read(10)
-        size = 0
-        if tag[:3] == b"ID3" and len(tag) == 10:  # size: four bytes of seven bits
-            size = 10 + sum(byte << 7 * shift for shift, byte in enumerate(reversed(tag[6:])))
-        file.seek(size)
-        head = file.read(4096)
-    at = max(head.find(b"Xing"), head.find(b"Info"))
-    if at < 0 or len(head) < at + 12:
-        return None
-    flags, frames = struct.unpack(">II", head[at + 4 : at + 12])
-    return frames * (1152 if rate >= 32_000 else 576) / rate if flags & 1 else None
-
-
-def _ends_mid_page(path: Path) -> bool:
-    """Tell whether an Ogg file ends within a page, as only a broken-off copy does."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        file.seek(max(0, size - _OGG_PAGE))
-        tail = file.read()
-    at = tail.rfind(b"OggS")
-    if at < 0:
-        return False
-    segments = tail[at + 26] if at + 26 < len(tail) else 255
-    return at + 27 + segments + sum(tail[at + 27 : at + 27 + segments]) > len(tail)
