@@ -146,8 +146,8 @@ class Journal:
             written = {
                 form: Output(**values) for form, values in json.loads(outputs or "{}").items()
             }
-            known = json.loads(recipe)
-            return Entry(json.loads(source), content, known, state, told or "", written)
+            known = dict(json.loads(recipe))
+            return Entry(str(json.loads(source)), content, known, state, told or "", written)
 
     def name_of(self, source: str) -> str | None:
         """Return the name of the result of a recording, if it has one."""

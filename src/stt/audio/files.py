@@ -26,6 +26,7 @@ import numpy.typing as npt
 from stt.audio.channels import CANCELLING_NOTE, Downmix, channel_number, one_channel
 from stt.audio.damage import Damage
 from stt.audio.raw import RawAudio
+from stt.audio.refusals import blocks_read, reading
 from stt.audio.sample_values import sound
 from stt.audio.selection import Selection, stretch
 from stt.audio.sound_file import HEADS, open_sound_file
@@ -136,14 +137,15 @@ def open_recording(
     with ExitStack() as stack:
         head = _head(path, name)
         raw, damage = None, Damage(tolerant=tolerant)
-        if head.startswith(HEADS):
-            raw = open_sound_file(path, name, stack, selection, damage)
-            if raw is not None and selection.track not in ("", "1"):
-                raise no_such_track(name, selection.track, raw.tracks)
-        if raw is None:
-            from stt.audio.containers import open_container
+        with reading(name):
+            if head.startswith(HEADS):
+                raw = open_sound_file(path, name, stack, selection, damage)
+                if raw is not None and selection.track not in ("", "1"):
+                    raise no_such_track(name, selection.track, raw.tracks)
+            if raw is None:
+                from stt.audio.containers import open_container
 
-            raw = open_container(path, name, stack, selection, damage)
+                raw = open_container(path, name, stack, selection, damage)
         if not LOWEST_RATE <= raw.sample_rate <= HIGHEST_RATE:
             raise AudioError(
                 f"{name}: says its sample rate is {raw.sample_rate:,} Hz, so its header is "
@@ -290,7 +292,8 @@ def checked(stream: AudioStream) -> AudioStream:
 
 def _checked_blocks(stream: AudioStream) -> Iterator[Samples]:
     done, name = 0, printable(stream.name)
-    for block in sound(stream.blocks, stream.sample_rate, name, stream.damage):
+    blocks = blocks_read(stream.blocks, name)
+    for block in sound(blocks, stream.sample_rate, name, stream.damage):
         done += len(block)
         yield block
     if done == 0 and stream.damage.told:

@@ -6,13 +6,12 @@ Exit codes: 0 all done; 1 a recording, a model or an output failed; 2 wrong usag
 
 from __future__ import annotations
 
-import errno
 import sys
 from collections.abc import Sequence
 
 import click
 
-from stt.cli import streams
+from stt.cli import failures, streams
 from stt.cli.bench import bench
 from stt.cli.config import config
 from stt.cli.devices import devices
@@ -88,19 +87,15 @@ def _run(arguments: list[str] | None) -> int:
         return FAILED
     except SystemExit as error:  # click's own: the same with 1, and shell completion with 0
         return error.code if isinstance(error.code, int) else FAILED
-    except OSError as error:
-        cure = "free some space" if error.errno == errno.ENOSPC else "check the path and its rights"
-        report(f"{error.filename or 'output'}: {error.strerror or error}; {cure}", error)
-        return FAILED
     except ModuleNotFoundError as error:
         report(missing(error.name or "onnxruntime"), error)
         return WRONG_USAGE
     except Exception as error:
-        report(
-            f"internal error: {type(error).__name__}: {error}; this is a bug: please report it "
-            "with the output of the same command under STT_DEBUG=1",
-            error,
+        bug = (
+            f"internal error: {type(error).__name__}: {' '.join(str(error).split())}; this is a "
+            "bug: please report it with the output of the same command under STT_DEBUG=1"
         )
+        report(failures.told(error) or bug, error)
         return FAILED
     return code if isinstance(code, int) else 0
 
