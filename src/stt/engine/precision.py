@@ -90,7 +90,12 @@ class Known:
         """Put together what a model's folder tells, and what this machine is."""
         native_half = platform.machine().lower() in ("arm64", "aarch64")
         return cls(
-            provider, folder.problems, folder.proofs, folder.measured, failed or {}, native_half
+            provider,
+            folder.problems,
+            folder.proofs,
+            folder.measured,
+            {} if failed is None else failed,
+            native_half,
         )
 
     def unusable(self, precision: str) -> str | None:
