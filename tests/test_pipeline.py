@@ -264,7 +264,7 @@ class Listener(Parrot):
     """Hears words of half a second that follow one another without a pause.
 
     Of a word that the edge of its audio goes through it makes something else, or nothing. It knows
-    where it is as sample n of the recording has the value n / 2^24.
+    where it is as sample n of the recording has the size 0.1 + n / 2^24.
     """
 
     def __init__(self, sentence: int = 7) -> None:
@@ -278,7 +278,7 @@ class Listener(Parrot):
         return [words.segments(self._words(samples)) for samples in batch]
 
     def _words(self, samples: Samples) -> list[Word]:
-        begin = round(float(samples[0]) * 2**24) / RATE
+        begin = round((abs(float(samples[0])) - 0.1) * 2**24) / RATE
         end = begin + len(samples) / RATE
         made = []
         for number in range(int(begin * 2), int(end * 2) + 1):
@@ -297,7 +297,8 @@ class Listener(Parrot):
 @pytest.mark.parametrize("seconds", [6.0, 20.0, 61.3])
 @pytest.mark.parametrize("streams", [1, 3])
 def test_speech_without_a_pause_is_whole(seconds: float, streams: int) -> None:
-    samples = (np.arange(round(seconds * RATE)) / 2**24).astype(np.float32)
+    places = np.arange(round(seconds * RATE))
+    samples = ((0.1 + places / 2**24) * (-1.0) ** places).astype(np.float32)
     listener = Listener()
     listener.streams = streams
     found = steps(samples, listener, threshold=0.0)

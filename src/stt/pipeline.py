@@ -11,6 +11,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from stt.audio.conditioning import AHEAD, Conditioner, conditioned
 from stt.audio.resample import SAMPLE_RATE, resampled
 from stt.audio.segmenter import Segmenter, Skipped, Utterance, utterances
 from stt.audio.vad import FRAME, SpeechProbability
@@ -96,15 +97,34 @@ def recognized(
         AudioError: no utterance could be read.
         ModelError: the model made nothing of any utterance.
     """
+    conditioner = Conditioner(AHEAD)
     run = _Run(recognizer, cutting.batch_size, pool, memory)
     readable = _Readable(blocks)
     try:
-        cut = _cut(resampled(readable, rate), cutting, recognizer)
+        heard = conditioned(resampled(readable, rate), conditioner)
+        cut = _noted(_cut(heard, cutting, recognizer), conditioner)
         for item in _placed(cut, round(start * SAMPLE_RATE)):
             yield from run.take(item)
-        yield from run.finish(readable.error)
+        for step in run.finish(readable.error):
+            yield _with_notes(step, conditioner.notes(start))
     finally:
         run.cancel()
+
+
+def _noted(
+    items: Iterable[Utterance | Skipped | int], conditioner: Conditioner
+) -> Iterator[Utterance | Skipped | int]:
+    """Tell the conditioner where there is speech."""
+    for item in items:
+        if isinstance(item, Utterance):
+            conditioner.speech(item.start // FRAME, item.end // FRAME)
+        yield item
+
+
+def _with_notes(step: Step, notes: Sequence[str]) -> Step:
+    if step.coverage is None or not notes:
+        return step
+    return replace(step, coverage=replace(step.coverage, notes=(*step.coverage.notes, *notes)))
 
 
 class _Readable:

@@ -11,7 +11,7 @@ from stt.models.folder import MANIFEST, TUNED, ModelFolder, graph_names, split_n
 from stt.models.manifest import Manifest
 from stt.transcriber import Transcriber
 
-_METHOD = 2
+_METHOD = 3
 """Raised when the same model with the same settings would give other words."""
 
 

@@ -18,6 +18,8 @@ RATE = 16_000
 FRAME_S = FRAME / RATE
 WORD = 10
 """Frames of a word (320 ms)."""
+_LOUD = 0.1
+"""Peak that is loud enough to be left alone."""
 
 
 def spoken(words: int) -> list[int]:
@@ -30,9 +32,11 @@ def pause(seconds: float) -> list[int]:
 
 
 def sound(*parts: list[int]) -> Samples:
-    """Frames of audio that carry a word's number, n, as samples of n / 1000; 0 is silence."""
-    frames = np.array([n for part in parts for n in part], np.float32) / 1000
-    return np.repeat(frames, FRAME)
+    """Frames of audio that carry a word's number, n, as a tone of 0.1 + n / 1000; 0 is silence."""
+    numbers = np.array([n for part in parts for n in part], np.float32)
+    peaks = np.where(numbers > 0, _LOUD + numbers / 1000, 0).astype(np.float32)
+    tone = np.tile(np.array([1, -1], np.float32), FRAME // 2)
+    return np.asarray(np.outer(peaks, tone).reshape(-1), np.float32)
 
 
 def blocks(samples: Samples, size: int = 800) -> Iterator[Samples]:
@@ -61,7 +65,8 @@ class Reader:
 
 
 def _read(samples: Samples) -> list[Word]:
-    numbers = np.round(samples[::FRAME] * 1000).astype(int)
+    peaks = np.abs(samples[::FRAME])
+    numbers = np.where(peaks > 0, np.round((peaks - _LOUD) * 1000), 0).astype(int)
     edges = [0, *(np.flatnonzero(np.diff(numbers)) + 1), len(numbers)]
     return [
         Word(a * FRAME_S, b * FRAME_S, str(numbers[a]), 0.9)

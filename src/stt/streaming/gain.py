@@ -1,4 +1,7 @@
-"""Quiet speech made louder, for the VAD's ears only; the model hears the sound as it is.
+"""Quiet sound made louder at once, for the live VAD's ears only.
+
+A recording is levelled with a look at what follows (`stt.audio.conditioning`), and live utterances
+once they are there; the VAD has to hear speech in its first frame.
 
 Silero misses some quiet speech altogether. Of digits of two speakers joined without pauses (FSDD, 8
 kHz, about -38 dB full scale, 138 s) it took 2 % of the frames for speech, and 78 % when they were

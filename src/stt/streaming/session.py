@@ -15,6 +15,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from stt.audio.conditioning import Conditioner, levelled
 from stt.audio.resample import SAMPLE_RATE
 from stt.audio.segmenter import MIN_SPEECH, SpeechProbabilities, Utterance, levels
 from stt.audio.vad import FRAME
@@ -81,7 +82,7 @@ class LiveSession:
     def __init__(self, speech: SpeechProbabilities, pace: Pace | None = None) -> None:
         """`speech` gives the probability of speech of consecutive float32 frames [n, 512]."""
         self.pace = pace or Pace()
-        self._speech, self._gain = speech, Gain()
+        self._speech, self._gain, self._conditioner = speech, Gain(), Conditioner()
         max_frames = int(self.pace.window_s * SAMPLE_RATE) // FRAME
         self._endpointer = Endpointer(max_frames, self.pace.threshold)
         self._audio = np.zeros(0, np.float32)
@@ -148,8 +149,10 @@ class LiveSession:
         if whole < at_once:
             return []
         begin = fed - self._base
-        frames = self._audio[begin : begin + whole * FRAME].reshape(whole, FRAME)
-        events = self._push(frames)
+        fresh = self._audio[begin : begin + whole * FRAME]
+        raw = fresh.copy().reshape(whole, FRAME)
+        fresh[:] = (heard := self._conditioner.push(raw)).reshape(-1)
+        events = self._push(raw, heard)
         keep = self._endpointer.oldest * FRAME
         self._audio, self._base = self._audio[keep - self._base :], keep
         return events
@@ -167,16 +170,17 @@ class LiveSession:
             self._end(ended)
         return events + self._answer_trial(now) + self._tell_state()
 
-    def _push(self, frames: Samples) -> list[Event]:
+    def _push(self, raw: Samples, heard: Samples) -> list[Event]:
+        """Take frames as they were captured, for the meter, and as they are to be heard."""
         events: list[Event] = []
         endpointer = self._endpointer
-        rms, spoken = levels(frames), self._speech(self._gain(frames))
-        for frame, probability, level in zip(frames, spoken, rms, strict=True):
+        spoken, loud, captured = self._speech(self._gain(heard)), levels(heard), levels(raw)
+        for frame, rms, probability, level in zip(raw, captured, spoken, loud, strict=True):
             if ended := endpointer.push(float(probability), float(level)):
                 self._end(ended)
             if endpointer.start is not None and self._spoken is None:
                 self._begin()
-            if self._meter.add(frame, float(level), float(probability)):
+            if self._meter.add(frame, float(rms), float(probability)):
                 at = endpointer.now * FRAME_S + self._skipped
                 events.append(self._meter.read(at, self._behind_s()))
         return events + self._answer_trial(self._now) + self._tell_state()
@@ -213,7 +217,7 @@ class LiveSession:
     def _utterance(self, start: int, end: int, clear: int, heard: Heard) -> Utterance:
         begin, behind = start * FRAME - self._base, end * FRAME - self._base
         samples = self._audio[begin : min(behind, self._heard - self._base)].copy()
-        return Utterance(start * FRAME, samples, clear * FRAME_S, heard)
+        return Utterance(start * FRAME, levelled(samples), clear * FRAME_S, heard)
 
     def _tell_state(self) -> list[Event]:
         now: _StateName = "thinking" if self._waiting else "listening"
