@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import jsonschema
@@ -13,7 +14,9 @@ import pytest
 import soundfile
 
 import stt
+from stt.audio.segmenter import Utterance
 from stt.cli import main
+from stt.engine.fallback import Fallback
 
 ROOT = Path(__file__).parents[1]
 DIGITS = Path(__file__).parent / "data" / "parakeet-digits"
@@ -173,6 +176,35 @@ def test_the_journal_knows_what_was_heard(run: Run, call_record: Path, tmp_path:
     assert code == 0
     assert "channel was each and is left, start was 0.0 and is 0.5" in err
     assert (out / "call.txt").read_text("utf-8") != first
+
+
+class _Deaf:
+    """A recogniser that must not be asked."""
+
+    provider, tells_words, streams = "cpu", True, 1
+
+    def recognize(self, batch: object) -> list[list[stt.Segment]]:
+        raise AssertionError("it was recognised again")
+
+
+def test_what_is_remembered_of_each_channel_is_not_recognised_again(call_record: Path) -> None:
+    kept: dict[tuple[int, int], tuple[list[stt.Segment], Fallback | None]] = {}
+
+    class Memory:
+        def keep(
+            self, utterance: Utterance, segments: list[stt.Segment], fallback: Fallback | None
+        ) -> None:
+            assert (utterance.start, len(utterance.samples)) not in kept
+            kept[utterance.start, len(utterance.samples)] = (segments, fallback)
+
+        def recall(self, utterance: Utterance) -> tuple[list[stt.Segment], Fallback | None] | None:
+            return kept.get((utterance.start, len(utterance.samples)))
+
+    each = stt.load(DIGITS).hearing(channel="each", start=0.25)
+    first = each.transcribe(call_record, memory=Memory())
+    assert len(kept) >= 2
+    again = replace(each, recognizer=_Deaf()).transcribe(call_record, memory=Memory())
+    assert again.segments == first.segments
 
 
 def test_in_python_too(call_record: Path) -> None:

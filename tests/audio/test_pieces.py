@@ -11,7 +11,7 @@ import pytest
 import soundfile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from media import Samples, tone, wav, write
+from media import Samples, encode, tone, wav, write
 from test_files import RATE, from_stdin
 
 from stt.audio.damage import truncated
@@ -76,7 +76,7 @@ def test_stale_sizes_in_other_formats(tmp_path: Path, form: str, subtype: str) -
     assert "states 1.0 s, 2.0 s more" in note
 
 
-@pytest.mark.parametrize("form", ["WAV", "WAVEX", "RF64", "W64", "AIFF", "AU", "FLAC"])
+@pytest.mark.parametrize("form", ["WAV", "WAVEX", "RF64", "W64", "AIFF", "AU", "FLAC", "CAF"])
 def test_recordings_joined_by_cat(tmp_path: Path, form: str) -> None:
     one, other, path = voice(1.0, 1), voice(1.5, 2), tmp_path / "a.bin"
     path.write_bytes(as_bytes(one, form) + as_bytes(other, form) + as_bytes(one, form))
@@ -110,6 +110,20 @@ def test_a_recording_of_another_rate_behind_it_is_told(tmp_path: Path) -> None:
     found, (note,) = heard(path)
     assert len(found) == RATE
     assert note == "a recording at 8,000 Hz that lies behind its end is left out: cut it off"
+
+
+@pytest.mark.parametrize(
+    ("name", "codec"), [("a.mp4", "aac"), ("a.flv", "aac"), ("a.wma", "wmav2")]
+)
+def test_recordings_joined_where_only_the_first_can_be_read(
+    tmp_path: Path, name: str, codec: str
+) -> None:
+    path = encode(tmp_path / name, voice(2.0, rate=44_100), 44_100, codec)
+    assert not heard(path)[1]
+    path.write_bytes(path.read_bytes() * 2)
+    found, (note,) = heard(path)
+    assert len(found) / 44_100 == pytest.approx(2.0, abs=0.1)
+    assert note == "another recording lies behind its end and is left out: cut it off"
 
 
 def test_other_data_behind_the_end_are_left_out(tmp_path: Path) -> None:
@@ -166,7 +180,7 @@ def test_a_few_bytes_short_is_a_note(tmp_path: Path, name: str) -> None:
 
 @settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    form=st.sampled_from(["WAV", "WAVEX", "RF64", "W64", "AIFF", "AU", "FLAC"]),
+    form=st.sampled_from(["WAV", "WAVEX", "RF64", "W64", "AIFF", "AU", "FLAC", "CAF"]),
     changes=st.dictionaries(st.integers(0, 120), st.integers(0, 255), max_size=8),
     behind=st.sampled_from([b"", b"\x01" * 99, bytes(5_000), b"RIFF\0\0\0\0WAVE", b"LIST"]),
     kept=st.integers(0, 20_000),

@@ -24,6 +24,7 @@ from stt.audio.damage import (
     truncated,
 )
 from stt.audio.headers import ends_mid_page, xing_seconds
+from stt.audio.pieces import another_behind
 from stt.audio.raw import BLOCK, RawAudio
 from stt.audio.selection import Selection, clock
 from stt.audio.tracks import chosen, described
@@ -33,6 +34,8 @@ Samples = npt.NDArray[np.float32]
 
 _EXACT = frozenset({"matroska", "mov", "ogg", "flac", "wv"})
 """Formats whose duration is written down. Others' is guessed from the bit rate, often badly."""
+_ONE_ALONE = frozenset({"mov", "asf", "flv", "tta"})
+"""Formats of which FFmpeg reads only the first of several recordings in one file."""
 _PLAYLISTS = (b"#EXTM3U", b"ffconcat", b"<?xml", b"<MPD")
 """Heads of files that name other files; FFmpeg would wait for a playlist to grow, for ever."""
 _PAUSE = 0.1
@@ -99,6 +102,8 @@ def open_container(
         raise _not_read(name, head, "no sample rate")
     if container.format.name == "ogg" and ends_mid_page(path):
         damage.meet(truncated(name, "its last page is incomplete"))
+    if container.format.name.split(",")[0] in _ONE_ALONE and another_behind(path):
+        damage.note("another recording lies behind its end and is left out: cut it off")
     reader = _TrackReader(container, track, name, path, damage)
     began = reader.seek(selection.start)
     return RawAudio(

@@ -26,7 +26,11 @@ _ALIKE = 0.3
 about 0, of speech 0.6 and more."""
 _PROBE = 1 << 16
 """Bytes looked at for that."""
-_FLAC_HEADS = (b"fLaC\x00\x00\x00\x22", b"fLaC\x80\x00\x00\x22")
+_HEADS = {
+    b"fLaC": (b"fLaC\x00\x00\x00\x22", b"fLaC\x80\x00\x00\x22"),  # STREAMINFO of 34 bytes
+    b"caff": (b"caff\x00\x01\x00\x00desc",),
+}
+"""First bytes -> all that recordings begin with whose sizes need not be followed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,15 +100,15 @@ def pieces(path: Path, name: str, damage: Damage) -> list[Piece]:
     """
     size = path.stat().st_size
     with path.open("rb") as file:
-        flac = file.read(4) == b"fLaC"
-        found = _flacs(file, size) if flac else _chunked(file, size, name, damage)
+        heads = _HEADS.get(file.read(4))
+        found = _headed(file, size, heads) if heads else _chunked(file, size, name, damage)
     return found or [Piece(0, size, is_whole_file=True)]
 
 
-def _flacs(file: BinaryIO, size: int) -> list[Piece]:
-    """Find the heads of FLAC streams, which are followed by a STREAMINFO of 34 bytes."""
+def _headed(file: BinaryIO, size: int, heads: tuple[bytes, ...]) -> list[Piece]:
+    """Find where recordings begin by their first bytes; [] where there is one."""
     with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        starts = sorted(at for head in _FLAC_HEADS for at in _all(data, head))
+        starts = sorted(at for head in heads for at in _all(data, head))
     if len(starts) < 2:
         return []
     return [
@@ -195,3 +199,9 @@ def _is_sound(file: BinaryIO, at: int, form: Form) -> bool:
     samples -= samples.mean()
     power = float(samples @ samples)
     return power > 0 and float(samples[1:] @ samples[:-1]) / power > _ALIKE
+
+
+def another_behind(path: Path) -> bool:
+    """Whether a file's first 12 bytes come again in it: another recording lies behind it."""
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        return len(data) > 12 and data.find(data[:12], 12) >= 0
