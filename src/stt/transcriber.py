@@ -14,8 +14,9 @@ import numpy as np
 from stt.audio.files import ALL_OF_IT, printable
 from stt.audio.selection import Selection
 from stt.engine.fallback import GuardedRecognizer, Reserve
-from stt.engine.recognizer import TRAILING_SILENCE, Recognizer, load_recognizer
+from stt.engine.recognizer import TRAILING_SILENCE, Recognizer, WhisperRecognizer, load_recognizer
 from stt.errors import AudioError
+from stt.likelihood import NOT_ENGLISH, Likelihood
 from stt.models.folder import ModelFolder
 from stt.models.locate import ReportProgress, locate
 from stt.optional import require
@@ -45,6 +46,8 @@ class Transcriber:
     """Recordings worked on at a time; 0: as many as keep the recogniser busy."""
     selection: Selection = ALL_OF_IT
     """What of each recording is heard."""
+    english_only: bool = False
+    """Whether the model writes English whatever is spoken: a text that is improbable is told."""
 
     @property
     def model(self) -> str:
@@ -117,10 +120,14 @@ class Transcriber:
         """
         with closing(parts(source, sample_rate, self.selection)) as found:
             for part in found:
-                silent = True
+                silent, likelihood = True, Likelihood()
                 for step in self._steps(part, memory):
                     silent = silent and not step.segments
-                    coverage = step.coverage and self._told(step.coverage, part, silent=silent)
+                    likelihood.take(step.segments)
+                    doubted = self.english_only and likelihood.is_improbable
+                    coverage = step.coverage and self._told(
+                        step.coverage, part, silent=silent, doubted=doubted
+                    )
                     segments = tuple(replace(s, channel=part.channel) for s in step.segments)
                     yield (
                         replace(
@@ -133,11 +140,11 @@ class Transcriber:
                         part.stream.duration,
                     )
 
-    def _told(self, coverage: Coverage, part: Part, *, silent: bool) -> Coverage:
+    def _told(self, coverage: Coverage, part: Part, *, silent: bool, doubted: bool) -> Coverage:
         """Return a coverage with what is to be told of how a part was read."""
         damage, prefix = part.stream.damage, f"{part.channel}: " if part.channel else ""
         failures = (*coverage.failures, *damage.told)
-        notes = (*coverage.notes, *damage.notes)
+        notes = (*coverage.notes, *damage.notes, *([NOT_ENGLISH] if doubted else []))
         others = tracks_note(part, self.selection, is_silent=silent)
         return replace(
             coverage,
@@ -260,7 +267,10 @@ def load_with(
     threshold = settings.vad_threshold if settings.vad else 0.0
     cutting = Cutting(longest, threshold, settings.batch_size)
     reserve = _reserve(folder, choice, settings, jobs)
-    return Transcriber(folder, choice, recognizer, cutting, reserve, jobs=jobs or 0)
+    english = isinstance(recognizer, WhisperRecognizer) and recognizer.english_only
+    return Transcriber(
+        folder, choice, recognizer, cutting, reserve, jobs=jobs or 0, english_only=english
+    )
 
 
 def _reserve(

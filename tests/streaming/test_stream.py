@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -275,3 +276,23 @@ def test_a_caller_who_is_slow_loses_levels_only() -> None:
     assert len(finals(events)) == 40
     assert_nothing_committed_changes(events)
     assert any(isinstance(event, Level) for event in events)
+
+
+def test_speech_that_is_not_english_is_told_once() -> None:
+    class Unsure(Reader):
+        def recognize(self, batch: Sequence[Utterance]) -> list[list[Segment]]:
+            return [
+                [replace(segment, confidence=0.2) for segment in segments]
+                for segments in super().recognize(batch)
+            ]
+
+    def problems(*, english_only: bool) -> list[Problem]:
+        session = LiveSession(Ears())
+        source = blocks(np.tile(TWO, 8))
+        going = Live(source, Unsure(), RATE, session, english_only=english_only)
+        return [event for event in going if isinstance(event, Problem)]
+
+    (told,) = problems(english_only=True)
+    assert told.kind == "improbable"
+    assert "stt setup" in told.message
+    assert problems(english_only=False) == []

@@ -219,6 +219,11 @@ class WhisperRecognizer:
         return self._model.provider
 
     @property
+    def english_only(self) -> bool:
+        """Whether it writes English whatever is spoken."""
+        return not self._model.vocabulary.languages
+
+    @property
     def streams(self) -> int:
         """One: its utterances are decoded together, by all cores."""
         return 1

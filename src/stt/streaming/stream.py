@@ -29,7 +29,8 @@ from stt.audio.vad import SpeechProbability
 from stt.engine.fallback import GuardedRecognizer
 from stt.engine.recognizer import WhisperRecognizer
 from stt.engine.whisper import Interrupted
-from stt.events import Event, Level, Problem
+from stt.events import Event, Final, Level, Problem
+from stt.likelihood import NOT_ENGLISH, Likelihood
 from stt.streaming.jobs import Job, Pace
 from stt.streaming.session import LiveSession
 from stt.transcriber import Transcriber
@@ -41,6 +42,8 @@ _LONGEST_GAP_S = 2.0
 """Of a longer stretch of lost audio only this much is heard, as silence: it ends any utterance."""
 _MOST_WAITING = 200
 """Events waiting for the caller from which on levels are left out; nothing else ever is."""
+_ENOUGH_WORDS = 20
+"""Words of finals from which on it is told that they are improbable, once."""
 _LONGEST_GOODBYE_S = 1.0
 """How long an abandoned session waits for a source to give its next block."""
 
@@ -65,9 +68,18 @@ class Live:
     """
 
     def __init__(
-        self, source: Source, recognizer: RecognizerLike, sample_rate: int, session: LiveSession
+        self,
+        source: Source,
+        recognizer: RecognizerLike,
+        sample_rate: int,
+        session: LiveSession,
+        *,
+        english_only: bool = False,
     ) -> None:
-        """`source` gives mono audio at `sample_rate` Hz as it is captured; see also `live`."""
+        """`source` gives mono audio at `sample_rate` Hz as it is captured; see also `live`.
+
+        `english_only`: the model writes English whatever is spoken; improbable text is told.
+        """
         self._source = source
         self._recognizer = recognizer
         self._rate = sample_rate
@@ -78,6 +90,7 @@ class Live:
         self._abandoned = False
         self._events: SimpleQueue[Event | None] = SimpleQueue()  # None: a thread has ended
         self._fallback_told = False
+        self._likelihood = Likelihood() if english_only else None  # None too once it was told
         self._captured: float | None = None  # when the block being heard was, where that is known
 
     def __enter__(self) -> Live:
@@ -142,6 +155,8 @@ class Live:
         for event in events:
             if not isinstance(event, Level) or self._events.qsize() < _MOST_WAITING:
                 self._events.put(event)
+            if isinstance(event, Final) and self._likelihood is not None:
+                self._judge(event, self._likelihood)
 
     # --- the hearing thread -----------------------------------------------------------------
 
@@ -215,6 +230,13 @@ class Live:
             self._fallback_told = True
             self._tell([Problem(fallback.at, "fallback", str(fallback))])
 
+    def _judge(self, final: Final, likelihood: Likelihood) -> None:
+        """Tell, once, that what is said is improbable."""
+        likelihood.take(final.segments)
+        if likelihood.words >= _ENOUGH_WORDS and likelihood.is_improbable:
+            self._likelihood = None
+            self._events.put(Problem(final.end, "improbable", NOT_ENGLISH))
+
 
 def live(
     source: Source, transcriber: Transcriber, sample_rate: int, *, pace: Pace | None = None
@@ -229,7 +251,8 @@ def live(
         pace: other than what suits the transcriber's settings.
     """
     session = LiveSession(SpeechProbability(), pace or pace_for(transcriber))
-    return Live(source, guarded_for(transcriber, session), sample_rate, session)
+    guarded, english = guarded_for(transcriber, session), transcriber.english_only
+    return Live(source, guarded, sample_rate, session, english_only=english)
 
 
 def guarded_for(transcriber: Transcriber, session: LiveSession) -> GuardedRecognizer:
