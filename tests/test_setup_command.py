@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -58,20 +59,38 @@ def stt(
     )
 
 
+@pytest.mark.timeout(900)
 def test_from_a_hub_to_a_transcript(tmp_path: Path, hub: Hub) -> None:
     here = tmp_path / "here"
     done = stt(here, hub, "setup", REPO)
     assert done.returncode == 0, done.stderr
     assert "auto takes fp32 on cpu: fp16 passed over: " in done.stdout
     assert "fp16" in done.stdout
-    for word in ("fetch: done", "convert: done", "prove: done", "measure: done", "clipped"):
+    for word in ("fetch: done", "fp16: done", "decoder in parts: done", "measure: done", "clipped"):
         assert word in done.stderr
     clip = DIGITS / "clips" / "four-digits.flac"
     expected = next(c.text for c in bundled_clips(clip.parent) if c.name == clip.name)
     said = stt(here, None, "transcribe", "-m", "digits", str(clip))
     assert said.stdout.strip() == expected
+    told, last = done.stdout.splitlines()[-2:]
+    assert told.startswith("`stt transcribe -m digits FILE` takes this model")
+    assert last == "stt config set model digits"
+    assert stt(here, None, *last.split()[1:]).returncode == 0
+    plain = subprocess.run(
+        command("transcribe", str(clip)),
+        cwd=here,
+        env=environment(None),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert plain.stdout.strip() == expected
     checked = stt(here, None, "setup", "digits", "--check")
     assert (checked.returncode, checked.stderr.count("Traceback")) == (0, 0)
+    assert re.search(r"running every proof again: about \d+ s", checked.stderr)
+    quick = stt(here, None, "setup", "digits", "--check", "--quick")
+    assert quick.returncode == 0
+    assert re.search(r"as it was installed; fp\d\d on cpu heard: \w", quick.stdout)
 
     content = bytearray((here / "models/digits/vocab.txt").read_bytes())
     content[0] ^= 1
@@ -127,6 +146,8 @@ def test_offline_names_what_is_missing(tmp_path: Path) -> None:
         (["setup", "foo/bar", "--offline"], "offline, and foo/bar is not in the catalogue"),
         (["setup", "parakeet-v2", "--check"], "run `stt setup parakeet-v2`"),
         (["setup", "--check"], "no installed model"),
+        (["setup", "--check", "--quick"], "no installed model"),
+        (["setup", "--quick"], "--quick goes with --check"),
     ],
 )
 def test_wrong_usage_is_one_line(tmp_path: Path, arguments: list[str], told: str) -> None:
@@ -179,7 +200,37 @@ def test_ctrl_c_says_how_to_go_on(tmp_path: Path, hub: Hub) -> None:
     _, told = process.communicate(timeout=20)
     assert process.returncode == 130
     assert "run the same command again" in told
+    assert "is installed" not in told
     assert "Traceback" not in told
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+def test_it_transcribes_while_set_up_goes_on_and_after_ctrl_c(tmp_path: Path) -> None:
+    here = tmp_path / "here"
+    here.mkdir()
+    (here / "stt_config.json").write_text('{"models_dir": "models"}')
+    shutil.copytree(DIGITS, tmp_path / "digits", ignore=shutil.ignore_patterns("clips"))
+    process = subprocess.Popen(
+        command("setup", str(tmp_path / "digits"), "--precision", "fp16,int8"),
+        cwd=here,
+        env=environment(None),
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    until = next(line for line in process.stderr if "runs from now on, in FP32" in line)
+    clip = DIGITS / "clips" / "four-digits.flac"
+    said = stt(here, None, "transcribe", "-m", "digits", str(clip))
+    assert process.poll() is None, "set-up was over before"
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=60)
+    assert "`stt transcribe -m digits FILE`" in until
+    expected = next(c.text for c in bundled_clips(clip.parent) if c.name == clip.name)
+    assert said.stdout.strip() == expected
+    assert "precision fp32" in said.stderr
+    assert process.returncode == 130
+    assert "the model is installed and runs in FP32; run the same command again" in told
 
 
 @pytest.mark.parametrize("script", ["setup_models", "convert_to_fp16", "fix_fp16_casts"])

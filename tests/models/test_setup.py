@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import multiprocessing
 import random
@@ -10,12 +11,15 @@ import signal
 import sys
 import time
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from stt.convert import fp16
+from stt.convert.counting import Counting
+from stt.engine.precision import Known, choose
 from stt.errors import ModelError, UsageError
 from stt.models import measure, proof
 from stt.models.clips import Clip, bundled_clips
@@ -27,7 +31,9 @@ from stt.models.setup import Order, set_up
 from stt.models.source import Source, find_source
 from stt.models.verify import check
 
-DIGITS = Path(__file__).parents[1] / "data" / "parakeet-digits"
+DATA = Path(__file__).parents[1] / "data"
+DIGITS = DATA / "parakeet-digits"
+DURATIONS = proof.durations
 
 
 class Told:
@@ -64,7 +70,7 @@ def source(tmp_path: Path) -> Source:
 def quick(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Measure nothing and prove on short audio, but where a test is about that."""
     if "whole" not in request.keywords:
-        monkeypatch.setattr(proof, "DURATIONS_S", (0.3, 5.0))
+        monkeypatch.setattr(proof, "durations", lambda longest_s: (0.3, 5.0))
         monkeypatch.setattr(
             measure,
             "compare",
@@ -159,23 +165,139 @@ def test_a_conversion_that_fails_its_proof_is_not_installed(
     assert inspect(folder).problems["fp16"] is not None
 
 
+@pytest.mark.parametrize("types_are_read", [True, False])
 def test_a_wrong_length_path_fails_its_proof(
     source: Source,
     tmp_path: Path,
     clips: tuple[Clip, ...],
     monkeypatch: pytest.MonkeyPatch,
+    *,
+    types_are_read: bool,
 ) -> None:
-    """A converter that turns the length arithmetic into float16, as most do, is caught."""
-    from stt.convert.counting import Counting
+    """A converter that turns the length arithmetic into float16, as most do, is caught.
 
+    By its types, and without them by running the length path alone, before any audio is run.
+    """
     none = Counting(frozenset(), frozenset())
     monkeypatch.setattr(fp16, "find_counting", lambda file, types: none)
-    monkeypatch.setattr(proof, "DURATIONS_S", (0.3, 20.5, 30.0, 45.0, 47.0, 58.6))
+    if not types_are_read:
+        monkeypatch.setattr(proof, "_half_lengths", lambda file: [])
     folder, told = install(source, tmp_path / "models", clips)
-    assert any(
-        "failed its proof" in note and "lengths computed in float16" in note for note in told.notes
-    )
+    checks = Manifest.read(folder).precisions["fp16"]["checks"]
+    failed = {check["name"]: check for check in checks if not check["passed"]}
+    assert set(failed) == {"lengths alone"} | ({"length arithmetic"} if types_are_read else set())
+    assert failed["lengths alone"]["figure"] > 1_000
+    assert "proving fp16" not in told.stages
+    assert any("failed its proof" in n and "of 8,100 lengths miscounted" in n for n in told.notes)
     assert "encoder-model.fp16.onnx" not in names(folder)
+
+
+def test_what_failed_is_not_tried_again_unasked(
+    source: Source, tmp_path: Path, clips: tuple[Clip, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(proof.BOUNDS, "fp16", proof.Bounds(1e-9, 1e-9))
+    install(source, tmp_path / "models", clips)
+    monkeypatch.undo()
+    folder, told = install(source, tmp_path / "models", clips)
+    assert told.made() == []
+    assert any("failed its proof before" in note and "--force" in note for note in told.notes)
+    install(source, tmp_path / "models", clips, Order(force=True))
+    assert Manifest.read(folder).precisions["fp16"]["proven"]
+
+
+def test_it_runs_in_fp32_as_soon_as_it_is_fetched(
+    source: Source, tmp_path: Path, clips: tuple[Clip, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At each moment of the rest, what another process finds is whole and usable."""
+    seen: list[tuple[str, set[str]]] = []
+    told = Told()
+
+    def look(stage: str, done: int, total: int) -> None:
+        folder = tmp_path / "models" / "digits"
+        if not folder.exists():
+            assert stage.startswith("copying")
+            return
+        model = inspect(folder)
+        assert model.problems["fp32"] is None
+        known = Known.of(model, "cpu")
+        chosen = choose("auto", known).precision
+        assert chosen == "fp32" or model.proofs[chosen].proven
+        seen.append((stage, {*model.split, *(["tuned"] if model.tuned else []), *model.proofs}))
+
+    installed: list[Path] = []
+    events = Events(look, told.notes.append, lambda _: None, installed.append)
+    set_up(source, tmp_path / "models", Order(), events, clips)
+    assert installed == [tmp_path / "models" / "digits"]
+    assert seen[0][1] == set()
+    grown = [usable for _, usable in seen]
+    assert all(before <= after for before, after in itertools.pairwise(grown))
+    at_measuring = next(usable for stage, usable in seen if stage.startswith("measuring"))
+    assert at_measuring == {"fp32", "fp16", "tuned"}
+
+
+@pytest.mark.parametrize("gpu", [False, True])
+def test_the_order_serves_the_machine(
+    source: Source,
+    tmp_path: Path,
+    clips: tuple[Clip, ...],
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    gpu: bool,
+) -> None:
+    monkeypatch.setattr(measure, "providers_here", lambda: ["cuda", "cpu"] if gpu else ["cpu"])
+    folder, _ = install(source, tmp_path / "models", clips, Order(("fp16", "int8")))
+    steps = list(Manifest.read(folder).timings)
+    fp32 = ["fp32, decoder in parts", "fp32 written tighter"]
+    half = ["fp16", "fp16, decoder in parts"]
+    wanted = [*half, *fp32, "int8"] if gpu else [fp32[0], "int8", fp32[1], *half]
+    assert steps == ["fetch", *wanted, "measure", "pack"]
+
+
+def test_longer_utterances_are_proven_when_they_are_wanted(
+    source: Source, tmp_path: Path, clips: tuple[Clip, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(proof, "durations", DURATIONS)
+    assert DURATIONS(28.0) == (0.3, 5.0, 20.5, 28.0)
+    assert DURATIONS(5.0) == DURATIONS(28.0)
+    assert DURATIONS(50.0) == (0.3, 5.0, 20.5, 28.0, 30.0, 45.0, 47.0, 50.0)
+    assert set(DURATIONS(399.0)) == {*proof.DURATIONS_S, 28.0} - {1.0, 20.4}
+    folder, _ = install(source, tmp_path / "models", clips)
+    assert Manifest.read(folder).precisions["fp16"]["longest_s"] == 28.0
+    _, told = install(source, tmp_path / "models", clips, Order(longest_s=30.0))
+    assert told.made() == []
+    assert "proving fp16" in told.stages
+    assert Manifest.read(folder).precisions["fp16"]["longest_s"] == 30.0
+    _, told = install(source, tmp_path / "models", clips)
+    assert "proving fp16" not in told.stages
+
+
+def test_a_manifest_of_an_older_version_is_read_and_kept(
+    source: Source, tmp_path: Path, clips: tuple[Clip, ...]
+) -> None:
+    """What the version before `Artifact` made and proved is neither made nor proven again."""
+    folder, _ = install(source, tmp_path / "models", clips, Order(("fp16", "int8")))
+    path = folder / "manifest.json"
+    ours = json.loads(path.read_text())
+    old = json.loads((DATA / "manifest-2026-11-26.json").read_text())
+    for name, entry in old["files"].items():
+        if name not in ours["files"]:  # parts of int8: no longer made
+            (folder / name).write_bytes(b"as it was")
+            entry |= {"size": 9, "sha256": sha256(b"as it was").hexdigest()}
+    for name, entry in ours["files"].items():
+        assert old["files"][name]["made_from"] == entry["made_from"] if "made_from" in entry else 1
+        old["files"][name] |= {"size": entry["size"], "sha256": entry["sha256"]}
+    path.write_text(json.dumps(old))
+    model = inspect(folder)
+    assert model.proofs["fp16"].proven
+    assert model.split == {"fp32", "fp16"}
+    assert model.tuned
+    assert model.measured["fp16", "cpu"].rtfx > 1
+    _, told = install(source, tmp_path / "models", clips, Order(("fp16", "int8")))
+    assert told.made() == []
+    assert not [stage for stage in told.stages if stage.startswith("proving")]
+    assert (folder / "encoder-model.int8.onnx").exists()
+    assert not (folder / "joint-model.int8.onnx").exists()
+    assert check(folder, told.events, clips) == []
 
 
 def test_fp32_can_be_dropped_and_comes_back_when_needed(
@@ -248,7 +370,7 @@ def test_measuring_something_broken_names_the_cause(tmp_path: Path) -> None:
 
 
 def run_set_up(stick: str, models: str) -> None:
-    proof.DURATIONS_S = (0.3, 5.0)
+    proof.durations = lambda longest_s: (0.3, 5.0)
     measure.compare = lambda f, precisions, provider, report: {
         p: measure.Speed(p, provider, 9.0, 1, 1) for p in precisions
     }
@@ -295,11 +417,12 @@ def test_manifest_says_everything_in_json(
     folder, _ = install(source, tmp_path / "models", clips)
     content = json.loads((folder / "manifest.json").read_text())
     assert content["source"] == str(source.folder)
-    steps = "fetch convert prove split tune measure pack"
-    assert list(content["timings"]) == steps.split()
+    steps = ["fetch", "fp32, decoder in parts", "fp32 written tighter", "fp16"]
+    assert list(content["timings"]) == [*steps, "fp16, decoder in parts", "measure", "pack"]
+    assert {"convert", "load", "speech", "decode"} == set(content["rates"])
     tally = content["files"]["encoder-model.fp16.onnx"]["tally"]
     assert tally["values"] > 1_000_000
-    assert np.isfinite(content["precisions"]["fp16"]["checks"][4]["figure"])
+    assert np.isfinite(content["precisions"]["fp16"]["checks"][5]["figure"])
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 from stt.convert.model_file import read, write
 from stt.engine.onnx_asr_models import load_tdt
 from stt.engine.recognizer import TdtRecognizer
-from stt.models import measure, split_proof
+from stt.models import artifacts, measure
 from stt.models.clips import Clip, bundled_clips
 from stt.models.folder import inspect, split_names
 from stt.models.installation import Events
@@ -100,23 +100,22 @@ def test_parts_are_not_made_again_and_a_damaged_one_is(
 def test_parts_that_say_otherwise_are_removed(
     tmp_path: Path, clips: tuple[Clip, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = split_proof.prove
+    real = artifacts.split_file
 
-    def spoilt(folder: object, precision: str, given: object) -> object:
-        path = folder.path / PARTS[2]  # type: ignore[attr-defined]
-        file = read(path)
+    def spoilt(source: Path, targets: list[Path], report: object) -> None:
+        real(source, targets)
+        file = read(targets[2])
         weights = dict(file.weights)
         for name, weight in weights.items():
             values = np.roll(weight.load(), 1, axis=-1)
             weights[name] = type(weight)(
                 name, weight.elem_type, weight.shape, weight.nbytes, lambda values=values: values
             )
-        write(path, file.model, weights.values())
-        return real(folder, precision, given)  # type: ignore[arg-type]
+        write(targets[2], file.model, weights.values())
 
-    monkeypatch.setattr(split_proof, "prove", spoilt)
+    monkeypatch.setattr(artifacts, "split_file", spoilt)
     folder, notes = install(tmp_path, clips)
-    assert any("stays whole" in note and "logits differ" in note for note in notes)
+    assert any("decodes whole" in note and "logits differ" in note for note in notes)
     assert not Manifest.read(folder).splits["fp32"]["proven"]
     assert not any((folder / name).exists() for name in PARTS)
     assert load_tdt(inspect(folder), "fp32", "cpu", 1).split is None

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from threading import Event, Lock, Thread
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 import click
 
 if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
+    from rich.progress import Progress, Task, TaskID
 
     from stt.pipeline import Step
 
@@ -123,7 +125,10 @@ _BYTES = 1_000_000
 
 
 class SetupProgress:
-    """Progress of set-up: a bar with rate and time left on a terminal, else lines; and news."""
+    """Progress of set-up: a bar with the time left on a terminal, else a line now and then; news.
+
+    A thread shows it, so that it moves while one step of the work takes long.
+    """
 
     def __init__(self, *, quiet: bool) -> None:
         self._quiet = quiet
@@ -131,62 +136,120 @@ class SetupProgress:
         self._bar: Progress | None = None
         self._task: TaskID | None = None
         self._stage = ""
-        self._began = self._spoke = time.monotonic()
-        self._from = 0
+        self._began = time.monotonic()
+        self._spoke: float | None = None
+        self._from = self._done = self._total = 0
+        self._left: float | None = None
+        self._left_at = 0.0
+        self._lock = Lock()
+        self._ended = Event()
+        self._teller: Thread | None = None
 
     def note(self, line: str) -> None:
         """Print one line of news."""
-        self.close()
-        if not self._quiet:
-            click.echo(f"stt: {line}", err=True)
+        with self._lock:
+            self._close_bar()
+            if not self._quiet:
+                click.echo(f"stt: {line}", err=True)
+
+    def left(self, seconds: float) -> None:
+        """Take the seconds that are left of everything; they count down until told anew."""
+        self._left, self._left_at = seconds, time.monotonic()
 
     def __call__(self, stage: str, done: int, total: int) -> None:
         """Show that `done` of `total` bytes, or of what else a stage counts, are done."""
         if self._quiet:
             return
-        now = time.monotonic()
-        if stage != self._stage:
-            self.close()
-            self._stage, self._began, self._spoke, self._from = stage, now, now, done
-            if not self._live:
-                click.echo(f"stt: {stage}", err=True)
-        told = self._told(done, total, now - self._began)
-        if self._live:
-            if self._bar is None:
-                self._bar = bar()
-                self._bar.start()
-                self._task = self._bar.add_task(stage, total=total, told="")
-            assert self._task is not None
-            self._bar.update(self._task, completed=done, total=total, told=told)
-        elif now - self._spoke >= PLAIN_EVERY_S:
-            self._spoke = now
-            click.echo(f"stt: {stage}: {told or f'{done} of {total}'}", err=True)
+        with self._lock:
+            if stage != self._stage:
+                self._close_bar()
+                self._stage, self._began, self._from = stage, time.monotonic(), done
+                self._spoke = None
+            self._done, self._total = done, total
+            if self._live:
+                self._show()
+        if not self._live and self._teller is None:
+            self._ended.clear()
+            self._teller = Thread(target=self._tell, daemon=True)
+            self._teller.start()
 
-    def _told(self, done: int, total: int, elapsed: float) -> str:
-        """Bytes, rate and time left, where bytes are counted."""
-        if total < _BYTES:
+    def _show(self) -> None:
+        if self._bar is None:
+            self._bar = bar(moving=self._told)
+            self._bar.start()
+            self._task = self._bar.add_task(self._stage, total=self._total, told="")
+        assert self._task is not None
+        self._bar.update(self._task, completed=self._done, total=self._total)
+
+    def _tell(self) -> None:
+        """Print a line where a stage takes over a second, and another each 10 s."""
+        while not self._ended.wait(0.5):
+            with self._lock:
+                now = time.monotonic()
+                due = self._began + 1 if self._spoke is None else self._spoke + PLAIN_EVERY_S
+                if self._stage and now >= due:
+                    self._spoke = now
+                    click.echo(f"stt: {self._stage}: {self._told()}", err=True)
+
+    def _told(self) -> str:
+        """What is done of the stage, with rate and time left where bytes are counted; all left."""
+        elapsed = time.monotonic() - self._began
+        if self._total < _BYTES:
+            told = f"{self._done} of {self._total}" if self._total > 1 else f"{elapsed:.0f} s"
+            return f"{told}{self._all_left(', ')}"
+        rate = (self._done - self._from) / elapsed if elapsed > 0 else 0.0
+        left = f", {clock((self._total - self._done) / rate)} left" if rate else ""
+        return (
+            f"{self._done / 1e6:,.0f} of {self._total / 1e6:,.0f} MB, {rate / 1e6:,.0f} MB/s"
+            f"{self._all_left(', ') or left}"
+        )
+
+    def _all_left(self, before: str) -> str:
+        """The time left of everything, where it is known."""
+        if self._left is None:
             return ""
-        rate = (done - self._from) / elapsed if elapsed > 0 else 0.0
-        left = f", {clock((total - done) / rate)} left" if rate else ""
-        return f"{done / 1e6:,.0f} of {total / 1e6:,.0f} MB, {rate / 1e6:,.0f} MB/s{left}"
+        seconds = self._left - (time.monotonic() - self._left_at)
+        return (
+            f"{before}about {clock(seconds)} left in all"
+            if seconds >= 1
+            else f"{before}almost done"
+        )
+
+    def _close_bar(self) -> None:
+        if self._bar:
+            self._bar.stop()
+            self._bar = None
+        self._stage = ""
 
     def close(self) -> None:
         """Leave the terminal as it was."""
-        if self._bar:
-            self._bar.stop()
-            self._bar, self._stage = None, ""
+        self._ended.set()
+        if self._teller:
+            self._teller.join()
+            self._teller = None
+        with self._lock:
+            self._close_bar()
 
 
-def bar() -> Progress:
-    """Return a bar for stderr: what is done, how far, and `told`."""
+def bar(moving: Callable[[], str] | None = None) -> Progress:
+    """Return a bar for stderr: what is done, how far, and the task's `told`.
+
+    Args:
+        moving: asked for the text at every redraw instead.
+    """
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+    from rich.progress import BarColumn, Progress, ProgressColumn, TaskProgressColumn, TextColumn
+    from rich.text import Text
+
+    class Moving(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            return Text(moving() if moving else task.fields["told"])
 
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(bar_width=12),
         TaskProgressColumn(),
-        TextColumn("{task.fields[told]}"),
+        Moving(),
         console=Console(stderr=True),
         transient=True,
         redirect_stdout=False,  # rich would carry the text to stderr

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from stt.models.setup import Order
 
 NO_PRECISION = "fp32"
+THOROUGH_S = 399.0
+"""Seconds of the longest audio that --thorough proves on: the position table ends at 400."""
 
 
 @click.command()
@@ -58,7 +62,14 @@ NO_PRECISION = "fp32"
     type=float,
     help="For mixed: tolerance, absolute.  [default: rtol times the output's size]",
 )
+@click.option(
+    "--thorough",
+    is_flag=True,
+    help="Prove on audio of up to 399 s, not only of utterances' lengths: minutes more, and 16 GB "
+    "of memory.",
+)
 @click.option("--check", is_flag=True, help="Only verify what is installed; change nothing.")
+@click.option("--quick", is_flag=True, help="With --check: files and one clip, no proofs.")
 @CONFIG_OPTION
 @QUIET_OPTION
 def setup(
@@ -73,7 +84,9 @@ def setup(
     keep_failed: bool,
     rtol: float,
     atol: float | None,
+    thorough: bool,
     check: bool,
+    quick: bool,
     config: Path | None,
     quiet: bool,
 ) -> int:
@@ -88,34 +101,57 @@ def setup(
     stt setup                            Parakeet v3, in FP16
     stt setup --precision fp16,int8      INT8 too
     stt setup parakeet --check           is all as it was proven?
+    stt setup parakeet --check --quick   are the files whole, does it run?
     """
     from stt.models.installation import Events
     from stt.models.setup import Order
     from stt.settings import load_settings
 
     streams.drop_if_closed()
-    places = load_settings(config, {}).places
+    loaded = load_settings(config, {})
+    places, settings = loaded.places, loaded.settings
     progress = SetupProgress(quiet=quiet)
-    events = Events(progress, progress.note)
+    runs: list[Path] = []
+
+    def installed(folder: Path) -> None:
+        runs.append(folder)
+        command = _transcribe(settings.model, folder, places)
+        progress.note(f"installed in {folder}")
+        progress.note(
+            f"`{command} FILE` runs from now on, in FP32; what follows makes it faster, and each "
+            "step counts when it is proven"
+        )
+
+    events = Events(progress, progress.note, progress.left, installed)
+    longest_s = THOROUGH_S if thorough else settings.max_segment_s
     try:
+        if quick and not check:
+            raise UsageError("--quick goes with --check: `stt setup --check --quick`")
         if model == "starter":
             return _starter(places, events, check=check, force=force)
         if check:
-            return _check(places, Path(model).name, events)
+            folder = places.find(Path(model).name) or places.new / Path(model).name
+            if quick:
+                return _check_quickly(folder, events)
+            return _check(folder, events, longest_s)
         if not precision:
             raise UsageError("--precision is empty; name fp16, int8, mixed, or fp32 for none")
         precisions = tuple(p for p in precision.split(",") if p != NO_PRECISION)
-        order = Order(precisions, offline, force, keep_fp32, fast_load, keep_failed, rtol, atol)
+        order = Order(
+            precisions, offline, force, keep_fp32, fast_load, keep_failed, rtol, atol, longest_s
+        )
         order.check()
         folder = _install(model, origin, places, order, events)
     except KeyboardInterrupt:
         progress.close()
-        report("stopped; run the same command again, it goes on where it stopped")
+        runs_already = "the model is installed and runs in FP32; " if runs else ""
+        report(f"stopped; {runs_already}run the same command again, it goes on where it stopped")
         return 130
     finally:
         progress.close()
     click.echo(_summary(folder))
     click.echo(_told_place(folder, places))
+    click.echo(_how_to_run(settings.model, folder, places, config))
     return 0 if _all_proven(folder, precisions) else 1
 
 
@@ -130,6 +166,33 @@ def _install(model: str, origin: str | None, places: Places, order: Order, event
     return set_up(source, places.target(source.name), order, events)
 
 
+def _runs_plain(chosen: str, folder: Path, places: Places) -> bool:
+    """Whether `stt transcribe` without `-m` takes this folder's model, as `locate` finds it."""
+    from stt.models.catalog import KNOWN
+
+    if chosen == "auto":
+        chosen = next((name for name in KNOWN if places.find(name)), "")
+    found = places.find(chosen) or Path(chosen).expanduser()
+    return found.resolve() == folder.resolve()
+
+
+def _transcribe(chosen: str, folder: Path, places: Places) -> str:
+    """The command that transcribes with this folder's model."""
+    plain = _runs_plain(chosen, folder, places)
+    return "stt transcribe" if plain else f"stt transcribe -m {shlex.quote(folder.name)}"
+
+
+def _how_to_run(chosen: str, folder: Path, places: Places, config: Path | None) -> str:
+    """The last line: that plain `stt transcribe` takes the model, or what makes it so."""
+    if _runs_plain(chosen, folder, places):
+        return "`stt transcribe FILE` takes this model"
+    file = f" --config {shlex.quote(str(config))}" if config else ""
+    return (
+        f"`{_transcribe(chosen, folder, places)} FILE` takes this model; without -m too after\n"
+        f"stt config set model {shlex.quote(folder.name)}{file}"
+    )
+
+
 _NOT_FOR_STARTER = {
     "precision": "--precision",
     "origin": "--from",
@@ -138,6 +201,7 @@ _NOT_FOR_STARTER = {
     "keep_failed": "--keep-failed",
     "rtol": "--rtol",
     "atol": "--atol",
+    "thorough": "--thorough",
 }
 
 
@@ -165,13 +229,17 @@ def _told_place(folder: Path, places: Places) -> str:
     return f"installed in {folder.absolute()}, {places.told_reach(folder.absolute().parent)}"
 
 
-def _check(places: Places, name: str, events: Events) -> int:
-    from stt.models.folder import inspect
-    from stt.models.manifest import Manifest
-    from stt.models.verify import check
+def _check_quickly(folder: Path, events: Events) -> int:
+    from stt.models.verify import check_quickly
 
-    folder = places.find(name) or places.new / name
-    wrong = check(folder, events)
+    wrong, heard = check_quickly(folder, events)
+    _refuse(folder, wrong)
+    click.echo(f"{folder.name}: every file is as it was installed; {heard}")
+    return 0
+
+
+def _refuse(folder: Path, wrong: Sequence[str]) -> None:
+    """Tell what a check found wrong."""
     for line in wrong:
         report(f"{folder}: {line}")
     if wrong:
@@ -179,6 +247,14 @@ def _check(places: Places, name: str, events: Events) -> int:
             f"{folder}: {len(wrong)} problem{'s' * (len(wrong) > 1)}; `stt setup {folder.name}` "
             "repairs: only what is damaged is fetched or made again"
         )
+
+
+def _check(folder: Path, events: Events, longest_s: float) -> int:
+    from stt.models.folder import inspect
+    from stt.models.manifest import Manifest
+    from stt.models.verify import check
+
+    _refuse(folder, check(folder, events, longest_s=longest_s))
     proven = ""
     if Manifest.read(folder).precisions:
         proven = ", every conversion proven again"

@@ -290,13 +290,18 @@ def load_tdt(folder: ModelFolder, precision: str, provider: str, threads: int) -
         dict(asr._vocab),
         _frame_s(asr),
         running_provider(asr._encoder),
-        _load_split(folder, precision, provider, threads) if precision in folder.split else None,
+        load_parts(folder, precision, provider, threads) if precision in folder.split else None,
     )
 
 
-def _load_split(
+def load_parts(
     folder: ModelFolder, precision: str, provider: str, threads: int
 ) -> SplitTransducer | None:
+    """Load a decoder_joint in parts; None where the provider decodes better with the whole one.
+
+    Raises:
+        ModelError: they do not load.
+    """
     if provider not in ("cpu", "cuda"):
         return None  # others compile a graph anew for every shape they meet
     paths = [folder.path / name for name in split_names(precision)]

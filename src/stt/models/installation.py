@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from stt.models.folder import ModelFolder, inspect
+from stt.models.folder import ModelFolder, graph_names, inspect
 from stt.models.locate import ReportProgress
 from stt.models.manifest import Manifest, sha256_of
 from stt.models.measure import Speed
@@ -23,6 +23,10 @@ class Events:
     progress: ReportProgress
     note: Callable[[str], None]
     """One line of news."""
+    left: Callable[[float], None] = lambda _: None
+    """Seconds left of everything, whenever they are known better."""
+    installed: Callable[[Path], None] = lambda _: None
+    """The folder of a model that can be used from now on, while set-up goes on."""
 
 
 class Installation:
@@ -37,6 +41,13 @@ class Installation:
     def model(self) -> ModelFolder:
         """The folder as it is now."""
         return inspect(self.folder)
+
+    def gigabytes(self, precision: str) -> float:
+        """Size of a precision's graphs and weights as the manifest has them; 0 for none."""
+        names = graph_names(self.model.kind, precision)
+        files = (self.manifest.files.get(part) for n in names for part in (n, f"{n}.data"))
+        total: int = sum(entry["size"] for entry in files if entry)
+        return total / 1e9
 
     def save(self) -> None:
         """Write the manifest."""

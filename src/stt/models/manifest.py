@@ -44,6 +44,8 @@ class Manifest:
     """precision, provider, correct, and the rest of a `stt.models.measure.Speed`."""
     timings: dict[str, float] = field(default_factory=dict)
     """Step of set-up -> seconds it took when it was last done."""
+    rates: dict[str, float] = field(default_factory=dict)
+    """Kind of work -> seconds for a unit, see `stt.models.time_left`."""
     tools: dict[str, str] = field(default_factory=dict)
 
     @classmethod
@@ -72,12 +74,33 @@ class Manifest:
         partial.write_text(json.dumps(content, indent=2) + "\n", "utf-8")
         partial.replace(folder / MANIFEST)
 
-    def forget(self, precision: str, names: tuple[str, ...]) -> None:
-        """Drop what is written of a precision and its files."""
-        self.precisions.pop(precision, None)
-        self.splits.pop(precision, None)
-        self.packed.pop(precision, None)
-        self.measurements = [row for row in self.measurements if row["precision"] != precision]
+    def verdict(self, section: str, precision: str) -> dict[str, Any]:
+        """What was found of an artifact: proven, why, checks, made_from; empty where nothing was.
+
+        Args:
+            section: precisions, splits or tuned.
+            precision: which, in its section; the section `tuned` has one only.
+        """
+        entries: dict[str, Any] = getattr(self, section)
+        return entries if section == "tuned" else entries.get(precision, {})
+
+    def judge(self, section: str, precision: str, entry: dict[str, Any]) -> None:
+        """Note what was found of an artifact."""
+        if section == "tuned":
+            self.tuned = entry
+        else:
+            getattr(self, section)[precision] = entry
+
+    def forget(self, section: str, precision: str, names: tuple[str, ...]) -> None:
+        """Drop what is written of an artifact, what hangs on it, and its files `names`."""
+        if section == "tuned":
+            self.tuned = {}
+        else:
+            getattr(self, section).pop(precision, None)
+        if section == "precisions":
+            self.splits.pop(precision, None)
+            self.packed.pop(precision, None)
+            self.measurements = [m for m in self.measurements if m["precision"] != precision]
         for name in names:
             self.files.pop(name, None)
             self.files.pop(f"{name}.data", None)

@@ -39,6 +39,8 @@ _ALONE = 3
 """Rounds where there is one precision: nothing is compared."""
 _LONG_ENOUGH_S = 25.0
 """Seconds after which no further round begins, if there were `_LEAST`."""
+LEAST_S = _AUDIO_S * (2 + _LEAST)
+"""Seconds of speech that each of several precisions recognises at least."""
 _QUIET = 0.05
 """Relative width of the widest interval at which further rounds tell nothing new."""
 _CONFIDENCE = 0.95

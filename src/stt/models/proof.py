@@ -1,50 +1,46 @@
-"""Proof that a converted precision does what FP32 does: on audio, at every kind of length.
+"""Proof that a conversion does what FP32 does: on paper, in its lengths, and on speech.
 
-`observe` runs one precision, `compare` judges what two of them gave. Encoded lengths must be equal
-at durations where wrong conversions are known to miscount (over 20.48 s), outputs finite and near,
-and the tokens of real speech the same.
+`static_checks` reads the graphs, `lengths_alone` runs the part of the encoder that computes lengths
+at every length there is, and `compare` judges what two precisions gave on speech (`observation`):
+outputs finite and near, lengths equal, and the tokens of real speech the same.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-import psutil
 
-from stt.convert.model_file import GraphFile
-from stt.engine.collapse import CollapseError
-from stt.engine.ctc import greedy_ctc
-from stt.engine.onnx_asr_models import (
-    CtcModel,
-    TdtModel,
-    encoded_lengths,
-    encoder_feed,
-    joint_feed,
-    load_ctc,
-    load_tdt,
-)
-from stt.engine.tdt import greedy_tdt
-from stt.models.clips import Clip, of_length
+from stt.convert.length_path import CountingError, counted, cut_lengths, miscounted
+from stt.convert.model_file import GraphFile, read
+from stt.models.clips import Clip
 from stt.models.folder import ModelFolder, graph_names
-from stt.models.locate import ReportProgress
-
-Floats = npt.NDArray[np.float32]
+from stt.models.observation import Floats, Observation
 
 DURATIONS_S = (0.3, 1.0, 5.0, 20.4, 20.5, 30.0, 45.0, 47.0, 58.6, 100.0, 300.0, 399.0)
 """Those over 20.48 s are where lengths in float16 go wrong; 400 s is the position table's end."""
-LENGTHS = np.arange(1, 40_000, 101)
-"""Feature frames (10 ms) whose encoded lengths are compared too, whatever the memory."""
+ORDINARY_S = (0.3, 5.0, 20.5)
+"""Seconds of audio that an encoder's numbers are compared on, beside the longest utterance."""
+LONGEST_S = 28.0
+"""Seconds of the longest utterance where the setting `max_segment_s` does not say more."""
 SAME_TOKENS = 0.995
 """Share of FP32's tokens on real speech that must come out the same."""
 RECOGNISES = 0.5
 """Share of the clips' words that FP32 must find for its tokens to mean anything."""
-_STEPS = 200
+
+
+def durations(longest_s: float) -> tuple[float, ...]:
+    """Seconds of audio to compare the encoder's numbers on, where none is longer than `longest_s`.
+
+    Up to the usual longest utterance a few tell all; beyond it, all of `DURATIONS_S`.
+    """
+    longest = max(longest_s, LONGEST_S)
+    longer = [seconds for seconds in DURATIONS_S if LONGEST_S < seconds < longest]
+    return tuple(dict.fromkeys((*ORDINARY_S, LONGEST_S, *longer, longest)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,31 +57,6 @@ BOUNDS: Mapping[str, Bounds] = {
     "int8": Bounds(0.30, 0.30),
     "tuned": Bounds(1e-4, 1e-6),
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One run of prediction network and joint, as FP32 did it."""
-
-    last: int
-    state: Any
-    frame: Floats
-    logits: Floats
-
-
-@dataclass(frozen=True, slots=True)
-class Observation:
-    """What one precision of a model gave."""
-
-    encoded: Mapping[float, tuple[Floats, int]]
-    """Seconds of audio -> (all frames [T, D], the length it told)."""
-    lengths: tuple[int, ...]
-    """Encoded lengths of `LENGTHS` feature frames, computed without audio of that length."""
-    tokens: tuple[tuple[int, ...], ...]
-    """Of each clip; empty also where the model returned NaN."""
-    texts: tuple[str, ...]
-    steps: tuple[Step, ...]
-    """The first steps of decoding; with the logits this precision gave for FP32's inputs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,116 +97,6 @@ class Verdict:
         }
 
 
-def observe(
-    folder: ModelFolder,
-    precision: str,
-    clips: Sequence[Clip],
-    report: ReportProgress,
-    *,
-    provider: str = "cpu",
-    like: Observation | None = None,
-    longest_s: float = DURATIONS_S[-1],
-) -> Observation:
-    """Run one precision over all durations and clips.
-
-    Args:
-        longest_s: leave out longer durations.
-        like: FP32's observation, whose decoding steps are repeated; None for FP32 itself.
-
-    Raises:
-        ModelError: it does not load.
-    """
-    free = psutil.virtual_memory().available
-    durations = [
-        seconds
-        for seconds in (like.encoded if like else DURATIONS_S)
-        if seconds <= longest_s
-        and seconds < folder.max_audio_s
-        and memory_needed(folder, precision, seconds) < free
-    ]
-    model = _load(folder, precision, provider)
-    total = sum(durations) + sum(len(clip.samples) for clip in clips) / 16_000
-    done, encoded = 0.0, {}
-    for seconds in durations:
-        report(f"proving {precision}", round(done), round(total))
-        encoded[seconds] = model.encode_all(of_length(tuple(clips), seconds))
-        done += seconds
-    tokens = []
-    for clip in clips:
-        report(f"proving {precision}", round(done), round(total))
-        tokens.append(_tokens(model, clip.samples))
-        done += len(clip.samples) / 16_000
-    report(f"proving {precision}", round(total), round(total))
-    texts = ["".join(model.pieces.get(token, "") for token in ids) for ids in tokens]
-    lengths = tuple(encoded_lengths(model, LENGTHS[folder.max_audio_s * 100 >= LENGTHS]))
-    return Observation(encoded, lengths, tuple(tokens), tuple(texts), _steps(model, clips, like))
-
-
-def feeds(
-    folder: ModelFolder, clips: Sequence[Clip]
-) -> tuple[list[dict[str, npt.NDArray[Any]]], list[dict[str, npt.NDArray[Any]]]]:
-    """Inputs of FP32's graphs on real speech: of the encoder, and of the decoder_joint if any."""
-    model = _load(folder, "fp32", "cpu")
-    encoder = [encoder_feed(model, of_length(tuple(clips), seconds)) for seconds in (5.0, 20.5)]
-    steps = _steps(model, clips, None)
-    return encoder, [joint_feed(step.last, step.state, step.frame) for step in steps[::20]]
-
-
-def _load(folder: ModelFolder, precision: str, provider: str) -> TdtModel | CtcModel:
-    load: Callable[..., TdtModel | CtcModel] = load_tdt
-    if folder.kind == "nemo-conformer-ctc":
-        load = load_ctc
-    return load(folder.as_published, precision, provider, 0)
-
-
-def memory_needed(folder: ModelFolder, precision: str, seconds: float) -> int:
-    """Bytes that running the encoder on so much audio may take, with some room.
-
-    The graph: three and a half times its file, as float16 becomes float32 on a CPU. Attention:
-    fourteen matrices of eight heads over all encoder frames in float32, as measured with the arena
-    (without it every matrix is fresh pages: 300 s of audio took 2.3 times as long for no less).
-    """
-    graph = folder.path / graph_names(folder.kind, precision)[0]
-    data = graph.with_name(f"{graph.name}.data")
-    size = graph.stat().st_size + (data.stat().st_size if data.exists() else 0)
-    factor = 3.5 if precision != "fp32" else 1.5
-    return int(factor * size + 14 * 8 * 4 * (seconds * 12.5) ** 2)
-
-
-def _tokens(model: TdtModel | CtcModel, samples: Floats) -> tuple[int, ...]:
-    try:
-        frames = model.encode(samples)
-        if isinstance(model, CtcModel):
-            return tuple(token.id for token in greedy_ctc(frames, model.blank))
-        found = greedy_tdt(model.step, model.initial_state(), frames, model.vocabulary)
-    except CollapseError:
-        return ()  # counted as empty where FP32 is not
-    return tuple(emission.id for emission in found)
-
-
-def _steps(
-    model: TdtModel | CtcModel, clips: Sequence[Clip], like: Observation | None
-) -> tuple[Step, ...]:
-    """Record the first decoding steps, or repeat those recorded with FP32's inputs."""
-    if isinstance(model, CtcModel) or not clips:
-        return ()
-    if like is not None:
-        return tuple(
-            Step(s.last, s.state, s.frame, model.logits(s.last, s.state, s.frame)[0])
-            for s in like.steps
-        )
-    recorded: list[Step] = []
-
-    def step(last: int, state: Any, frame: Floats) -> tuple[Floats, Any]:
-        logits, after = model.logits(last, state, frame)
-        recorded.append(Step(last, state, frame, logits))
-        return logits, after
-
-    frames, length = model.encode_all(clips[0].samples)
-    greedy_tdt(step, model.initial_state(), frames[:length], model.vocabulary)
-    return tuple(recorded[:_STEPS])
-
-
 def compare(
     fp32: Observation, other: Observation, bounds: Bounds, clips: Sequence[Clip]
 ) -> Verdict:
@@ -253,8 +114,6 @@ def static_checks(folder: Path, kind: str, precision: str) -> tuple[Check, ...]:
     Raises:
         ModelError: a graph cannot be read.
     """
-    from stt.convert.model_file import read
-
     changed, narrow = [], []
     for fp32, other in zip(graph_names(kind, "fp32"), graph_names(kind, precision), strict=True):
         file = read(folder / other)
@@ -267,6 +126,44 @@ def static_checks(folder: Path, kind: str, precision: str) -> tuple[Check, ...]:
         Check("inputs and outputs", not changed, told),
         Check("length arithmetic", not narrow, exact, len(narrow), 0),
     )
+
+
+def lengths_alone(folder: ModelFolder, precision: str) -> Check | None:
+    """Compare all that the encoder computes from `length` alone, at every length the model takes.
+
+    It runs in ONNX's reference implementation, so that arithmetic in float16 is that of a device
+    that has it, whatever this machine's CPU makes of it.
+
+    Returns:
+        None where FP32's lengths depend on more than `length`: then only audio can tell.
+
+    Raises:
+        ModelError: a graph cannot be read.
+    """
+    parts = [
+        cut_lengths(read(folder.path / graph_names(folder.kind, name)[0]))
+        for name in ("fp32", precision)
+    ]
+    if parts[0] is None:
+        return None
+    lengths = np.arange(1, folder.max_audio_s * 100 + 1)
+    try:
+        right = counted(parts[0], lengths)
+    except CountingError:
+        return None
+    name = "lengths alone"
+    try:
+        wrong = (
+            lengths if parts[1] is None else miscounted(right, counted(parts[1], lengths), lengths)
+        )
+    except CountingError as error:
+        return Check(name, passed=False, told=f"its lengths cannot be computed ({error})")
+    told = f"lengths of all of 0.01 to {lengths[-1] / 100:g} s counted as in FP32"
+    if len(wrong):
+        told = (
+            f"{len(wrong):,} of {len(lengths):,} lengths miscounted, from {wrong[0] / 100:g} s on"
+        )
+    return Check(name, not len(wrong), told, len(wrong), 0)
 
 
 def _half_lengths(file: GraphFile) -> list[str]:
@@ -296,13 +193,11 @@ def _lengths(fp32: Observation, other: Observation) -> Check:
         for seconds, (_, length) in other.encoded.items()
         if length != fp32.encoded[seconds][1]
     ]
-    pairs = zip(LENGTHS, fp32.lengths, other.lengths, strict=False)
-    wrong += [f"{two} for {one} at {frames / 100:g} s" for frames, one, two in pairs if one != two]
-    told = f"{len(other.encoded) + len(other.lengths)} of as many lengths right"
+    told = f"{len(other.encoded)} of as many lengths right"
     if wrong:
         told = f"{len(wrong)} wrong lengths: {', '.join(wrong[:4])}"
-    elif left := [f"{seconds:g}" for seconds in DURATIONS_S if seconds not in other.encoded]:
-        told += f"; whole audio of {', '.join(left)} s not run: the model or the memory ends before"
+    elif left := [f"{seconds:g}" for seconds in fp32.encoded if seconds not in other.encoded]:
+        told += f"; audio of {', '.join(left)} s not run: the memory ends before"
     return Check("lengths", not wrong, told, len(wrong), 0)
 
 

@@ -1,9 +1,9 @@
-"""Set-up: fetch a model, convert it, prove it, measure it, give it its name.
+"""Set-up: fetch a model, give it its name, then make, prove and measure what runs better.
 
-A new model is made in a hidden folder beside its place and renamed when it is whole. What is added
-to an installed one is written under its name only when whole, and counts only when the manifest
-calls it proven. Every step is written down as it ends, so an interrupted set-up goes on with the
-next.
+A new model is fetched into a hidden folder beside its place and renamed when FP32 is whole: from
+then on it can be used, in FP32. What is added then is written under its name only when whole, and
+counts only when the manifest calls it proven. Every step is written down as it ends, so an
+interrupted set-up goes on with the next.
 """
 
 from __future__ import annotations
@@ -18,16 +18,17 @@ from pathlib import Path
 from typing import Any
 
 from stt.errors import ModelError, UsageError
-from stt.models import measure, packed, proof, tuning
+from stt.models import measure, packed, proof
+from stt.models.artifact import Artifact, bring_about, is_settled
+from stt.models.artifacts import artifacts
 from stt.models.clips import Clip, bundled_clips
 from stt.models.download import download, import_folder
-from stt.models.folder import graph_names, split_names
+from stt.models.folder import TUNED, graph_names, split_names
 from stt.models.installation import Events, Installation
 from stt.models.lock import exclusive
-from stt.models.making import made
-from stt.models.parts import take_apart
+from stt.models.prover import Prover
 from stt.models.source import Source
-from stt.models.verify import judge
+from stt.models.time_left import TimeLeft, Work
 from stt.optional import require
 
 CONVERTED = ("fp16", "mixed", "int8")
@@ -56,6 +57,8 @@ class Order:
     rtol: float = 0.02
     """For mixed: see `stt.convert.mixed.within`."""
     atol: float | None = None
+    longest_s: float = proof.LONGEST_S
+    """Seconds of the longest utterance that conversions are proven for on audio."""
 
     def check(self) -> None:
         """Refuse what cannot be made.
@@ -94,17 +97,7 @@ def set_up(
     target = models_dir / source.name
     models_dir.mkdir(parents=True, exist_ok=True)
     with exclusive(models_dir / f".{source.name}.lock"):
-        work = target if target.is_dir() else models_dir / f".{source.name}.partial"
-        work.mkdir(exist_ok=True)
-        for left in work.glob(".*.trial.onnx*"):  # by a search that was killed
-            left.unlink()
-        try:
-            _Job(source, Installation(work, events), order, tuple(clips or bundled_clips())).do()
-        finally:
-            if work != target:
-                _remove_empty(work)
-        if work != target:
-            work.replace(target)
+        _Job(source, target, order, events, tuple(clips or bundled_clips())).do()
     return target
 
 
@@ -121,14 +114,29 @@ class _Job:
     """One run of set-up in one folder."""
 
     def __init__(
-        self, source: Source, at: Installation, order: Order, clips: tuple[Clip, ...]
+        self,
+        source: Source,
+        target: Path,
+        order: Order,
+        events: Events,
+        clips: tuple[Clip, ...],
     ) -> None:
-        self.source, self.at, self.order, self.clips = source, at, order, clips
-        self.work, self.events, self.manifest = at.folder, at.events, at.manifest
-        if order.keep_fp32 is not None:
-            self.manifest.keep_fp32 = order.keep_fp32
-        if order.fast_load is not None:
-            self.manifest.fast_load = order.fast_load
+        """Take up the folder of an earlier run, finished or not."""
+        self.source, self.target, self.order = source, target, order
+        self.events, self.clips = events, clips
+        self.work = target if target.is_dir() else target.with_name(f".{target.name}.partial")
+        self.work.mkdir(exist_ok=True)
+        for left in self.work.glob(".*.trial.onnx*"):  # by a search that was killed
+            left.unlink()
+        self._open()
+
+    def _open(self) -> None:
+        self.at = Installation(self.work, self.events)
+        self.manifest = self.at.manifest
+        if self.order.keep_fp32 is not None:
+            self.manifest.keep_fp32 = self.order.keep_fp32
+        if self.order.fast_load is not None:
+            self.manifest.fast_load = self.order.fast_load
 
     def do(self) -> None:
         """All steps in their order."""
@@ -137,24 +145,54 @@ class _Job:
             self.events.note("everything ordered is there and proven; FP32 was not kept")
             self._pack()
             return
-        self._check_space()
-        with self._step("fetch"):
-            self._fetch()
-        with self._step("convert"):
-            made = [p for p in self.order.precisions if self._convert(p)]
-        with self._step("prove"):
-            self._prove(made)
-        with self._step("split"):
-            split = take_apart(self.at, self.clips, force=self.order.force)
-        with self._step("tune"):
-            tuned = tuning.write_tuned(self.at, self.clips, force=self.order.force)
+        try:
+            self._check_space()
+            with self._step("fetch"):
+                self._fetch()
+        finally:
+            if self.work != self.target:
+                _remove_empty(self.work)
+        self._install()
+        self.clock = TimeLeft(self.events.left, self.manifest.rates)
+        changed = self._make()
         with self._step("measure"):
-            self._measure(changed=bool(made or split or tuned))
+            self._measure(changed=changed)
         if not self.manifest.keep_fp32:
             self._drop_fp32()
         with self._step("pack"):
             self._pack()
         self.at.save()
+
+    def _install(self) -> None:
+        """Give a new model its name: it can be used from here on."""
+        if self.work != self.target:
+            self.at.save()
+            self.work.replace(self.target)
+            self.work = self.target
+            self._open()
+            self.events.installed(self.target)
+
+    def _make(self) -> bool:
+        """Bring about all artifacts; says whether anything was made or proven."""
+        order, at = self.order, self.at
+        self._drop_int8_parts()
+        prover = Prover(at, self.clips, order.longest_s, self.clock)
+        gpu = measure.providers_here() != ["cpu"]
+        wanted = artifacts(at, prover, order.precisions, gpu=gpu, rtol=order.rtol, atol=order.atol)
+        todo: list[Artifact] = []
+        for one in wanted:
+            made_anew = {other.precision for other in todo}
+            if order.force or one.precision in made_anew or not self._settled(one):
+                todo.append(one)
+        for place, artifact in enumerate(todo):
+            if not self._has_sources(artifact):
+                continue
+            self._plan(prover, todo[place:])
+            with self._step(artifact.name):
+                bring_about(at, artifact, force=order.force, keep_failed=order.keep_failed)
+            self.manifest.rates |= self.clock.rates
+        prover.release()
+        return bool(todo)
 
     @contextmanager
     def _step(self, name: str) -> Iterator[None]:
@@ -242,67 +280,43 @@ class _Job:
         copied = import_folder(source.pinned, missing, folder, self.work, self.events.progress)
         return kept | copied
 
-    # --- convert --------------------------------------------------------------------------------
+    # --- make, prove and measure ----------------------------------------------------------------
 
-    def _convert(self, precision: str) -> bool:
-        """Make one precision unless it is there and right; says whether anything was made."""
-        kind = self.at.model.kind
-        names = graph_names(kind, precision)
-        sources = graph_names(kind, "fp32")
-        made_from = [self.at.made_from(name) for name in sources]
-        if precision == "mixed":
-            tolerance = {"rtol": self.order.rtol, "atol": self.order.atol}
-            made_from = [origin | tolerance for origin in made_from]
-        pairs = zip(names, made_from, strict=True)
-        right = all(self.at.is_right(name, origin) for name, origin in pairs)
-        if right and not self.order.force:
-            self.events.note(f"{precision}: already converted")
-            return precision not in self.manifest.precisions
-        self.manifest.forget(precision, names)
-        self.at.save()
-        feeds = proof.feeds(self.at.model, self.clips) if precision == "mixed" else ((), ())
-        for position, (name, origin) in enumerate(zip(names, made_from, strict=True)):
-            source, target = self.work / sources[position], self.work / name
-            told = made(
-                precision=precision,
-                source=source,
-                target=target,
-                rtol=self.order.rtol,
-                atol=self.order.atol,
-                feeds=feeds[position],
-                events=self.events,
+    def _settled(self, artifact: Artifact) -> bool:
+        if not is_settled(self.at, artifact):
+            return False
+        verdict = self.manifest.verdict(artifact.section, artifact.precision)
+        if not verdict["proven"] and artifact.section == "precisions":
+            self.events.note(
+                f"{artifact.name}: failed its proof before ({verdict['why']}); "
+                "`--force` makes and proves it again"
             )
-            self.at.written(name, {"made_from": origin, **told})
-        return True
+        covered_s = verdict.get("longest_s", proof.DURATIONS_S[-1])
+        return artifact.section != "precisions" or self.order.longest_s <= covered_s
 
-    # --- prove and measure ----------------------------------------------------------------------
+    def _has_sources(self, artifact: Artifact) -> bool:
+        """Whether what it is made from is there and may be used."""
+        if artifact.section == "splits" and artifact.precision != "fp32":
+            return bool(self.manifest.verdict("precisions", artifact.precision).get("proven"))
+        return self.at.model.problems["fp32"] is None
 
-    def _prove(self, precisions: Sequence[str]) -> None:
-        """Compare each with FP32; one that fails loses its files."""
-        if not precisions:
-            return
-        model = self.at.model
-        fp32 = proof.observe(model, "fp32", self.clips, self.events.progress)
-        for precision in precisions:
-            verdict = judge(model, precision, fp32, self.clips, self.events)
-            self.manifest.precisions[precision] = verdict.figures()
-            if verdict.proven:
-                self.events.note(f"{precision}: proven, {verdict.why}")
-            else:
-                self.events.note(f"{precision}: failed its proof ({verdict.why}); FP32 is used")
-                self._take_away(precision)
+    def _plan(self, prover: Prover, todo: Sequence[Artifact]) -> None:
+        """Estimate what is left, with the measurements at the end."""
+        proven = [p for p, entry in self.manifest.precisions.items() if entry["proven"]]
+        timed = {"fp32", *proven, *(one.precision for one in todo if one.section == "precisions")}
+        measured = [self._measuring(precision) for precision in timed]
+        self.clock.plan(prover.work_fp32(), *(one.work for one in todo), *measured)
+
+    def _measuring(self, precision: str) -> Work:
+        """Say what measuring a precision on one provider takes."""
+        speech = measure.LEAST_S * self.at.gigabytes("fp32")
+        return {"load": self.at.gigabytes(precision), "speech": speech}
+
+    def _drop_int8_parts(self) -> None:
+        """Delete what older versions made: INT8 decodes better whole."""
+        if self.manifest.splits.pop("int8", None) is not None:
+            self.at.delete(split_names("int8"))
             self.at.save()
-
-    def _take_away(self, precision: str) -> None:
-        self.at.delete(split_names(precision))
-        names = graph_names(self.at.model.kind, precision)
-        for name in names:
-            path = self.work / name
-            if self.order.keep_failed:
-                kept = path.with_name(f"{path.stem}.failed.onnx")
-                path.replace(kept)
-                self.events.note(f"kept for inspection: {kept}")
-        self.at.delete(names)
 
     def _measure(self, *, changed: bool) -> None:
         """Time what is proven, on every provider this machine really has.
@@ -321,7 +335,9 @@ class _Job:
             able = [p for p in ("fp32", *proven) if provider == "cpu" or p != "int8"]
             if not (self.order.force or changed or any((p, provider) not in have for p in able)):
                 continue
+            self.clock.plan(*(self._measuring(precision) for precision in able))
             found = measure.compare(self.work, able, provider, self.events.progress)
+            self.clock.plan()
             for speed in found.values():
                 if isinstance(speed, ModelError):
                     self.events.note(f"not measured: {speed}")
@@ -342,7 +358,9 @@ class _Job:
             self.manifest.files.pop(name, None)
         self.manifest.splits.pop("fp32", None)
         packed.drop(self.at, "fp32")
-        tuning.drop_tuned(self.at)
+        self.manifest.tuned = {}
+        self.at.delete(graph_names(self.at.model.kind, TUNED))
+        self.at.save()
         for name in names:
             (self.work / name).unlink(missing_ok=True)
         self.events.note("FP32 files deleted: a recording on which another fails has no fallback")
