@@ -129,6 +129,14 @@ def test_other_tracks_are_told_of(run: Run, tmp_path: Path) -> None:
     assert "note: of 2 sound tracks, track 2 is heard; --track N, LANG or all chooses from" in err
 
 
+def test_a_track_of_which_nothing_can_be_had_costs_no_other(run: Run, tmp_path: Path) -> None:
+    sounds = [np.repeat(clip(FOUR, 6.0), 3), np.zeros(0, np.float32)]
+    path = media.tracks(tmp_path / "a.mka", sounds, 48_000, "flac")
+    code, out, err = run("--track", "all", path)
+    assert (code, out) == (1, f"[track 1] {words(FOUR)}\n")
+    assert "warning: track 2: holds no audio (0 samples)" in err
+
+
 def test_times_of_a_stretch_are_those_of_the_recording(run: Run, call_record: Path) -> None:
     whole = json.loads(run("--channel", "left", "-f", "json", call_record)[1])
     spoken = [word for segment in whole["segments"] for word in segment["words"]]

@@ -15,7 +15,7 @@ from stt.audio.files import ALL_OF_IT, printable
 from stt.audio.selection import Selection
 from stt.engine.fallback import GuardedRecognizer, Reserve
 from stt.engine.recognizer import TRAILING_SILENCE, Recognizer, WhisperRecognizer, load_recognizer
-from stt.errors import AudioError
+from stt.errors import AudioError, ModelError
 from stt.likelihood import NOT_ENGLISH, Likelihood
 from stt.models.folder import ModelFolder
 from stt.models.locate import ReportProgress, locate
@@ -121,7 +121,7 @@ class Transcriber:
         with closing(parts(source, sample_rate, self.selection)) as found:
             for part in found:
                 silent, likelihood = True, Likelihood()
-                for step in self._steps(part, memory):
+                for step in self._steps_of(part, memory):
                     silent = silent and not step.segments
                     likelihood.take(step.segments)
                     doubted = self.english_only and likelihood.is_improbable
@@ -129,16 +129,18 @@ class Transcriber:
                         step.coverage, part, silent=silent, doubted=doubted
                     )
                     segments = tuple(replace(s, channel=part.channel) for s in step.segments)
-                    yield (
-                        replace(
-                            step,
-                            segments=segments,
-                            coverage=coverage,
-                            part=part.number,
-                            parts=part.count,
-                        ),
-                        part.stream.duration,
-                    )
+                    placed = replace(step, segments=segments, part=part.number, parts=part.count)
+                    yield replace(placed, coverage=coverage), part.stream.duration
+
+    def _steps_of(self, part: Part, memory: Memory | None) -> Iterator[Step]:
+        """Yield a part's steps; where nothing of one can be had, the others are wanted still."""
+        try:
+            yield from self._steps(part, memory)
+        except (AudioError, ModelError) as error:
+            if part.count == 1:
+                raise
+            told = str(error).removeprefix(f"{printable(part.stream.name)}: ")
+            yield Step(part.stream.start, coverage=Coverage(0.0, failures=(told,)))
 
     def _told(self, coverage: Coverage, part: Part, *, silent: bool, doubted: bool) -> Coverage:
         """Return a coverage with what is to be told of how a part was read."""
