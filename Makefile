@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 AUDIO ?= samples
 
-.PHONY: demo test test-all slow lint types bench clean distclean
+.PHONY: demo test test-all slow lint types bench pictures clean distclean
 
 demo: $(VENV)/.installed
 	$(BIN)/stt transcribe -f vtt samples
@@ -27,6 +27,10 @@ types: $(VENV)/.tests
 bench: $(VENV)/.evaluation
 	$(BIN)/python scripts/evaluate.py $(AUDIO)
 
+pictures: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --group docs
+	$(BIN)/python scripts/make_pictures.py
+
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
 
@@ -36,15 +40,20 @@ distclean:
 	$(MAKE) clean
 
 $(VENV)/.installed: pyproject.toml
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
-	$(BIN)/python -m pip install --quiet --editable '.[cpu]'
+	@echo '[1/3] making a virtual environment in $(VENV), with a pip of today'
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
+	@echo '[2/3] fetching and installing what stt needs, once: some 200 MB, a minute or two'
+	@$(BIN)/python -m pip install --editable '.[cpu]'
+	@echo '[3/3] installed; stt is $(BIN)/stt'
 	@touch $@
 
 $(VENV)/.tests: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --group test
+	@echo 'fetching and installing what the tests need, once'
+	@$(BIN)/python -m pip install --group test
 	@touch $@
 
 $(VENV)/.evaluation: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --group evaluate
+	@echo 'fetching and installing what the comparison needs, once'
+	@$(BIN)/python -m pip install --group evaluate
 	@touch $@
