@@ -40,12 +40,13 @@ distclean:
 	$(MAKE) clean
 
 $(VENV)/.installed: pyproject.toml
-	@echo '[1/3] making a virtual environment in $(VENV), with a pip of today'
+	@echo '[1/4] making a virtual environment in $(VENV)'
 	@$(PYTHON) -m venv $(VENV)
+	@echo '[2/4] bringing its pip up to date'
 	@$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
-	@echo '[2/3] fetching and installing what stt needs, once: some 200 MB, a minute or two'
+	@echo '[3/4] fetching and installing what stt needs, once: some 180 MB, a minute or two'
 	@$(BIN)/python -m pip install --editable '.[cpu]'
-	@echo '[3/3] installed; stt is $(BIN)/stt'
+	@echo '[4/4] installed; stt is $(BIN)/stt'
 	@touch $@
 
 $(VENV)/.tests: $(VENV)/.installed

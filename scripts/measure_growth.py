@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("--longest", type=float, default=28.0)
     args = parser.parse_args()
     recognizer, _ = load_recognizer(
-        inspect(args.model), precision=args.precision, provider="cpu", strict=True, spread=True
+        inspect(args.model), precision=args.precision, provider="cpu", strict=True, jobs=0
     )
     speech = of_length(bundled_clips(), args.longest)
 
