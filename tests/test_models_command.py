@@ -63,7 +63,7 @@ def test_nothing_is_installed(home: Path) -> None:
     assert [*rows(result)] == ["name", *KNOWN]
     assert rows(result)["parakeet"] == ["no", "2.5", "GB", "25", "European", "CC-BY-4.0"]
     assert rows(result)["parakeet-ultra"][0] == "no"
-    assert rows(result)["starter"] == ["no", "152", "MB", "English", "MIT"]
+    assert rows(result)["starter"] == ["no", "192", "MB", "English", "MIT"]
     assert f"new ones go to {home / 'data'}" in result.stdout
     assert "install one: stt setup parakeet" in result.stdout
 

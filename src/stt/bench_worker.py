@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from stt.engine.providers import session_providers
+from stt.engine.providers import preload, session_providers
 from stt.models.measure import peak_mib
 
 Transcribe = Callable[[Sequence[Path], int], list[str]]
@@ -226,8 +226,8 @@ def main(engine: str, folder: Path, precision: str, provider: str, threads: int)
     clock = Clock()
     if engine != "sherpa-onnx":  # it brings an ONNX Runtime of its own, and only that is measured
         clock.install()
-        if provider != "cpu" and hasattr(onnxruntime, "preload_dlls"):
-            onnxruntime.preload_dlls()
+        if provider != "cpu":
+            preload(onnxruntime)
     began = time.perf_counter()
     transcribe, running = _LOADERS[engine](folder, precision, provider, threads)
     load_s = time.perf_counter() - began

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 from stt.engine import providers
@@ -38,3 +40,15 @@ def test_a_listed_provider_that_does_not_run_is_an_error_with_cause_and_cure() -
 def test_every_provider_has_the_cpu_as_helper() -> None:
     for name in providers.PROVIDERS:
         assert providers.session_providers(name)[-1] == CPU
+
+
+def test_libraries_of_cuda_are_looked_for_only_where_they_are_of_use() -> None:
+    asked: list[str] = []
+    for available in (["CPUExecutionProvider"], ["CUDAExecutionProvider", "CPUExecutionProvider"]):
+        runtime = SimpleNamespace(
+            get_available_providers=lambda available=available: available,
+            preload_dlls=lambda available=available: asked.append(available[0]),
+        )
+        providers.preload(runtime)
+    assert asked == ["CUDAExecutionProvider"]
+    providers.preload(SimpleNamespace(get_available_providers=lambda: ["CUDAExecutionProvider"]))

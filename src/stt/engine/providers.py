@@ -20,6 +20,16 @@ _CUDA_OPTIONS = {
 }
 
 
+def preload(onnxruntime: Any) -> None:
+    """Let ONNX Runtime find the CUDA libraries of installed wheels, where it was built for CUDA.
+
+    One built for the CPU alone (1.23) prints advice on standard output, which is for text.
+    """
+    able = PROVIDERS["cuda"] in onnxruntime.get_available_providers()
+    if able and hasattr(onnxruntime, "preload_dlls"):
+        onnxruntime.preload_dlls()
+
+
 def to_try(requested: str, available: Sequence[str]) -> list[str]:
     """Return the short names to try in order, given what this ONNX Runtime was built with.
 

@@ -286,8 +286,8 @@ def load_recognizer(
     import onnxruntime
 
     folder.check_vocabulary()
-    if provider != "cpu" and hasattr(onnxruntime, "preload_dlls"):
-        onnxruntime.preload_dlls()  # finds the CUDA libraries of installed wheels
+    if provider != "cpu":
+        providers.preload(onnxruntime)
     candidates = providers.to_try(provider, onnxruntime.get_available_providers())
     note = ""
     for candidate in candidates:

@@ -136,7 +136,7 @@ KNOWN: Mapping[str, Known] = MappingProxyType(
                 "Olicorne/parakeet-tdt-0.6b-v3-ultra-onnx",
             ),
             Known(PARAKEET_V2.name, PARAKEET_V2.size, "English", PARAKEET_V2.licence, "NVIDIA, v2"),
-            Known(STARTER, 152_000_000, "English", "MIT", "OpenAI Whisper tiny.en"),
+            Known(STARTER, 192_000_000, "English", "MIT", "OpenAI Whisper tiny.en"),
         )
     }
 )
