@@ -1,0 +1,214 @@
+"""Speech of any level, any length and in any precision: the same words.
+
+INT8 of Parakeet is reported to give nothing for utterances over 12 s below -40 dB full scale.
+"""
+
+from __future__ import annotations
+
+import shutil
+from functools import cache
+from itertools import cycle
+from pathlib import Path
+
+import jiwer
+import numpy as np
+import numpy.typing as npt
+import pytest
+import soundfile
+import soxr
+
+import stt
+from stt.convert import fp16
+from stt.convert.int8 import quantize
+
+Samples = npt.NDArray[np.float32]
+
+RATE = 16_000
+ROOT = Path(__file__).parents[1]
+DIGITS = ROOT / "tests/data/parakeet-digits"
+CASES = ROOT.parent / "shared/cases"
+S = "The evening train to Bristol is running a few minutes late."
+LEVELS = (-20, -30, -40, -50, -60)
+LENGTHS = (5, 15, 30)
+PRECISIONS = ("fp32", "fp16", "int8")
+
+
+def as_recorded(samples: Samples, rms: float) -> Samples:
+    """Samples at this level (dB full scale, RMS), in the steps of 16 bits."""
+    wanted = samples * 10 ** (rms / 20) / np.sqrt(np.mean(samples**2))
+    return np.asarray(np.round(wanted.clip(-1, 1) * 32767) / 32768, np.float32)
+
+
+def errors(expected: str, text: str) -> int:
+    """Words that differ."""
+    plain = ["".join(c for c in one.lower() if c.isalpha() or c == " ") for one in (expected, text)]
+    found = jiwer.process_words(*(" ".join(one.split()) or "nothing" for one in plain))
+    return found.substitutions + found.deletions + found.insertions
+
+
+# --- the tests' transducer -----------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The digits model in three precisions."""
+    folder = tmp_path_factory.mktemp("models") / "digits"
+    shutil.copytree(DIGITS, folder, ignore=shutil.ignore_patterns("clips"))
+    for graph in ("encoder-model", "decoder_joint-model"):
+        fp16.convert(folder / f"{graph}.onnx", folder / f"{graph}.fp16.onnx")
+        quantize(folder / f"{graph}.onnx", folder / f"{graph}.int8.onnx")
+    return folder
+
+
+@cache
+def digits_said(seconds: int) -> tuple[Samples, str]:
+    """So many seconds of digits, with short pauses, and their words."""
+    lines = (DIGITS / "clips/references.tsv").read_text("utf-8").splitlines()
+    words = dict(line.split("\t")[:2] for line in lines)
+    parts, said, length = list[Samples](), list[str](), 0
+    for name in cycle(("eight-digits.flac", "four-digits.flac", "two-digits.flac")):
+        clip, rate = soundfile.read(DIGITS / "clips" / name, dtype="float32")
+        assert rate == RATE
+        length += len(clip) + RATE // 4
+        if length > seconds * RATE:
+            break
+        parts += [clip, np.zeros(RATE // 4, np.float32)]
+        said.append(words[name])
+    return np.concatenate(parts), " ".join(said)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_digits_of_any_level_and_length(digits: Path, precision: str) -> None:
+    transcriber = stt.load(digits, precision=precision, strict=True, provider="cpu", threads=1)
+    wrong = {}
+    for seconds in LENGTHS:
+        samples, expected = digits_said(seconds)
+        for level in LEVELS:
+            text = transcriber.transcribe(as_recorded(samples, level), sample_rate=RATE).text
+            wrong[seconds, level] = errors(expected, text)
+    assert not any(wrong.values()), wrong
+
+
+# --- the starter ---------------------------------------------------------------------------
+
+
+@cache
+def story(seconds: int) -> Samples:
+    values, rate = soundfile.read(ROOT / "samples/story.flac", dtype="float32", always_2d=True)
+    whole = soxr.resample(values.mean(axis=1), rate, RATE)
+    return np.asarray(whole[: seconds * RATE], np.float32)
+
+
+@pytest.fixture(scope="module")
+def expected() -> dict[int, str]:
+    """What the starter hears, in FP32 and at an ordinary level."""
+    transcriber = stt.load("starter", precision="fp32", provider="cpu", threads=1)
+    return {n: transcriber.transcribe(story(n), sample_rate=RATE).text for n in LENGTHS}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_the_starter_at_any_level_and_length(expected: dict[int, str], precision: str) -> None:
+    try:
+        transcriber = stt.load(
+            "starter", precision=precision, strict=True, provider="cpu", threads=1
+        )
+    except stt.SttError as error:
+        pytest.skip(f"the starter has no {precision}: {error}")
+    wrong = {}
+    for seconds in LENGTHS:
+        for level in LEVELS:
+            samples = as_recorded(story(seconds), level)
+            text = transcriber.transcribe(samples, sample_rate=RATE).text
+            wrong[seconds, level] = errors(expected[seconds], text)
+    assert all(count <= 2 + 0.05 * 2.5 * length for (length, _), count in wrong.items()), wrong
+
+
+# --- what was lost -------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def starter() -> stt.Transcriber:
+    return stt.load("starter", precision="fp32", provider="cpu", threads=1)
+
+
+@cache
+def train() -> Samples:
+    """The first sentence of a sample, at an ordinary level."""
+    values, rate = soundfile.read(ROOT / "samples/train.flac", dtype="float32", always_2d=True)
+    whole = soxr.resample(values.mean(axis=1), rate, RATE)
+    return np.asarray(whole[: round(3.6 * RATE)], np.float32)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected", "allowed", "noted"),
+    [
+        ("peak-55-dbfs.flac", S, 0, ""),
+        ("float-in-int16-range.wav", S, 0, "16-bit"),
+        ("nan-in-one-sample.wav", S, 0, "1.90 s"),
+        (
+            "rumble-20-90hz.flac",
+            "Good morning. A band of rain will cross the west this afternoon, and the wind will "
+            "grow stronger along the coast. By evening the clouds should clear, leaving a cold "
+            "and quiet night.",
+            4,
+            "",
+        ),
+    ],
+)
+def test_a_case(
+    starter: stt.Transcriber, name: str, expected: str, allowed: int, noted: str
+) -> None:
+    if not (CASES / name).exists():
+        pytest.skip("the shared cases are not here")
+    transcript = starter.transcribe(CASES / name)
+    assert errors(expected, transcript.text) <= allowed, transcript.text
+    assert transcript.coverage and transcript.coverage.failures == ()
+    assert noted in " ".join(transcript.coverage.notes)
+
+
+@pytest.mark.parametrize("offset", [0.1, 0.5, -0.9])
+@pytest.mark.parametrize("level", [-30.0, -45.0])
+def test_quiet_speech_on_a_constant_offset(
+    starter: stt.Transcriber, level: float, offset: float
+) -> None:
+    samples = as_recorded(train(), level) + np.float32(offset)
+    transcript = starter.transcribe(samples, sample_rate=RATE)
+    assert errors(S, transcript.text) <= 1, transcript.text
+
+
+def test_a_float_recording_is_told_on_the_command_line_and_is_done(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    from stt.cli import main
+
+    clip, rate = soundfile.read(DIGITS / "clips/eight-digits.flac", dtype="float32")
+    clip *= np.float32(2**15)
+    clip[20_000] = np.nan
+    soundfile.write(tmp_path / "a.wav", clip, rate, "FLOAT")
+    assert main(["transcribe", "-m", str(DIGITS), str(tmp_path / "a.wav")]) == 0
+    out, told = capfd.readouterr()
+    assert len(out.split()) == 8
+    assert "note: its samples are floating-point numbers in the range of 16-bit" in told
+    assert "note: 1 sample is not sound" in told and "at 1.25 s" in told
+
+
+def test_a_long_fault_is_done_in_part(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    from stt.cli import main
+
+    clip, rate = soundfile.read(DIGITS / "clips/eight-digits.flac", dtype="float32")
+    clip[20_000:25_000] = np.inf
+    soundfile.write(tmp_path / "a.wav", clip, rate, "FLOAT")
+    assert main(["transcribe", "-m", str(DIGITS), str(tmp_path / "a.wav")]) == 1
+    out, told = capfd.readouterr()
+    assert len(out.split()) >= 6
+    assert "0.3 s are not sound" in told and "1.25 to 1.56 s" in told
+
+
+def test_speech_below_16_bits_is_noted(digits: Path) -> None:
+    transcriber = stt.load(digits, precision="fp32", provider="cpu", threads=1)
+    samples, _ = digits_said(15)
+    faint = transcriber.transcribe(as_recorded(samples, -85), sample_rate=RATE)
+    assert faint.coverage and "lie below -75 dB full scale" in " ".join(faint.coverage.notes)
+    quiet = transcriber.transcribe(as_recorded(samples, -55), sample_rate=RATE)
+    assert quiet.coverage and quiet.coverage.notes == ()
