@@ -26,6 +26,7 @@ from stt.lanes import lanes_of, transcribe_many
 from stt.settings import LoadedSettings, Settings
 from stt.transcriber import Transcriber, load, load_with
 from stt.transcript import Choice, Segment, Transcript
+from timeless import content
 
 Samples = npt.NDArray[np.float32]
 DIGITS = Path(__file__).parent / "data" / "parakeet-digits"
@@ -173,7 +174,7 @@ class Place:
         return {name: outcome.state for name, outcome in self.run(**how).items()}
 
     def results(self) -> dict[str, bytes]:
-        return {p.name: p.read_bytes() for p in self.out.iterdir() if p.is_file()}
+        return {p.name: content(p) for p in self.out.iterdir() if p.is_file()}
 
 
 @pytest.fixture

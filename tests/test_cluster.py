@@ -24,6 +24,7 @@ from ray.cluster_utils import Cluster
 from stt import cluster as cluster_module
 from stt import cluster_engine
 from stt.cli import main
+from timeless import content
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Ray's own, of files it leaves open
 DIGITS = Path(__file__).parent / "data" / "parakeet-digits"
@@ -72,7 +73,7 @@ def run(recordings: Path, out: Path, *more: str) -> int:
 
 
 def results(out: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()}
+    return {path.name: content(path) for path in out.iterdir() if path.is_file()}
 
 
 def test_nodes_are_killed_and_join_and_nothing_is_lost(

@@ -17,6 +17,7 @@ import pytest
 import soundfile
 
 from stt.journal import FOLDER
+from timeless import content
 
 DIGITS = Path(__file__).parent / "data" / "parakeet-digits"
 FORMATS = ("txt", "json", "srt")
@@ -35,7 +36,7 @@ def command(recordings: Path, out: Path) -> list[str]:
 def results(out: Path) -> dict[str, bytes]:
     """Every transcript by its place; without summary and journal, which tell of runs."""
     return {
-        path.relative_to(out).as_posix(): path.read_bytes()
+        path.relative_to(out).as_posix(): content(path)
         for path in sorted(out.rglob("*"))
         if path.is_file() and FOLDER not in path.parts
     }

@@ -167,7 +167,7 @@ def test_the_file_grows_with_each_utterance(run: Run, tmp_path: Path, fake: Any)
     fake.items = (*blocks[:first_ends], look, *blocks[first_ends:])
     assert run("--save", path)[0] == 0
     assert seen == [f"{texts()[0]}\n"]
-    assert path.read_text("utf-8") == "".join(f"{text}\n" for text in texts())
+    assert path.read_text("utf-8") == f"{' '.join(texts())}\n"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="sends signals")

@@ -230,7 +230,7 @@ class _There:
         """Have a recording transcribed by one engine, noting what comes of it at once."""
         assert self._cluster.about is not None
         about, selection = self._cluster.about, self._cluster.selection
-        gathering = Gathering(about.model, about.choice, selection)
+        gathering = Gathering(about.model, about.choice, selection, about.language)
         known = memory.all() if memory else []
         for item in self._items(worker, source, known):
             if self._cluster.stopped.is_set():

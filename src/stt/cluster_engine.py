@@ -29,6 +29,8 @@ class About:
     model: str
     choice: Choice
     recipe: Mapping[str, Any]
+    language: str | None
+    """See Transcriber.language."""
     at_once: int
     """Recordings it takes at a time."""
 
@@ -71,7 +73,9 @@ class Engine:
     def about(self) -> About:
         """Tell what runs."""
         here = self._transcriber
-        return About(here.model, here.choice, recipe(here), here.recognizer.streams + 1)
+        language = here.language
+        at_once = here.recognizer.streams + 1
+        return About(here.model, here.choice, recipe(here), language, at_once)
 
     def transcribe(
         self, source: str, size: int, sent: bytes | None, known: list[Remembered]

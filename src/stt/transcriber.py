@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +70,11 @@ class Transcriber:
         """
         return replace(self, selection=Selection.of(track, channel, start, end))
 
+    @property
+    def language(self) -> str | None:
+        """The language of all it writes, 'en' of the starter; None where a model knows several."""
+        return "en" if self.folder.kind == "whisper" else None
+
     def transcribe(
         self,
         source: Source,
@@ -92,7 +98,7 @@ class Transcriber:
             UsageError: an array of a shape or type that is not audio, or without sample_rate.
             ModelError: the model gives NaN or infinity, and no FP32 takes over.
         """
-        gathering = Gathering(self.model, self.choice, self.selection)
+        gathering = Gathering(self.model, self.choice, self.selection, self.language)
         for step, duration in self.steps(source, sample_rate, memory=memory):
             gathering.take(step)
             if on_step:
@@ -168,11 +174,23 @@ class Transcriber:
             )
 
 
+def now() -> str:
+    """Return the time of day as ISO 8601 with the offset from UTC."""
+    return datetime.now().astimezone().isoformat(timespec="seconds")
+
+
 class Gathering:
     """The steps of one recording, on their way to a transcript; the clock runs from the start."""
 
-    def __init__(self, model: str, choice: Choice, selection: Selection = ALL_OF_IT) -> None:
+    def __init__(
+        self,
+        model: str,
+        choice: Choice,
+        selection: Selection = ALL_OF_IT,
+        language: str | None = None,
+    ) -> None:
         self._model, self._choice, self._start = model, choice, selection.start
+        self._language = language
         self._segments: list[Segment] = []
         self._coverages: list[Coverage] = []
         self._heard = selection.start
@@ -199,6 +217,8 @@ class Gathering:
             self._choice,
             time.perf_counter() - self._began,
             together(self._coverages),
+            self._language,
+            now(),
         )
 
 

@@ -4,6 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stt.errors import UsageError
+
+if TYPE_CHECKING:
+    from stt.subtitles import SubtitleStyle
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +131,47 @@ class Transcript:
     """Seconds of wall time spent on this recording, model loading not included."""
     coverage: Coverage | None = None
     """None for what was heard live."""
+    language: str | None = None
+    """ISO 639-1 code where the model knows but one, e.g. 'en'; None: it does not tell."""
+    date: str | None = field(default=None, compare=False)
+    """When the transcript was made, ISO 8601 with the offset from UTC; None: not known."""
+
+    def to(self, form: str, style: SubtitleStyle | None = None) -> str:
+        """Return it as text.
+
+        Args:
+            form: txt, srt, vtt, ass, json or tsv.
+            style: how subtitles are made; None: as by default.
+
+        Raises:
+            UsageError: there is no such format.
+        """
+        from stt.subtitles import DEFAULT_STYLE
+        from stt.writers import FORMATS, written
+
+        if form not in FORMATS:
+            raise UsageError(f"{form!r} is no format; choose {', '.join(FORMATS)}")
+        return written(form, self, style or DEFAULT_STYLE)
+
+    def save(self, path: str | Path, style: SubtitleStyle | None = None) -> None:
+        """Write it to a file, whole or not at all, in the format that the name ends in.
+
+        Args:
+            path: e.g. talk.srt; a file that is there is replaced.
+            style: how subtitles are made; None: as by default.
+
+        Raises:
+            UsageError: the name ends in no format's suffix.
+            OutputError: the file cannot be written; what was there stays.
+        """
+        from stt.writers import FORMATS, write_text
+
+        path = Path(path)
+        form = path.suffix.lower().removeprefix(".")
+        if form not in FORMATS:
+            endings = ", ".join(f".{known}" for known in FORMATS)
+            raise UsageError(f"{path}: no format has this ending; give a name with {endings}")
+        write_text(path, self.to(form, style))
 
     @property
     def text(self) -> str:

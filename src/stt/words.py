@@ -75,11 +75,16 @@ def segments(spoken: Sequence[Word]) -> list[Segment]:
     return made
 
 
+def ends_sentence(text: str) -> bool:
+    """Whether a word ends a sentence; an abbreviation does not."""
+    return text.endswith(_SENTENCE_END) and text.lower() not in _ABBREVIATIONS
+
+
 def _ends(word: Word, after: Word, since: float) -> bool:
     gap = after.start - word.end
     if gap >= PAUSE:
         return True
-    if word.text.endswith(_SENTENCE_END) and word.text.lower() not in _ABBREVIATIONS:
+    if ends_sentence(word.text):
         return True
     long = word.end - since >= MAX_SEGMENT
     return long and (gap >= SHORT_PAUSE or word.text.endswith(_CLAUSE_END))

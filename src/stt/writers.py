@@ -13,6 +13,8 @@ from types import MappingProxyType
 from typing import Any
 
 from stt.errors import OutputError
+from stt.paragraphs import LOOK as PARAGRAPHS
+from stt.paragraphs import paragraphs
 from stt.subtitle_formats import as_ass, as_srt, as_vtt
 from stt.subtitles import DEFAULT_STYLE, SubtitleStyle, channel_label, one_line
 from stt.transcript import Coverage, Segment, Transcript, Word
@@ -28,7 +30,6 @@ __all__ = [
     "look",
     "os_error_text",
     "replace_file",
-    "text_lines",
     "write_text",
     "written",
 ]
@@ -43,13 +44,8 @@ JSON_SCHEMA_VERSION = 1
 
 
 def as_txt(transcript: Transcript) -> str:
-    """One segment a line."""
-    return text_lines(transcript.segments)
-
-
-def text_lines(segments: Sequence[Segment]) -> str:
-    """One segment a line, for text that is printed as it comes."""
-    return _joined(text for segment in segments if (text := _line(segment)))
+    """A line for each paragraph, an empty line between two."""
+    return paragraphs(transcript.segments)
 
 
 def as_tsv(transcript: Transcript) -> str:
@@ -73,7 +69,10 @@ def as_json(transcript: Transcript) -> str:
         "schema_version": JSON_SCHEMA_VERSION,
         "stt_version": stt_version(),
         "source": without_surrogates(transcript.source),
+        "date": transcript.date,
         "duration": round(transcript.duration, 3),
+        "processing_time": round(transcript.elapsed, 3) if transcript.coverage else None,
+        "language": transcript.language,
         "model": without_surrogates(transcript.model),
         "precision": transcript.choice.precision,
         "provider": transcript.choice.provider,
@@ -104,7 +103,9 @@ def written(form: str, transcript: Transcript, style: SubtitleStyle = DEFAULT_ST
 
 def look(form: str, style: SubtitleStyle) -> str:
     """Return what the text of a format depends on beside the transcript, to be compared."""
-    return "" if form in _PLAIN else repr(style)
+    if form in _SUBTITLES:
+        return repr(style)
+    return PARAGRAPHS if form == "txt" else ""
 
 
 def coverage_values(coverage: Coverage | None) -> dict[str, Any] | None:

@@ -175,6 +175,7 @@ def _session(
     from stt.cli.screen import Lines, Screen, Tally
     from stt.cli.talk import Talk, keys
     from stt.streaming.notes import Notes
+    from stt.transcriber import now
 
     with _ending(microphone.stop):
         transcriber = load_model(loaded, quiet=wishes.quiet, live=True)
@@ -195,6 +196,8 @@ def _session(
             save=wishes.save,
             note=output.note,
             style=style,
+            language=transcriber.language,
+            date=now(),
         )
         source = _source(wishes, microphone, talk)
         with (

@@ -28,6 +28,13 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"
 
 
+def pace(audio: float, elapsed: float) -> str:
+    """Say in how many seconds how many of audio were transcribed."""
+    spent = f"{elapsed:.1f} s" if elapsed < 60 else clock(elapsed)
+    speed = f" ({audio / elapsed:.1f}x real time)" if audio and elapsed else ""
+    return f"{clock(audio)} of audio in {spent}{speed}"
+
+
 def _short(name: str) -> str:
     """The file's name without its folders, at most 24 characters of it."""
     last = Path(name).name

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from rich.cells import cell_len, set_cell_size
 
 from stt.audio.files import printable
-from stt.cli.progress import clock
+from stt.cli.progress import clock, pace
 from stt.cli.report import report
 from stt.journal import FOLDER
 
@@ -24,6 +26,30 @@ SUMMARY = f"{FOLDER}/summary.json"
 """Below the folder of results, where no result of a recording can lie."""
 _MOST_ROWS = 20
 """Rows of the table at the end; of more recordings only those are in it that need attention."""
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How many recordings of a run ended how."""
+
+    done: int
+    failed: int
+    before: int = 0
+    """Done in an earlier run."""
+    copied: int = 0
+    partly: int = 0
+
+    def __str__(self) -> str:
+        """Return e.g. `2 done, 1 done in part, 0 failed`."""
+        told = {
+            "done": self.done,
+            "done before": self.before,
+            "copied": self.copied,
+            "done in part": self.partly,
+            "failed": self.failed,
+        }
+        always = ("done", "failed")
+        return ", ".join(f"{n} {what}" for what, n in told.items() if n or what in always)
 
 
 class Tally:
@@ -64,13 +90,15 @@ class Tally:
 
     def __str__(self) -> str:
         """Return how many were done, and how many failed."""
-        before = self.states["kept"] + self.states["written"]
-        parts = [f"{self.states['done']} done"]
-        parts += [f"{before} done before"] if before else []
-        copied = self.states["copied"]
-        parts += [f"{copied} copied"] if copied else []
-        parts += [f"{len(self.partly)} done in part"] if self.partly else []
-        return ", ".join((*parts, f"{len(self.failed) + self.unread} failed"))
+        return str(
+            Counts(
+                done=self.states["done"],
+                before=self.states["kept"] + self.states["written"],
+                copied=self.states["copied"],
+                partly=len(self.partly),
+                failed=len(self.failed) + self.unread,
+            )
+        )
 
 
 class Summary:
@@ -110,14 +138,16 @@ class Summary:
         rows = self._rows if len(self._rows) <= _MOST_ROWS else self._attention
         for line in _table(rows):
             click.echo(line, err=True)
-        elapsed = time.monotonic() - tally.began
-        speed = f" ({tally.audio / elapsed:.1f}x real time)" if tally.audio and elapsed else ""
-        report(f"{tally}; {clock(tally.audio)} of audio in {clock(elapsed)}{speed}")
+        report(f"{tally}; {pace(tally.audio, time.monotonic() - tally.began)}")
         if tally.failed or tally.partly:
             report("to try again only what failed: --retry-failed")
 
 
-_HEADINGS = ("recording", "audio", "decoded", "silence", "other", "failed", "words", "state")
+_HEADINGS = ("recording", "length", "heard", "silence", "unread", "words", "result")
+_RESULTS = {"partly": "in part", "kept": "done before", "written": "done before"}
+"""State of an Outcome -> in a user's words, where they differ."""
+_WIDTH = 80
+"""Columns of the table; a longer name loses its middle."""
 
 
 def _table(found: Sequence[tuple[str, ...]]) -> list[str]:
@@ -125,31 +155,42 @@ def _table(found: Sequence[tuple[str, ...]]) -> list[str]:
     if not found:
         return []
     rows = [_HEADINGS, *sorted(found)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADINGS))]
-    return [
-        "  ".join(
-            cell.ljust(width) if column in (0, len(widths) - 1) else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
+    widths = [max(cell_len(row[column]) for row in rows) for column in range(len(_HEADINGS))]
+    widths[0] = min(widths[0], _WIDTH - sum(widths[1:]) - 2 * (len(widths) - 1))
+    return ["  ".join(_cells(row, widths)).rstrip() for row in rows]
+
+
+def _cells(row: Sequence[str], widths: Sequence[int]) -> Iterator[str]:
+    """Yield cells as wide as their columns: the first and last to the left, others to the right."""
+    last = len(widths) - 1
+    for column, (cell, width) in enumerate(zip(row, widths, strict=True)):
+        shown = cell if cell_len(cell) <= width else _without_middle(cell, width)
+        space = " " * (width - cell_len(shown))
+        yield shown + space if column in (0, last) else space + shown
+
+
+def _without_middle(name: str, width: int) -> str:
+    """Return a name in fewer columns: its beginning and end tell recordings apart."""
+    half = (width - 1) // 2
+    head, tail = set_cell_size(name, width - 1 - half), set_cell_size(name[::-1], half)[::-1]
+    return f"{head}…{tail}"
 
 
 def _row(outcome: Outcome, transcript: Transcript | None) -> tuple[str, ...]:
     coverage = transcript.coverage if transcript else None
+    result = _RESULTS.get(outcome.state, outcome.state)
     if transcript is None or coverage is None:
-        return (printable(outcome.job.name), *[""] * 6, outcome.state)
+        return (printable(outcome.job.name), *[""] * 5, result)
     skipped = coverage.skipped
-    silence = skipped.get("silence", 0.0) + skipped.get("digital zero", 0.0)
+    silence = sum(seconds for reason, seconds in skipped.items() if reason != "failed")
     return (
         printable(outcome.job.name),
         clock(transcript.duration),
         clock(coverage.decoded),
         clock(silence),
-        clock(skipped.get("non-speech", 0.0)),
         clock(skipped["failed"]) if "failed" in skipped else "",
         f"{len(transcript.text.split()):,}",
-        outcome.state,
+        result,
     )
 
 

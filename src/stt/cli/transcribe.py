@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +12,7 @@ from stt.cli import streams
 from stt.cli.completion import FormatList
 from stt.cli.hints import HintedCommand, flattened
 from stt.cli.model import CONFIG_OPTION, QUIET_OPTION, Command, load_model, model_options
-from stt.cli.progress import RecordingProgress, clock
+from stt.cli.progress import RecordingProgress, pace
 from stt.cli.report import report
 from stt.errors import OutputError, SttError, UsageError
 
@@ -186,18 +185,21 @@ def _one_by_one(
     failed = len(failures)
     done: list[Transcript] = []
     for item in inputs:
+        apart = "\n" if done else ""
+        heading = f"{apart}==> {item.source} <==\n" if len(found) > 1 else ""
         try:
-            transcript = _one(
-                transcriber, item, settings, several=len(found) > 1, quiet=quiet, file=file
-            )
-            done.append(transcript)
-            failed += bool(transcript.coverage and transcript.coverage.failures)
+            done.append(_one(transcriber, item, settings, heading=heading, quiet=quiet, file=file))
         except SttError as error:
             failed += 1
             report(error, error)
+    partly = sum(bool(one.coverage and one.coverage.failures) for one in done)
     if not quiet and len(found) > 1:
-        _summary(done, failed)
-    return 1 if failed else 0
+        from stt.cli.summary import Counts
+
+        audio, elapsed = sum(t.duration for t in done), sum(t.elapsed for t in done)
+        counts = Counts(done=len(done) - partly, partly=partly, failed=failed)
+        report(f"{counts}; {pace(audio, elapsed)}")
+    return 1 if failed or partly else 0
 
 
 def _output_file(given: dict[str, Any], paths: tuple[str, ...]) -> OutputFile | None:
@@ -307,58 +309,41 @@ def _one(
     item: Input,
     settings: Settings,
     *,
-    several: bool,
+    heading: str,
     quiet: bool,
     file: OutputFile | None,
 ) -> Transcript:
     """Transcribe one recording and print it, text as it comes, or write it into `file`."""
     from stt.cli.folder_progress import warnings
-    from stt.writers import text_lines, written
+    from stt.cli.printing import Printing
+    from stt.writers import written
 
     is_text = settings.formats[0] == "txt" and file is None
     as_it_comes = is_text and not transcriber.selection.has_parts  # else by time, in the end
-    heading = f"==> {item.source} <==\n" if several else ""
-
-    def show(text: str) -> None:
-        """Print text under the heading, which waits for it: none stands over a failure."""
-        nonlocal heading
-        click.echo(heading + text, nl=False)
-        sys.stdout.flush()
-        heading = ""
-
-    with RecordingProgress(item.source, quiet=quiet, text_on_stdout=as_it_comes) as progress:
+    with (
+        Printing(heading) as printing,
+        RecordingProgress(item.source, quiet=quiet, text_on_stdout=as_it_comes) as progress,
+    ):
 
         def on_step(step: Step, duration: float | None) -> None:
             if step.fallback and not quiet:
-                report(f"{item.source}: {step.fallback}")
-            if as_it_comes and step.segments:
-                show(text_lines(step.segments))
+                printing.tell(f"{item.source}: {step.fallback}")
+            if as_it_comes:
+                printing.take(step.segments)
             progress.on_step(step, duration)
 
         transcript = transcriber.transcribe(item.source, on_step=on_step)
+        if is_text:
+            printing.take(() if as_it_comes else transcript.segments)
+            printing.show("")  # the heading, where nothing was said
+        elif file is None:
+            printing.show(written(settings.formats[0], transcript, settings.subtitle_style))
     saved = file.write(transcript, settings) if file else ""
-    if file is None:
-        style = settings.subtitle_style
-        show("" if as_it_comes else written(settings.formats[0], transcript, style))
     if not quiet:
         told = "" if transcript.text else "; no speech found"
-        report(
-            f"{item.source}: {clock(transcript.duration)} of audio in {transcript.elapsed:.1f} s "
-            f"({transcript.rtfx:.1f}x real time){told}"
-        )
+        report(f"{item.source}: {pace(transcript.duration, transcript.elapsed)}{told}")
         if saved:
             report(saved)
     for line in warnings(transcript.coverage, quiet=quiet):
         report(f"{item.source}: {line}")
     return transcript
-
-
-def _summary(done: list[Transcript], failed: int) -> None:
-    audio = sum(transcript.duration for transcript in done)
-    elapsed = sum(transcript.elapsed for transcript in done)
-    speed = f" ({audio / elapsed:.1f}x real time)" if elapsed else ""
-    click.echo(
-        f"stt: {len(done)} done, {failed} failed; {clock(audio)} of audio in {elapsed:.1f} s"
-        f"{speed}",
-        err=True,
-    )

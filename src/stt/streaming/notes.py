@@ -23,8 +23,14 @@ class Notes:
         save: Path | None,
         note: Callable[[str], None],
         style: SubtitleStyle = DEFAULT_STYLE,
+        language: str | None = None,
+        date: str | None = None,
     ) -> None:
-        """`save`: a name that ends in a format's; `note` is told when it cannot be written."""
+        """`save`: a name that ends in a format's; `note` is told when it cannot be written.
+
+        `language` and `date`: those of the Transcript.
+        """
+        self._language, self._date = language, date
         self._source, self._model, self._choice = source, model, choice
         self._save, self._note, self._style = save, note, style
         self._segments: list[Segment] = []
@@ -66,4 +72,6 @@ class Notes:
             self._model,
             self._choice,
             self.duration,
+            language=self._language,
+            date=self._date,
         )
