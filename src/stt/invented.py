@@ -18,8 +18,8 @@ from stt.transcript import Segment, Word
 
 LITTLE_SPEECH_S = 0.15
 """Seconds of speech below which a text without word times must be likely to be believed: noise that
-the VAD takes for speech as it begins has 0.13. Of 234 texts of real sentences the shortest right
-one has 0.42, of 500 digits alone in clips of half a second one right one is lost."""
+the VAD takes for speech as it begins has 0.13. Of the texts of 252 real recordings in English none
+is lost; of 48 clips of one digit, chosen for how little of it the VAD hears, one right one is."""
 BELIEVABLE = 0.5
 """Confidence from which a text over little speech is believed; "Thank you." in noise has 0.4."""
 _REPEATED = 3
