@@ -8,6 +8,8 @@ AUDIO ?= samples
 
 demo: $(VENV)/.installed
 	$(BIN)/stt transcribe -f vtt samples
+	@echo 'To try other precisions of it: $(BIN)/stt setup starter --precision fp16,int8'
+	@echo 'and then: $(BIN)/stt transcribe -p int8 samples (or $(BIN)/stt config set precision int8)'
 
 test: $(VENV)/.tests
 	$(BIN)/python -m pytest

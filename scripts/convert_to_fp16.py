@@ -28,9 +28,16 @@ def main() -> int:
     options = parser.parse_args()
     kind = inspect(options.input_dir).kind
     pairs = zip(graph_names(kind, "fp32"), graph_names(kind, "fp16"), strict=True)
+    written: list[Path] = []
     for source, target in pairs:
         began = time.perf_counter()
-        done = convert(options.input_dir / source, options.input_dir / target)
+        try:
+            done = convert(options.input_dir / source, options.input_dir / target)
+        except SttError:  # the others without this one are no model
+            for path in written:
+                path.unlink()
+            raise
+        written.append(options.input_dir / target)
         print(
             f"{target}: {done.bytes_after:,} bytes of {done.bytes_before:,} in "
             f"{time.perf_counter() - began:.1f} s; {done.tally.values:,} weights, "

@@ -30,7 +30,10 @@ def main() -> int:
     names = graph_names(inspect(options.input_dir).kind, "fp16")
     missing = [name for name in names if not (options.input_dir / name).exists()]
     if missing:
-        sys.exit(f"fix_fp16_casts: {missing[0]} is missing; run convert_to_fp16.py first")
+        sys.exit(
+            f"fix_fp16_casts: {missing[0]} is missing; make it: "
+            f"`scripts/convert_to_fp16.py --input-dir {options.input_dir}`"
+        )
     for name in names:
         path = options.input_dir / name
         file = read(path)

@@ -141,7 +141,10 @@ def test_offline_names_what_is_missing(tmp_path: Path) -> None:
         (["setup", "--precision", "fp8", str(DIGITS)], "precision 'fp8' is not made"),
         (["setup", "--precision", "", str(DIGITS)], "--precision is empty"),
         (["setup", "--rtol", "nan", str(DIGITS)], "--rtol must be a number above 0"),
-        (["setup", "starter", "--precision", "int8"], "--precision does not go with starter"),
+        (
+            ["setup", "starter", "--precision", "mixed"],
+            "mixed is not made of the starter",
+        ),
         (["setup", "starter", "--no-keep-fp32"], "--keep-fp32 does not go with starter"),
         (["setup", "foo/bar", "--offline"], "offline, and foo/bar is not in the catalogue"),
         (["setup", "parakeet-v2", "--check"], "run `stt setup parakeet-v2`"),

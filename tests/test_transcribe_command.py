@@ -218,8 +218,8 @@ def test_a_recording_of_which_fp16_makes_nothing_goes_on_in_fp32(tmp_path: Path)
     ("flags", "code", "told"),
     [
         (["-p", "fp32"], 0, "precision fp32, provider cpu (asked for by name)"),
-        (["-p", "fp16"], 0, "(asked for by name; not proven here (run `stt setup`))"),
-        ([], 0, "(fp16 passed over: not proven here (run `stt setup`))"),
+        (["-p", "fp16"], 0, "(asked for by name; not proven here (run `stt setup "),
+        ([], 0, "(fp16 passed over: not proven here (run `stt setup "),
         (["-p", "fp16", "--strict"], 1, "and `strict` is set; run `stt setup`"),
         (["-p", "mixed"], 0, "warning: precision mixed was asked for, fp32 runs"),
     ],

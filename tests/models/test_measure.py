@@ -146,7 +146,7 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_each_has_its_turns_and_what_does_not_run_says_why(
     digits: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(measure, "_LEAST", 3)
+    monkeypatch.setattr(measure, "_FEWEST", 3)
     monkeypatch.setattr(measure, "_LONG_ENOUGH_S", 0.0)
     seen: list[str] = []
     found = compare(digits, ["fp32", "fp16"], "cpu", lambda stage, *_: seen.append(stage))

@@ -20,6 +20,7 @@ from stt.engine.whisper_session import OrtWhisper
 from stt.engine.whisper_vocabulary import load_vocabulary
 from stt.errors import ModelError
 from stt.models import starter
+from stt.models.manifest import Manifest
 from stt.models.starter import SOURCE, ensure_starter, verify_starter
 
 
@@ -265,3 +266,17 @@ def test_a_batch_says_what_each_utterance_says_alone(
         assert [p.logprob for p in a.pieces] == pytest.approx(
             [p.logprob for p in b.pieces], abs=1e-3
         )
+
+
+def test_what_was_made_of_it_does_not_make_it_incomplete(models: Path) -> None:
+    """Its own files decide: a conversion that is damaged is no reason to build it anew."""
+    folder = models / "starter"
+    manifest = Manifest.read(folder)
+    for name in ("encoder_model.int8.onnx", "decoder_model_merged.fp16.onnx"):
+        manifest.files[name] = {"size": 5, "sha256": "0", "made_from": {"maker": 1}}
+    manifest.files["decoder_model_merged.fp16.onnx.data"] = {"size": 5, "sha256": "0"}
+    manifest.save(folder)
+    verify_starter(models)
+    (folder / "vocab.json").write_text("{}")
+    with pytest.raises(ModelError, match="missing or damaged"):
+        verify_starter(models)

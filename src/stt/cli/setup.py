@@ -128,7 +128,7 @@ def setup(
         if quick and not check:
             raise UsageError("--quick goes with --check: `stt setup --check --quick`")
         if model == "starter":
-            return _starter(places, events, check=check, force=force)
+            return _starter(places, events, precision, check=check, force=force)
         if check:
             folder = places.find(Path(model).name) or places.new / Path(model).name
             if quick:
@@ -194,7 +194,6 @@ def _how_to_run(chosen: str, folder: Path, places: Places, config: Path | None) 
 
 
 _NOT_FOR_STARTER = {
-    "precision": "--precision",
     "origin": "--from",
     "keep_fp32": "--keep-fp32",
     "fast_load": "--fast-load",
@@ -205,24 +204,35 @@ _NOT_FOR_STARTER = {
 }
 
 
-def _starter(places: Places, events: Events, *, check: bool, force: bool) -> int:
+def _starter(places: Places, events: Events, precision: str, *, check: bool, force: bool) -> int:
+    from stt.models import starter_precisions
     from stt.models.starter import ensure_starter, verify_starter
 
-    context = click.get_current_context()
+    source_of = click.get_current_context().get_parameter_source
+    default = click.core.ParameterSource.DEFAULT
     for name, option in _NOT_FOR_STARTER.items():
-        if context.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT:
+        if source_of(name) is not default:
             raise UsageError(
-                f"{option} does not go with starter: it is built in FP32 from an installed package"
+                f"{option} does not go with starter: it is built from an installed package"
             )
+    asked = "" if source_of("precision") is default else precision
+    wanted = tuple(p for p in asked.split(",") if p and p != NO_PRECISION)
+    starter_precisions.check_order(wanted)
     found = places.find("starter") if check else None
     models_dir = found.parent if found else places.target("starter")
     if check:
         verify_starter(models_dir)
+        if wrong := starter_precisions.check(models_dir / "starter", events):
+            raise ModelError(f"{models_dir / 'starter'}: {'; '.join(wrong)}")
         click.echo("starter: every file is as it was made")
         return 0
     folder = ensure_starter(models_dir, progress=events.progress, contents=True, again=force)
+    proven = True
+    if wanted:
+        proven = starter_precisions.add(folder, wanted, events, force=force)
+        click.echo(_summary(folder))
     click.echo(_told_place(folder, places))
-    return 0
+    return 0 if proven else 1
 
 
 def _told_place(folder: Path, places: Places) -> str:

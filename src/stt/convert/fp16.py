@@ -14,6 +14,7 @@ from stt.convert.element_types import FLOAT, FLOAT16, called, conflicts, infer
 from stt.convert.half import Tally
 from stt.convert.model_file import GraphFile, read, reported, write
 from stt.convert.node_order import prepared
+from stt.convert.widening import widened
 from stt.errors import ModelError
 
 if TYPE_CHECKING:
@@ -54,12 +55,12 @@ def to_fp16(file: GraphFile, keep: Collection[str] = ()) -> tuple[Settled, tuple
         The graph, and the nodes kept float32 because they compute lengths and positions.
 
     Raises:
-        ModelError: the graph has float16 already, or cannot be made to agree.
+        ModelError: the graph computes in float16 already, or cannot be made to agree.
     """
-    file = prepared(file)
+    file = widened(prepared(file))
     types = infer(file)
     if FLOAT16 in types.of.values():
-        raise ModelError("this model has float16 in it already; convert the FP32 one")
+        raise ModelError("this model computes in float16 already; convert the FP32 one")
     if wrong := conflicts(file):
         raise ModelError(f"node {wrong[0].node} ({wrong[0].op}) is inconsistent: {wrong[0].told}")
     counting = find_counting(file, types)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import platform
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from stt.errors import ModelError
-from stt.models.folder import PRECISIONS, Measurement, ModelFolder, Proof, absent
+from stt.models.catalog import STARTER
+from stt.models.folder import MANIFEST, PRECISIONS, Measurement, ModelFolder, Proof, absent
 from stt.transcript import Choice
 
 FASTER = 1.05
@@ -53,6 +55,8 @@ def choose(
         why_not = known.unusable(requested)
         if why_not is None:
             return Choice(requested, known.provider, _by_name(requested, known))
+        if why_not == absent(requested) and requested != "fp32" and known.model:
+            why_not += f" (`{known.set_up(requested)}` makes them)"
         if strict:
             raise ModelError(
                 f"precision {requested} cannot be used: {why_not}, and `strict` is set; choose "
@@ -82,21 +86,32 @@ class Known:
     native_half: bool = False
     """Whether the CPU computes in float16 itself, as ARM's do; ONNX Runtime computes fp16 in fp32
     on others, after converting all weights. Of no meaning on other providers."""
+    model: str = ""
+    """What `stt setup` knows the model by: its name, or its folder where it was not set up."""
 
     @classmethod
     def of(
         cls, folder: ModelFolder, provider: str, failed: Mapping[str, str] | None = None
     ) -> Known:
         """Put together what a model's folder tells, and what this machine is."""
-        native_half = platform.machine().lower() in ("arm64", "aarch64")
+        model = folder.name if (folder.path / MANIFEST).is_file() else str(folder.path)
+        if folder.kind == "whisper" and model != STARTER:  # set-up makes nothing of others
+            model = ""
         return cls(
             provider,
             folder.problems,
             folder.proofs,
             folder.measured,
             {} if failed is None else failed,
-            native_half,
+            native_half=platform.machine().lower() in ("arm64", "aarch64"),
+            model=model,
         )
+
+    def set_up(self, precision: str) -> str:
+        """Return the command that makes and proves a precision of this model."""
+        if not self.model or precision == "fp32":
+            return "stt setup"
+        return f"stt setup {shlex.quote(self.model)} --precision {precision}"
 
     def unusable(self, precision: str) -> str | None:
         """Say why a precision cannot run at all."""
@@ -109,7 +124,11 @@ class Known:
         if self.refuted(precision):
             why = self.proofs[precision].why if precision in self.proofs else ""
             return "found wrong here" + (f" ({why})" if why else "")
-        return None if precision in self.proofs else "not proven here (run `stt setup`)"
+        return (
+            None
+            if precision in self.proofs
+            else f"not proven here (run `{self.set_up(precision)}`)"
+        )
 
     def refuted(self, precision: str) -> bool:
         """Tell whether set-up found its results wrong, which is worse than never having looked."""

@@ -93,6 +93,12 @@ class OrtStep:
         self._source_cache: dict[str, Any] = {}
         self._bind_start()
 
+    @property
+    def hidden(self) -> Float32:
+        """The encoder's output, float32 [B, positions, width]."""
+        values: Float32 = self._hidden.numpy()
+        return values
+
     def __call__(self, tokens: Int64) -> Float32:
         """Append int64 [B, S] to the B utterances kept; float32 [B, vocabulary] of what follows."""
         everything = np.zeros((self._batch, tokens.shape[1]), np.int64)

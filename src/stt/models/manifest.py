@@ -26,6 +26,8 @@ class Manifest:
     """Repository id, or the folder it was imported from."""
     revision: str | None = None
     licence: str = ""
+    made_from: dict[str, Any] = field(default_factory=dict)
+    """Of the starter: the weights it was built from."""
     keep_fp32: bool = True
     """Whether FP32 stays when another precision is proven."""
     files: dict[str, dict[str, Any]] = field(default_factory=dict)

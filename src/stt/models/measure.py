@@ -29,16 +29,16 @@ from stt.models.locate import ReportProgress
 
 _AUDIO_S = 14.0
 """Seconds of speech in a turn."""
-_WHISPER_AUDIO_S = 28.0
-"""The same for Whisper, which computes 30 s however short the audio is."""
 _TURN_S = 0.2
 """Seconds a turn takes at least: a small model recognises the audio several times in it."""
 _LEAST, _MOST = 7, 21
 """Rounds in which each precision has its turn."""
+_FEWEST = 5
+"""Rounds where `_LEAST` take too long. Chance puts 5 of one before 5 of another once in 250."""
 _ALONE = 3
 """Rounds where there is one precision: nothing is compared."""
 _LONG_ENOUGH_S = 25.0
-"""Seconds after which no further round begins, if there were `_LEAST`."""
+"""Seconds after which no further round begins, if there were `_FEWEST`."""
 LEAST_S = _AUDIO_S * (2 + _LEAST)
 """Seconds of speech that each of several precisions recognises at least."""
 _QUIET = 0.05
@@ -172,10 +172,12 @@ def _is_enough(turns: dict[str, list[float]], taken_s: float) -> bool:
     rounds = len(next(iter(turns.values()), ()))
     if len(turns) < 2:  # nothing to compare
         return rounds >= _ALONE
-    if rounds < _LEAST:
+    if rounds < _FEWEST:
         return False
+    if taken_s > _LONG_ENOUGH_S:
+        return True
     widest = max((high - low) / low for low, high in map(bounds, turns.values()))
-    return widest <= _QUIET or taken_s > _LONG_ENOUGH_S
+    return rounds >= _LEAST and widest <= _QUIET
 
 
 def _apart(
@@ -306,8 +308,7 @@ def _main(folder: Path, precision: str, provider: str) -> None:
     from stt.models.clips import bundled_clips, of_length
 
     model = inspect(folder)
-    seconds = _WHISPER_AUDIO_S if model.kind == "whisper" else _AUDIO_S
-    speech = of_length(bundled_clips(), seconds)
+    speech = of_length(bundled_clips(), _AUDIO_S)
     began = time.perf_counter()
     recognizer, _ = load_recognizer(model, precision=precision, provider=provider, strict=True)
     load_s = time.perf_counter() - began
@@ -321,7 +322,7 @@ def _main(folder: Path, precision: str, provider: str) -> None:
         for _ in range(times):
             recognizer.recognize([speech])
         taken = time.perf_counter() - began
-        _tell({"rtfx": seconds * times / taken, "peak_mib": peak_mib()})
+        _tell({"rtfx": _AUDIO_S * times / taken, "peak_mib": peak_mib()})
 
 
 def _tell(answer: dict[str, Any]) -> None:
