@@ -26,6 +26,8 @@ FOLLOWED = {
     "stt models": "models",
     "stt setup starter": "setup starter",
     "stt setup starter --precision {}": "setup starter --precision fp16",
+    "stt setup MODEL": "setup digits",
+    "stt setup MODEL --check": "setup digits --check",
     "stt setup {}": "setup digits",
     "stt setup {} --from DIR": f"setup digits --from {DIGITS}",
     "stt setup {} --from DIR --keep-fp32": f"setup digits --from {DIGITS} --keep-fp32",
