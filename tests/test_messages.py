@@ -118,6 +118,7 @@ def copy_of_digits(folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_fp16_that_is_not_there_says_how_to_get_it(machine: Machine, tmp_path: Path) -> None:
     model = copy_of_digits(tmp_path / "my models" / "digits")
     done = machine.run("transcribe", "-m", model, "-p", "fp16", CLIP)
