@@ -28,6 +28,7 @@ FOLLOWED = {
     "stt setup starter --precision {}": "setup starter --precision fp16",
     "stt setup MODEL": "setup digits",
     "stt setup MODEL --check": "setup digits --check",
+    "stt setup --check --quick": "setup digits --check --quick",
     "stt setup {}": "setup digits",
     "stt setup {} --from DIR": f"setup digits --from {DIGITS}",
     "stt setup {} --from DIR --keep-fp32": f"setup digits --from {DIGITS} --keep-fp32",
