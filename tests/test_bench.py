@@ -13,7 +13,7 @@ import tiny_nemo
 from stt import bench, bench_audio
 from stt.bench import Contender, Plan, Result, Run, contenders
 from stt.bench_worker import Clock
-from stt.cli.bench import table
+from stt.cli.bench import sentence, table
 from stt.errors import ModelError, UsageError
 from stt.models.folder import inspect
 from stt.models.places import Places
@@ -64,9 +64,7 @@ def test_every_engine_precision_and_batch_has_a_row(
     soundfile.write(tmp_path / "speech.flac", speech[: 4 * 16_000], 16_000)
     found = contenders(inspect(model), ["onnx-asr"], "cpu", Places.only(model.parent))
     assert found == (Contender("stt", model, "fp32"), Contender("onnx-asr", model, "fp32"))
-    result = bench.bench(
-        Plan(found, (1, 2), (1, 2), "cpu", Places.only(tmp_path)), silent
-    ).as_json()
+    result = bench.bench(Plan(found, (1, 2), (1, 2), "cpu", tmp_path), silent).as_json()
     runs = result["runs"]
     assert [(row["threads"], row["engine"], row["batch"]) for row in runs] == [
         (threads, engine, batch)
@@ -149,16 +147,41 @@ def test_the_time_inside_a_generator_is_counted() -> None:
 
 def test_the_table_shows_what_is_known() -> None:
     sherpa = run(engine="sherpa-onnx", ms_per_s=None, ratio=None, peak_mib=None)
-    lines = table(
+    text = table(
         Result({"cpu": "a processor", "cores": 2}, "onnx-asr fp32, batch 1", (run(), sherpa))
-    ).splitlines()
-    assert lines[0] == "cpu a processor, cores 2"
-    assert "112 s of audio" in lines[1]
-    assert len({line.count("|") for line in lines[3:]}) == 1
-    cells = [cell.strip() for cell in lines[5].split("|")]
-    assert "beside onnx-asr fp32, batch 1" in lines[1]
-    assert cells[6:9] == ["20.0", "(19.0 - 21.0)", "1.25"]
-    assert "sherpa-onnx" in lines[6]
+    )
+    lines = text.splitlines()
+    assert lines[0].startswith("An hour of audio takes 3.0 minutes here (")
+    assert "cpu a processor, cores 2" in lines
+    assert "112 s of audio" in text
+    assert "beside onnx-asr fp32, batch 1" in text
+    assert "1  stt " in text
+    assert "2  sherpa-onnx " in text
+    row = next(line for line in lines if line.startswith("1 ") and "20.0" in line)
+    assert row.split()[1:6] == ["20.0", "19.0", "-", "21.0", "1.25"]
+
+
+def test_the_table_fits_a_screen() -> None:
+    machine = {"cpu": "Some Processor With A Long Name @ 2.40GHz", "system": "Linux " * 9}
+    runs = [
+        run(engine=engine, model="a-model-of-24-characters", batch=batch, threads=threads)
+        for engine in ("stt", "onnx-asr", "sherpa-onnx")
+        for batch in (1, 128)
+        for threads in (1, 1024)
+    ]
+    reference = "onnx-asr a-model-of-24-characters fp32, batch 1"
+    for shown in (runs, [run(precision=p) for p in ("fp16", "fp32", "int8")]):
+        text = table(Result(machine, reference, tuple(shown)))
+        assert max(map(len, text.splitlines())) <= 80
+    assert "fp16  " in text, "where precisions are enough there are no numbers"
+
+
+@pytest.mark.parametrize(
+    ("rtfx", "told"), [(1333.0, "3 seconds"), (22.2, "2.7 minutes"), (0.5, "2.0 hours")]
+)
+def test_one_sentence_says_how_long_an_hour_takes(rtfx: float, told: str) -> None:
+    result = Result({}, None, (run(rtfx=rtfx), run(engine="onnx-asr", rtfx=5000.0)))
+    assert sentence(result).startswith(f"An hour of audio takes {told} here")
 
 
 def test_the_command_prints_one_json_object(
@@ -168,7 +191,7 @@ def test_the_command_prints_one_json_object(
 
     plans = []
 
-    def measured(plan: Plan, report: object) -> Result:
+    def measured(plan: Plan, report: object, left: object) -> Result:
         plans.append(plan)
         return Result({"cores": 2}, None, (run(),))
 

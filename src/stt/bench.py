@@ -38,6 +38,8 @@ ENGINES = ("stt", "onnx-asr", "sherpa-onnx")
 STAGES = ("features", "encoder", "decoding", "other")
 _ROUNDS = 3
 
+Left = Callable[[float], None]
+"""(seconds)."""
 Report = Callable[[str, int, int], None]
 """(what is being done, steps done, steps in all)."""
 
@@ -156,8 +158,8 @@ def contenders(
     )
 
 
-def bench(plan: Plan, report: Report) -> Result:
-    """Measure.
+def bench(plan: Plan, report: Report, left: Left = lambda _: None) -> Result:
+    """Measure; `left` is told, each time it is known better, the seconds all of it still takes.
 
     Raises:
         ModelError: a contender does not run; the text says why.
@@ -165,7 +167,9 @@ def bench(plan: Plan, report: Report) -> Result:
     """
     with temporary_folder("bench") as folder:
         files = recordings(plan.audio, max(plan.batches), folder)
-        runs = [run for threads in plan.threads for run in _runs(plan, threads, files, report)]
+        runs = [
+            run for threads in plan.threads for run in _runs(plan, threads, files, report, left)
+        ]
         return Result(machine(), _named(_reference(plan.contenders), plan), tuple(runs))
 
 
@@ -179,7 +183,9 @@ def _named(reference: Contender | None, plan: Plan) -> str | None:
     return f"{reference}, batch {plan.batches[0]}" if reference else None
 
 
-def _runs(plan: Plan, threads: int, files: Sequence[Path], report: Report) -> tuple[Run, ...]:
+def _runs(
+    plan: Plan, threads: int, files: Sequence[Path], report: Report, left: Left
+) -> tuple[Run, ...]:
     """Measure with so many threads."""
     with ExitStack() as stack:
         workers = []
@@ -187,7 +193,16 @@ def _runs(plan: Plan, threads: int, files: Sequence[Path], report: Report) -> tu
             report(f"loading {contender}", done, len(plan.contenders))
             started = _started(contender, plan.provider, threads, files[0])
             workers.append(stack.enter_context(started))
-        timings = _rounds(workers, plan, files, report)
+        more = len(plan.threads) - plan.threads.index(threads)
+        turn_s = sum(worker.one_s for worker in workers) * len(files) * len(plan.batches)
+        left(turn_s * (_ROUNDS + 1) * more)
+        timings = _rounds(
+            workers,
+            plan,
+            files,
+            report,
+            lambda turn_s, turns: left(turn_s * (turns + (more - 1) * (_ROUNDS + 1))),
+        )
         seconds = sum(seconds_of(file) for file in files)
         return _rows(workers, plan, threads, timings, seconds)
 
@@ -238,6 +253,8 @@ class _Worker:
             text=True,
         )
         self.load_s: float = 0.0
+        self.one_s: float = 0.0
+        """Seconds that the first recording took."""
         self.first_result_s: float = 0.0
         self.provider = provider
         self.peak_mib: dict[int, float | None] = {}
@@ -291,6 +308,7 @@ def _started(contender: Contender, provider: str, threads: int, first: Path) -> 
             answer = worker.ask([first], 1)
             worker.first_result_s = time.perf_counter() - began
             worker.load_s, worker.provider = answer["load_s"], answer["provider"]
+            worker.one_s = answer["seconds"]
             yield worker
         finally:
             worker.close()
@@ -302,13 +320,21 @@ peak_mib."""
 
 
 def _rounds(
-    workers: Sequence[_Worker], plan: Plan, files: Sequence[Path], report: Report
+    workers: Sequence[_Worker],
+    plan: Plan,
+    files: Sequence[Path],
+    report: Report,
+    turned: Callable[[float, int], None],
 ) -> dict[tuple[int, int], list[_Timing]]:
-    """Return (worker, batch) -> the timing of each round; a first round warms up."""
+    """Return (worker, batch) -> the timing of each round; a first round warms up.
+
+    `turned` is told after each round how many seconds it took, and how many are left.
+    """
     timings: dict[tuple[int, int], list[_Timing]] = {}
     total = (_ROUNDS + 1) * len(plan.batches) * len(workers)
     done = 0
     for turn in range(_ROUNDS + 1):
+        began = time.perf_counter()
         for batch in plan.batches:
             for place, worker in enumerate(workers):
                 report("measuring", done, total)
@@ -318,6 +344,7 @@ def _rounds(
                     timings.setdefault((place, batch), []).append(timing)
                 else:
                     worker.peak_mib[batch] = timing["peak_mib"]
+        turned(time.perf_counter() - began, _ROUNDS - turn)
     return timings
 
 

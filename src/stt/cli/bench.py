@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import textwrap
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -122,62 +123,98 @@ def bench(
     found = contenders(folder, others, provider, loaded.places)
     progress = SetupProgress(quiet=quiet)
     try:
-        result = measure(Plan(found, batches, threads, provider, audio), progress)
+        result = measure(Plan(found, batches, threads, provider, audio), progress, progress.left)
     finally:
         progress.close()
     click.echo(json.dumps(result.as_json(), indent=2) if as_json else table(result))
     return 0
 
 
+_WIDTH = 80
+"""Columns of a screen."""
 _STAGES = ("features", "encoder", "decoding", "other")
-_HEADINGS = (
-    *("engine", "model", "precision", "threads", "batch"),
-    *("RTFx", "(slowest - fastest)", "ratio"),
-    *_STAGES,
-    *("CPU", "load s", "first s", "MiB"),
-)
 
 
 def table(result: Result) -> str:
-    """Return the result as a Markdown table, the machine above it."""
-    told = ", ".join(f"{key} {value}" for key, value in result.machine.items())
-    first = result.runs[0]
-    rows = [_HEADINGS, *(_row(run) for run in result.runs)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADINGS))]
-    lines = [
-        "| " + " | ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)) + " |"
-        for row in rows
+    """Return the result for people: a sentence, what each run took, and on what; 80 columns."""
+    first, names = result.runs[0], _names(result.runs)
+    shown = dict(zip(names, result.runs, strict=True))
+    about = ", ".join(f"{key} {value}" for key, value in result.machine.items())
+    how = f"provider {first.provider}, {first.audio_s:.0f} s of audio a round"
+    if result.reference:
+        how += f"; ratio: beside {result.reference}"
+    legend = [f"{name}  {_about(run)}" for name, run in shown.items() if name != run.precision]
+    speeds: list[tuple[str, ...]] = [
+        ("", "RTFx", "slowest - fastest", "ratio", "load s", "first s", "MiB")
     ]
-    rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
-    beside = f"ratio: beside {result.reference}; " if result.reference else ""
+    speeds += [(name, *_speed(run)) for name, run in shown.items()]
+    stages: list[tuple[str, ...]] = [("", *_STAGES, "CPU")]
+    stages += [(name, *_costs(run)) for name, run in shown.items()]
     return "\n".join(
         (
-            f"{told}",
-            f"provider {first.provider}, {first.audio_s:.0f} s of audio a round; {beside}stages "
-            "and CPU time in ms per second of audio, of all threads together",
+            sentence(result),
             "",
-            lines[0],
-            rule,
-            *lines[1:],
+            *textwrap.wrap(about, _WIDTH),
+            *textwrap.wrap(how, _WIDTH),
+            *legend,
+            "",
+            *_columns(speeds),
+            "",
+            "ms per second of audio, of all threads together:",
+            *_columns(stages),
         )
     )
 
 
-def _row(run: Run) -> tuple[str, ...]:
-    stages = run.ms_per_s or {}
-    shown = (f"{stages[name]:.2f}" if name in stages else "" for name in _STAGES)
+def sentence(result: Result) -> str:
+    """Say how long an hour of audio takes with the fastest run of this application."""
+    ours = [run for run in result.runs if run.engine == "stt"] or list(result.runs)
+    best = max(ours, key=lambda run: run.rtfx)
+    seconds = 3600 / best.rtfx
+    if seconds < 90:
+        told = f"{seconds:.0f} seconds"
+    elif seconds < 5400:
+        told = f"{seconds / 60:.1f} minutes"
+    else:
+        told = f"{seconds / 3600:.1f} hours"
+    return f"An hour of audio takes {told} here ({best.model}, {best.precision})."
+
+
+def _names(runs: Sequence[Run]) -> list[str]:
+    """Return a short name for each run: its precision, or a number where that is not enough."""
+    precisions = [run.precision for run in runs]
+    if len(set(precisions)) == len(runs) and len({run.engine for run in runs}) == 1:
+        return precisions
+    return [str(number) for number in range(1, len(runs) + 1)]
+
+
+def _about(run: Run) -> str:
+    threads = f"{run.threads} threads" if run.threads else "threads by itself"
+    return f"{run.engine} {run.model} {run.precision}, {threads}, batch {run.batch}"
+
+
+def _speed(run: Run) -> tuple[str, ...]:
     return (
-        run.engine,
-        run.model,
-        run.precision,
-        str(run.threads or "auto"),
-        str(run.batch),
         f"{run.rtfx:.1f}",
-        f"({run.rtfx_min:.1f} - {run.rtfx_max:.1f})",
+        f"{run.rtfx_min:.1f} - {run.rtfx_max:.1f}",
         "" if run.ratio is None else f"{run.ratio:.2f}",
-        *shown,
-        f"{run.cpu_ms_per_s:.1f}",
         f"{run.load_s:.1f}",
         f"{run.first_result_s:.1f}",
         "" if run.peak_mib is None else f"{run.peak_mib:,.0f}",
     )
+
+
+def _costs(run: Run) -> tuple[str, ...]:
+    stages = run.ms_per_s or {}
+    shown = (f"{stages[name]:.2f}" if name in stages else "" for name in _STAGES)
+    return (*shown, f"{run.cpu_ms_per_s:.1f}")
+
+
+def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of columns, the first to the left; one that is empty below its heading is left out."""
+    kept = [n for n in range(len(rows[0])) if n == 0 or any(row[n] for row in rows[1:])]
+    widths = {n: max(len(row[n]) for row in rows) for n in kept}
+    return [
+        "  ".join(row[n].rjust(widths[n]) if n else row[n].ljust(widths[n]) for n in kept).rstrip()
+        for row in rows
+    ]
