@@ -107,6 +107,7 @@ def expected() -> dict[int, str]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1_800)
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_the_starter_at_any_level_and_length(expected: dict[int, str], precision: str) -> None:
     try:

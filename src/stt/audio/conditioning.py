@@ -30,8 +30,8 @@ BEHIND = round(4.0 * _FRAMES_PER_SECOND)
 """Frames looked back on: a quiet speaker is heard soon after a loud one."""
 AHEAD = round(4.0 * _FRAMES_PER_SECOND)
 """Frames of a recording looked ahead: what is said first is amplified as what follows."""
-_CHUNK = 32
-"""Frames of a recording worked on together: what comes out does not depend on blocks."""
+_CHUNK = 30
+"""Frames of a recording worked on together, whatever the blocks; with the filter an FFT of 2^14."""
 
 _QUIET_DB = -32.0
 """Level (dB full scale, of a frame) of the loudest frames below which sound is amplified."""
