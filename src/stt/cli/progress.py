@@ -216,11 +216,7 @@ class SetupProgress:
         if self._left is None:
             return ""
         seconds = self._left - (time.monotonic() - self._left_at)
-        return (
-            f"{before}about {clock(seconds)} left in all"
-            if seconds >= 1
-            else f"{before}almost done"
-        )
+        return f"{before}about {clock(seconds)} left in all" if seconds >= 1 else ""
 
     def _close_bar(self) -> None:
         if self._bar:
