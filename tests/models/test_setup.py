@@ -20,8 +20,9 @@ import pytest
 from stt.convert import fp16
 from stt.convert.counting import Counting
 from stt.engine.precision import Known, choose
+from stt.engine.sessions import runtime_errors
 from stt.errors import ModelError, UsageError
-from stt.models import measure, proof
+from stt.models import measure, proof, prover
 from stt.models.clips import Clip, bundled_clips
 from stt.models.folder import inspect
 from stt.models.installation import Events
@@ -540,3 +541,18 @@ def test_a_catalogued_name_holds_a_folder_against_its_pins(
     with pytest.raises(ModelError, match="pinned"):
         install(parakeet, tmp_path / "models", clips)
     assert not (tmp_path / "models" / "parakeet").exists()
+
+
+def test_fp32_that_does_not_run_is_one_line_and_blames_no_conversion(
+    source: Source, tmp_path: Path, clips: tuple[Clip, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise runtime_errors()[0]("bad allocation\nin a node")
+
+    monkeypatch.setattr(prover, "observe", refuse)
+    with pytest.raises(ModelError, match=r"fp32 does not run \(bad allocation in a node\); free"):
+        install(source, tmp_path / "models", clips)
+    monkeypatch.undo()
+    folder = tmp_path / "models" / "digits"
+    assert inspect(folder).problems["fp32"] is None
+    assert Manifest.read(folder).splits == {}

@@ -120,12 +120,22 @@ class Prover:
         return Verdict((*before, *judged.checks))
 
     def _fp32(self) -> Observation:
-        """What FP32 gave, at all durations wanted by now."""
+        """What FP32 gave, at all durations wanted by now.
+
+        Raises:
+            ModelError: it does not load or run.
+        """
         known = self._seen.get("fp32")
         wanted = possible(self.at.model, "fp32", self.durations)
-        if known is None or not set(wanted) <= set(known.encoded):
+        if known is not None and set(wanted) <= set(known.encoded):
+            return known
+        try:
             return self._observed("fp32", wanted, None)
-        return known
+        except runtime_errors() as error:  # memory that others took meanwhile, as a rule
+            told = " ".join(str(error).split())
+            raise ModelError(
+                f"fp32 does not run ({told}); free some memory and run the same command again"
+            ) from error
 
     def _observed(
         self, precision: str, durations: Sequence[float], like: Observation | None
