@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,13 +17,15 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
 
 
-def test_the_python_example_runs() -> None:
+def test_the_python_example_runs(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "samples", tmp_path / "samples")
     example, live_example = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     compile(live_example, "README.md", "exec")  # tests/live has a microphone to run the like on
     done = subprocess.run(
-        [sys.executable, "-c", example], capture_output=True, text=True, check=False, cwd=ROOT
+        [sys.executable, "-c", example], capture_output=True, text=True, check=False, cwd=tmp_path
     )
     assert done.returncode == 0, done.stderr
+    assert (tmp_path / "weather.srt").exists()
     first, used, *segments = done.stdout.splitlines()
     assert "rain" in first
     assert used.startswith(("starter fp32", "parakeet "))
