@@ -104,7 +104,7 @@ def test_set_up_in_one_folder_everything_else_in_others(machine: Machine, where:
         assert str(models) in listed
         assert [line.split()[:2] for line in listed.splitlines() if line.startswith("parakeet ")]
         table = machine.run(folder, "bench", "-m", "parakeet", "--audio", str(audio))
-        assert "| parakeet |" in table
+        assert "(parakeet, fp32)" in table
     assert not (machine.root / "with-models-of-its-own" / "mine").exists()
     machine.run("plain", "setup", "--offline", "--check")
     machine.run("with-models-of-its-own", "models", "remove", "parakeet", "--yes")

@@ -138,14 +138,16 @@ def test_it_transcribes_with_the_starter(user: User) -> None:
 
 def test_a_model_is_set_up_and_used(user: User) -> None:
     done = user.run("setup", DIGITS, "--precision", "fp32")
-    assert f"{user.home}" in done.stdout.splitlines()[-1]
+    told = next(line for line in done.stdout.splitlines() if line.startswith("installed in "))
+    assert str(user.home) in told
+    assert told.endswith("found from every folder")
     model = DIGITS.name
     assert model in user.run("models").stdout
     clip = next(c for c in bundled_clips(DIGITS / "clips") if c.name == "four-digits.flac")
     said = user.run("transcribe", "-m", model, DIGITS / "clips" / clip.name)
     assert said.stdout.strip() == clip.text
     table = user.run("bench", "-m", model).stdout  # on the speech that the package carries
-    assert f"| {model} " in table
+    assert f"({model}, fp32)" in table
     fake = str(ROOT / "tests" / "sound_card")
     spoken = user.run("live", "-m", model, "--plain", "--duration", "4", PYTHONPATH=fake)
     assert clip.text in spoken.stdout
