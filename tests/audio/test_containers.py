@@ -222,3 +222,11 @@ def test_a_playlist_reaches_for_nothing(tmp_path: Path) -> None:
     path = tmp_path / "a.m3u8"
     path.write_text("#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\nhttp://127.0.0.1:9/a.ts\n")
     refusal(path)
+
+
+def test_pyav_19_is_not_told_what_it_does_by_itself() -> None:
+    """It refuses the argument that those before need to pass over titles that are no UTF-8."""
+    from stt.audio.containers import _lenient
+
+    assert _lenient("19.0.2") == {}
+    assert _lenient("18.1.0") == _lenient("13.0.0") == {"metadata_errors": "ignore"}

@@ -87,7 +87,7 @@ def open_container(
         options["ignore_length"] = "1"  # a piped wav: read to the end of the file
     try:
         # "file:" keeps a colon in the name from being read as a protocol
-        opened = av.open(f"file:{path}", metadata_errors="ignore", options=options)
+        opened = av.open(f"file:{path}", options=options, **_lenient(av.__version__))
     except (av.FFmpegError, ValueError) as error:
         raise _not_read(name, head, _reason(error)) from error
     container: Any = stack.enter_context(opened)
@@ -115,6 +115,11 @@ def open_container(
         number,
         described(tracks),
     )
+
+
+def _lenient(version: str) -> dict[str, Any]:
+    """Return what has PyAV pass over titles that are no UTF-8: from 19 on it does so by itself."""
+    return {"metadata_errors": "ignore"} if int(version.partition(".")[0]) < 19 else {}
 
 
 def _not_read(name: str, head: bytes, told: str) -> AudioError:
