@@ -15,10 +15,9 @@ from stt.transcript import Choice
 FASTER = 1.05
 """A precision is faster than another from this ratio of measured speeds on, if their confidence
 intervals do not overlap either: anything less is a tie."""
-_LOADS_FASTER = 0.9
-"""A precision loads faster than another up to this ratio of load times."""
-_SMALLER = 0.95
-"""A precision takes less memory than another up to this ratio."""
+_LIGHTER = 0.8
+"""A precision is lighter than another up to this ratio of load times and of memory: load times are
+measured once, and a small model's memory is mostly that of the process."""
 _HALF = ("fp16", "mixed")
 
 
@@ -184,9 +183,9 @@ class Known:
             return False
         if None in (one.load_s, full.load_s, one.peak_mib, full.peak_mib):
             return False
-        return (one.load_s or 0.0) <= _LOADS_FASTER * (full.load_s or 0.0) and (
+        return (one.load_s or 0.0) <= _LIGHTER * (full.load_s or 0.0) and (
             one.peak_mib or 0.0
-        ) <= _SMALLER * (full.peak_mib or 0.0)
+        ) <= _LIGHTER * (full.peak_mib or 0.0)
 
     def slow_int8(self, precision: str) -> str | None:
         """Say that int8 is the wrong choice on a GPU (10 to 25 times slower on CUDA)."""
