@@ -58,7 +58,9 @@ def test_the_median_lies_in_its_interval(values: list[float]) -> None:
 # --- simulated set-ups --------------------------------------------------------------------------
 
 
-def set_up(chance: random.Random, spread: float, busy: float, **true: float) -> Known:
+def set_up(
+    chance: random.Random, spread: float, busy: float, *, small: bool = False, **true: float
+) -> Known:
     """What a set-up would have written, of precisions that are truly so fast.
 
     `spread`: of the logarithm of each turn's speed; `busy`: share of turns that something else
@@ -76,6 +78,9 @@ def set_up(chance: random.Random, spread: float, busy: float, **true: float) -> 
         for precision, rtfx in true.items():
             turns[precision].append(turn(rtfx))
     ends = {p: bounds(values) for p, values in turns.items()}
+    # as measured of Parakeet, and of a model so small that it is mostly the process
+    load_s = {"fp32": 0.2, "fp16": 0.2} if small else {"fp32": 3.1, "fp16": 5.9}
+    peak_mib = {"fp32": 155.0, "fp16": 150.0} if small else {"fp32": 2952.0, "fp16": 4590.0}
     return Known(
         "cpu",
         {p: None if p in true else "not here" for p in PRECISIONS},
@@ -84,9 +89,8 @@ def set_up(chance: random.Random, spread: float, busy: float, **true: float) -> 
             (p, "cpu"): Measurement(
                 sorted(values)[len(values) // 2],
                 correct=True,
-                # as long as loading takes and as much as it fills, give or take as much again
-                load_s={"fp16": 5.9}.get(p, 3.1) * chance.lognormvariate(0.0, spread),
-                peak_mib={"fp16": 4590.0}.get(p, 2952.0),
+                load_s=load_s.get(p, load_s["fp32"]) * chance.lognormvariate(0.0, spread),
+                peak_mib=peak_mib.get(p, peak_mib["fp32"]) * chance.lognormvariate(0.0, 0.03),
                 rtfx_low=ends[p][0],
                 rtfx_high=ends[p][1],
             )
@@ -101,7 +105,10 @@ def set_up(chance: random.Random, spread: float, busy: float, **true: float) -> 
 )
 def test_noise_alone_never_takes_fp16_on_a_cpu(spread: float, busy: float) -> None:
     chance = random.Random(1)
-    known = [set_up(chance, spread, busy, fp32=10.0, fp16=10.0) for _ in range(2000)]
+    known = [
+        set_up(chance, spread, busy, small=number % 2 == 0, fp32=10.0, fp16=10.0)
+        for number in range(2000)
+    ]
     taken = [choose("auto", one).precision for one in known]
     assert taken.count("fp16") <= 6  # 3 in 1000
     # one measurement of each, which is what set-up went by before, flips
