@@ -149,3 +149,17 @@ def test_the_table_fits_a_screen() -> None:
     ]
     assert sum(line.endswith("in part") for line in table) == 3
     assert "partly" not in "".join(table)
+
+
+def test_a_result_of_another_run_is_nobodys_own(tmp_path: Path) -> None:
+    arguments = ["transcribe", "-q", "-m", str(DIGITS), "-o", str(tmp_path), str(CLIP)]
+    assert main([*arguments, "-f", "json"]) == 0
+    path = tmp_path / "two-digits.json"
+    text = re.sub(r'"date": ".*"', '"date": "2020-01-01T00:00:00+00:00"', path.read_text("utf-8"))
+    path.write_text(text, "utf-8")
+    shutil.rmtree(tmp_path / ".stt")  # as after a kill before the journal noted it
+    assert main([*arguments, "-f", "json"]) == 0
+    assert not list(tmp_path.glob("*.old"))
+    path.write_text(text.replace("two", "too"), "utf-8")
+    assert main([*arguments, "-f", "json", "--force"]) == 0
+    assert "too" in (tmp_path / "two-digits.json.old").read_text("utf-8")

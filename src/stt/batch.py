@@ -19,7 +19,7 @@ from stt.models.manifest import sha256_of
 from stt.recipe import changes
 from stt.subtitles import DEFAULT_STYLE, SubtitleStyle
 from stt.transcript import Transcript
-from stt.writers import TEMPORARY, look, os_error_text, write_text, written
+from stt.writers import TEMPORARY, essence, look, os_error_text, write_text, written
 
 _LOOK_S = 1.0
 """Seconds between two looks at what another process has under way."""
@@ -246,11 +246,11 @@ class _Desk:
         for form in formats:
             path = self._delivery.path(job.name, form)
             text = written(form, transcript, style)
-            outputs[form] = Output(_sha256(text), look(form, style))
+            outputs[form] = Output(_sha256(form, text.encode()), look(form, style))
             now, old = (o.sha256 if o else None for o in (outputs[form], before.get(form)))
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
-                if path.is_file() and sha256_of(path) not in (old, now):
+                if path.is_file() and _sha256(form, path.read_bytes()) not in (old, now):
                     if old == now and not self._delivery.force:
                         continue
                     aside.append(put_aside(path))
@@ -281,8 +281,9 @@ def _content(job: Job, entry: Entry | None) -> Content:
         raise AudioError(f"{path}: cannot be read ({error.strerror}); check the path") from error
 
 
-def _sha256(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
+def _sha256(form: str, data: bytes) -> str:
+    """A digest of what a result says, the same in whatever run it was made."""
+    return hashlib.sha256(essence(form, data)).hexdigest()
 
 
 def put_aside(path: Path) -> tuple[Path, Path]:

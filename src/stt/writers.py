@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -27,6 +28,7 @@ __all__ = [
     "as_json",
     "as_tsv",
     "as_txt",
+    "essence",
     "look",
     "os_error_text",
     "replace_file",
@@ -106,6 +108,14 @@ def look(form: str, style: SubtitleStyle) -> str:
     if form in _SUBTITLES:
         return repr(style)
     return PARAGRAPHS if form == "txt" else ""
+
+
+_OF_THE_RUN = re.compile(rb'^  "(?:date|processing_time)": .*\n', re.MULTILINE)
+
+
+def essence(form: str, data: bytes) -> bytes:
+    """Return what a result says, without when it was made and how long that took: to compare."""
+    return _OF_THE_RUN.sub(b"", data) if form == "json" else data
 
 
 def coverage_values(coverage: Coverage | None) -> dict[str, Any] | None:
