@@ -100,8 +100,7 @@ def corrupt(path: Path) -> None:
 
 
 def not_numbers(path: Path) -> None:
-    samples = np.zeros(4 * RATE, np.float32)
-    samples[0] = np.nan
+    samples = np.full(4 * RATE, np.nan, np.float32)
     soundfile.write(path, samples, RATE, subtype="FLOAT")
 
 

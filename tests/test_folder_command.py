@@ -288,26 +288,35 @@ class Watching:
     def __init__(self, here: Path, *more: str) -> None:
         self.here = here
         command = [sys.executable, "-m", "stt", "transcribe", "in", "--recursive"]
-        self.process = subprocess.Popen(
-            [*command, "-m", str(DIGITS), "-o", "out", "--watch", *more],
-            cwd=here,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        self.errors = here / "errors.txt"
+        with self.errors.open("w") as errors:
+            self.process = subprocess.Popen(
+                [*command, "-m", str(DIGITS), "-o", "out", "--watch", *more],
+                cwd=here,
+                stderr=errors,
+            )
 
     def wait_for(self, name: str, seconds: float = 40.0) -> str:
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             if (self.here / "out" / name).exists():
                 return (self.here / "out" / name).read_text()
-            assert self.process.poll() is None, self.process.communicate()[1]
+            assert self.process.poll() is None, self.errors.read_text()
             time.sleep(0.1)
         raise AssertionError(f"{name} did not come")
+
+    def wait_until_told(self, line: str, seconds: float = 60.0) -> None:
+        deadline = time.monotonic() + seconds
+        while line not in self.errors.read_text():
+            assert time.monotonic() < deadline, self.errors.read_text()
+            assert self.process.poll() is None, self.errors.read_text()
+            time.sleep(0.1)
 
     def stop(self) -> str:
         time.sleep(0.5)  # the result is there a moment before it is told
         self.process.send_signal(signal.SIGINT)
-        err = self.process.communicate(timeout=30)[1]
+        self.process.wait(timeout=30)
+        err = self.errors.read_text()
         assert self.process.returncode == 0, err
         return err
 
@@ -371,7 +380,8 @@ def test_an_empty_folder_is_watched_in_peace(here: Path, watching: Callable[...,
     shutil.rmtree(here / "in")
     (here / "in").mkdir()
     watch = watching()
-    time.sleep(4)
+    watch.wait_until_told("watching for recordings; Ctrl-C ends")
+    time.sleep(2)  # it looks into the folder
     err = watch.stop()
     assert "watching for recordings; Ctrl-C ends" in err
     assert "no recordings" not in err

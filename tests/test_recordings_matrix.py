@@ -68,7 +68,11 @@ STORES = {
     "webm": Store("webm", "libopus", most_channels=2, rates=(48_000,)),
     "mka": Store("mka", "flac"),
     "ts": Store("ts", "aac", knows_its_length=False),
-    "avi": Store("avi", "mp3", most_channels=2, rates=(16_000, 44_100, 48_000)),
+    # FFmpeg counts the frames of a cut one anew
+    "avi": Store(
+        *("avi", "mp3", "av", 2, (16_000, 44_100, 48_000)),
+        knows_its_length=False,
+    ),
     "wv": Store("wv", "wavpack"),
 }
 
@@ -146,8 +150,8 @@ def _possible(row: list[object]) -> bool:
     wide = {"mono": 1, "centre": 6}.get(str(values.get("channels", "mono")), 2)
     if wide > store.most_channels or values.get("rate", store.rates[0]) not in store.rates:
         return False
-    # noise shaping and 8 bits leave nothing of it
-    return not (store.codec == "ULAW" and values.get("level") == "-55 dB")
+    # 8 bits leave nothing of it: on an offset it is two of their steps
+    return not (store.codec == "ULAW" and values.get("level") in ("-55 dB", "offset"))
 
 
 def _cases() -> list[Case]:
@@ -245,8 +249,9 @@ def test_a_recording(case: Case, transcriber: Transcriber, tmp_path: Path) -> No
     except AudioError as error:
         # an index that lies at the end is lost with it: nothing can be read, and it is told
         assert case.damage in ("cut", "some bytes short", "hole"), error
-        assert case.store in ("m4a", "mov"), error
-        assert "truncated" in str(error) or "ffmpeg" in str(error)
+        # and a hole in the only block of a short WavPack takes all of it
+        assert case.store in ("m4a", "mov") or (case.store, case.damage) == ("wv", "hole"), error
+        assert "truncated" in str(error) or "damaged" in str(error) or "ffmpeg" in str(error)
         return
     assert transcript.coverage is not None
     told = transcript.coverage.failures
