@@ -72,6 +72,8 @@ def encode(
     target: Any = _Pipe() if piped else str(path)
     with av.open(target, "w", format=form, options=options or {}) as out:
         sound: Any = out.add_stream(codec, rate=rate, layout=layout)
+        if codec == "wavpack":
+            sound.format = "fltp"  # PyAV takes the first it knows: 8 bits
         if codec == "wmav2":
             sound.bit_rate = 128_000  # has no default
         if video:

@@ -230,3 +230,21 @@ def test_pyav_19_is_not_told_what_it_does_by_itself() -> None:
 
     assert _lenient("19.0.2") == {}
     assert _lenient("18.1.0") == _lenient("13.0.0") == {"metadata_errors": "ignore"}
+
+
+def test_a_caf_that_is_cut_is_told(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.caf", tone(4.0, RATE), RATE, "PCM_16")
+    with open_audio(path) as stream:
+        assert sum(map(len, stream.blocks)) == 4 * RATE
+        assert stream.damage.notes == []
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) * 2 // 3])
+    assert "4.0 s promised" in refusal(path)
+
+
+def test_junk_behind_the_end_costs_nothing(tmp_path: Path) -> None:
+    path = encode(tmp_path / "a.wv", tone(2.0, RATE), RATE, "wavpack")
+    path.write_bytes(path.read_bytes() + b"This is a note, and no sound. " * 40)
+    with open_audio(path) as stream:
+        assert sum(map(len, stream.blocks)) == 2 * RATE
+        assert len(stream.damage.notes) == 1

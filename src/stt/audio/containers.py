@@ -21,9 +21,10 @@ from stt.audio.damage import (
     check_length,
     damaged,
     ffmpeg_command,
+    is_short,
     truncated,
 )
-from stt.audio.headers import ends_mid_page, xing_seconds
+from stt.audio.headers import caf_seconds, ends_mid_page, xing_seconds
 from stt.audio.pieces import another_behind
 from stt.audio.raw import BLOCK, RawAudio
 from stt.audio.selection import Selection, clock
@@ -160,6 +161,8 @@ class _TrackReader:
         self._promised = stated if self._format in _EXACT else None
         if self._format == "mp3":
             self._promised = xing_seconds(path, self.rate)
+        if self._format == "caf":  # FFmpeg goes by the size of the file
+            self._promised = caf_seconds(path)
         self._done = 0  # samples
         self._reached = 0.0  # seconds to which any track's packets reach
         self._others: list[float] = []  # seconds of other tracks' packets since the last frame
@@ -249,7 +252,10 @@ class _TrackReader:
                 if own:
                     yield packet
         except av.FFmpegError as error:
-            self._meet(_reason(error))
+            if self._promised and not is_short(self._done / self.rate, self._promised):
+                self._damage.note(f"what lies behind its end is not read ({_reason(error)})")
+            else:
+                self._meet(_reason(error))
 
     def _frames(self, packet: Any) -> list[Any]:
         import av

@@ -63,6 +63,28 @@ def is_head(file: BinaryIO, at: int) -> bool:
     )
 
 
+def caf_seconds(path: Path) -> float | None:
+    """Return the seconds that a CAF's header promises; None where it does not, or is no CAF.
+
+    Apple's Core Audio Format Specification: a description of packets, then chunks with 64-bit
+    sizes; that of the data is -1 while it is being written.
+    """
+    with path.open("rb") as file:
+        if bytes_at(file, 0, 4) != b"caff":
+            return None
+        at, rate, packet, frames = 8, 0.0, 0, 0
+        while len(head := bytes_at(file, at, 12)) == 12:
+            name, size = struct.unpack(">4sq", head)
+            if name == b"desc" and len(form := bytes_at(file, at + 12, 32)) == 32:
+                rate, _, _, packet, frames = struct.unpack(">d4sIII", form[:24])
+            if name == b"data" and size > 4 and rate > 0 and packet:
+                return (size - 4) // packet * frames / rate
+            if size < 0:
+                return None
+            at += 12 + size
+    return None
+
+
 # --- wav, rf64, w64 --------------------------------------------------------------------------
 
 
