@@ -78,7 +78,7 @@ def caf_seconds(path: Path) -> float | None:
             if name == b"desc" and len(form := bytes_at(file, at + 12, 32)) == 32:
                 rate, _, _, packet, frames = struct.unpack(">d4sIII", form[:24])
             if name == b"data" and size > 4 and rate > 0 and packet:
-                return (size - 4) // packet * frames / rate
+                return float((size - 4) // packet * frames / rate)
             if size < 0:
                 return None
             at += 12 + size
