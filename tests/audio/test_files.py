@@ -208,7 +208,8 @@ def test_no_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
 def test_no_room_for_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
     from_stdin(monkeypatch, wav(tone(2.0, RATE), RATE))
-    monkeypatch.setattr("stt.audio.files.Path", lambda *parts: Path("/dev/full"))
+    full = Path("/dev/full").open("w+b", buffering=0)  # noqa: SIM115 - the code under test closes it
+    monkeypatch.setattr("tempfile.TemporaryFile", lambda: full)
     with pytest.raises(AudioError, match="set TMPDIR"), open_audio("-"):
         pass
 

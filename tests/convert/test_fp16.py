@@ -180,7 +180,7 @@ def test_an_operator_nobody_knows_keeps_float32_where_its_type_is_declared():
 
 
 def test_a_model_with_float16_in_it_is_refused():
-    with pytest.raises(ModelError, match="float16 in it already"):
+    with pytest.raises(ModelError, match="computes in float16 already"):
         to_fp16(graphs.in_memory(graphs.build(graphs.HALF_ENDS)))
 
 
@@ -381,7 +381,7 @@ def test_weights_are_read_one_at_a_time(tmp_path: Path, monkeypatch: pytest.Monk
 def test_an_error_names_the_file(tmp_path: Path):
     path = tmp_path / "half.onnx"
     write(path, graphs.build(graphs.HALF_ENDS), [])
-    with pytest.raises(ModelError, match=r"half\.onnx: this model has float16"):
+    with pytest.raises(ModelError, match=r"half\.onnx: this model computes in float16"):
         convert(path, tmp_path / "out.onnx")
     assert not (tmp_path / "out.onnx").exists()
 
