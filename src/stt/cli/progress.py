@@ -67,8 +67,13 @@ class RecordingProgress:
         error: BaseException | None,
         tb: TracebackType | None,
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
         if self._bar:
             self._bar.stop()
+            self._bar = None
 
     def on_step(self, step: Step, duration: float | None) -> None:
         """Show a step; `duration` is the recording's length in seconds, where known."""
@@ -158,6 +163,12 @@ class SetupProgress:
             self._close_bar()
             if not self._quiet:
                 click.echo(f"stt: {line}", err=True)
+
+    def say(self, text: str) -> None:
+        """Print text on stdout, where no bar stands any more."""
+        with self._lock:
+            self._close_bar()
+        click.echo(text)
 
     def left(self, seconds: float) -> None:
         """Take the seconds that are left of everything; they count down until told anew."""

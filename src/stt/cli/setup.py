@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from stt.models.setup import Order
 
 NO_PRECISION = "fp32"
+Say = Callable[[str], None]
+"""Prints a line on stdout, once no bar stands there."""
 THOROUGH_S = 399.0
 """Seconds of the longest audio that --thorough proves on: the position table ends at 400."""
 
@@ -128,12 +130,12 @@ def setup(
         if quick and not check:
             raise UsageError("--quick goes with --check: `stt setup --check --quick`")
         if model == "starter":
-            return _starter(places, events, precision, check=check, force=force)
+            return _starter(places, events, progress.say, precision, check=check, force=force)
         if check:
             folder = places.find(Path(model).name) or places.new / Path(model).name
             if quick:
-                return _check_quickly(folder, events)
-            return _check(folder, events, longest_s)
+                return _check_quickly(folder, events, progress.say)
+            return _check(folder, events, progress.say, longest_s)
         if not precision:
             raise UsageError("--precision is empty; name fp16, int8, mixed, or fp32 for none")
         precisions = tuple(p for p in precision.split(",") if p != NO_PRECISION)
@@ -204,7 +206,9 @@ _NOT_FOR_STARTER = {
 }
 
 
-def _starter(places: Places, events: Events, precision: str, *, check: bool, force: bool) -> int:
+def _starter(
+    places: Places, events: Events, say: Say, precision: str, *, check: bool, force: bool
+) -> int:
     from stt.models import starter_precisions
     from stt.models.starter import ensure_starter, verify_starter
 
@@ -224,14 +228,14 @@ def _starter(places: Places, events: Events, precision: str, *, check: bool, for
         verify_starter(models_dir)
         if wrong := starter_precisions.check(models_dir / "starter", events):
             raise ModelError(f"{models_dir / 'starter'}: {'; '.join(wrong)}")
-        click.echo("starter: every file is as it was made")
+        say("starter: every file is as it was made")
         return 0
     folder = ensure_starter(models_dir, progress=events.progress, contents=True, again=force)
     proven = True
     if wanted:
         proven = starter_precisions.add(folder, wanted, events, force=force)
-        click.echo(_summary(folder))
-    click.echo(_told_place(folder, places))
+        say(_summary(folder))
+    say(_told_place(folder, places))
     return 0 if proven else 1
 
 
@@ -239,12 +243,12 @@ def _told_place(folder: Path, places: Places) -> str:
     return f"installed in {folder.absolute()}, {places.told_reach(folder.absolute().parent)}"
 
 
-def _check_quickly(folder: Path, events: Events) -> int:
+def _check_quickly(folder: Path, events: Events, say: Say) -> int:
     from stt.models.verify import check_quickly
 
     wrong, heard = check_quickly(folder, events)
     _refuse(folder, wrong)
-    click.echo(f"{folder.name}: every file is as it was installed; {heard}")
+    say(f"{folder.name}: every file is as it was installed; {heard}")
     return 0
 
 
@@ -259,7 +263,7 @@ def _refuse(folder: Path, wrong: Sequence[str]) -> None:
         )
 
 
-def _check(folder: Path, events: Events, longest_s: float) -> int:
+def _check(folder: Path, events: Events, say: Say, longest_s: float) -> int:
     from stt.models.folder import inspect
     from stt.models.manifest import Manifest
     from stt.models.verify import check
@@ -270,7 +274,7 @@ def _check(folder: Path, events: Events, longest_s: float) -> int:
         proven = ", every conversion proven again"
         if inspect(folder).problems["fp32"] is not None:
             proven = "; conversions were not proven again, as FP32 was not kept"
-    click.echo(f"{folder.name}: every file is as it was installed{proven}")
+    say(f"{folder.name}: every file is as it was installed{proven}")
     return 0
 
 

@@ -333,6 +333,7 @@ def _one(
             progress.on_step(step, duration)
 
         transcript = transcriber.transcribe(item.source, on_step=on_step)
+        progress.close()  # what is printed now would stand behind the bar
         if is_text:
             printing.take(() if as_it_comes else transcript.segments)
             printing.show("")  # the heading, where nothing was said
