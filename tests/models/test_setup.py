@@ -26,6 +26,7 @@ from stt.models import measure, proof, prover
 from stt.models.clips import Clip, bundled_clips
 from stt.models.folder import inspect
 from stt.models.installation import Events
+from stt.models.locate import ReportProgress
 from stt.models.manifest import Manifest
 from stt.models.places import Places
 from stt.models.setup import Order, set_up
@@ -70,15 +71,16 @@ def source(tmp_path: Path) -> Source:
 @pytest.fixture(autouse=True)
 def quick(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Measure nothing and prove on short audio, but where a test is about that."""
+
+    def compare(
+        folder: Path, precisions: list[str], provider: str, report: ReportProgress
+    ) -> dict[str, measure.Speed]:
+        report(f"measuring {' and '.join(precisions)} on {provider}", 0, 1)
+        return {p: measure.Speed(p, provider, 10.0, 0.1, 1.0) for p in precisions}
+
     if "whole" not in request.keywords:
         monkeypatch.setattr(proof, "durations", lambda longest_s: (0.3, 5.0))
-        monkeypatch.setattr(
-            measure,
-            "compare",
-            lambda folder, precisions, provider, report: {
-                p: measure.Speed(p, provider, 10.0, 0.1, 1.0) for p in precisions
-            },
-        )
+        monkeypatch.setattr(measure, "compare", compare)
 
 
 def install(
@@ -216,7 +218,7 @@ def test_it_runs_in_fp32_as_soon_as_it_is_fetched(
     def look(stage: str, done: int, total: int) -> None:
         folder = tmp_path / "models" / "digits"
         if not folder.exists():
-            assert stage.startswith("copying")
+            assert stage.startswith(("copying", "trying fp32"))
             return
         model = inspect(folder)
         assert model.problems["fp32"] is None
@@ -556,3 +558,40 @@ def test_fp32_that_does_not_run_is_one_line_and_blames_no_conversion(
     folder = tmp_path / "models" / "digits"
     assert inspect(folder).problems["fp32"] is None
     assert Manifest.read(folder).splits == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        (
+            "config.json",
+            '{"model_type": "nemo-conformer-tdt", "features_size": 80, "subsampling_factor": 8}',
+            "config.json says features_size 80",
+        ),
+        ("config.json", '{"model_type": "nemo-conformer-tdt", "features_size": 7}', "size 7 is"),
+        ("vocab.txt", "", "vocab.txt is empty"),
+        ("vocab.txt", "one two three\n", "line 1 is not a token and its number"),
+        ("vocab.txt", "a 0\n<blk> 1\n", "vocab.txt has 2 tokens"),
+        ("encoder-model.onnx", "no graph", "encoder-model.onnx"),
+    ],
+)
+def test_what_does_not_run_is_not_installed_and_its_file_is_named(
+    source: Source, tmp_path: Path, clips: tuple[Clip, ...], name: str, content: str, told: str
+) -> None:
+    assert source.folder is not None
+    (broken := source.folder / name).write_text(content)
+    again = find_source(str(source.folder), None, Places.only(Path("models")))
+    with pytest.raises(ModelError) as caught:
+        install(again, tmp_path / "models", clips)
+    message = str(caught.value)
+    assert told in message
+    assert "nothing was installed" in message
+    assert f"then `stt setup {source.folder}` again" in message
+    assert name.endswith(".onnx") or f"correct {broken};" in message.replace(",", ";")
+    assert ".partial" not in message
+    assert "\n" not in message
+    assert names(tmp_path / "models") <= {".digits.lock"}
+    shutil.copy(DIGITS / name, broken)
+    right = find_source(str(source.folder), None, Places.only(Path("models")))
+    folder, _ = install(right, tmp_path / "models", clips, Order(()))
+    assert inspect(folder).problems["fp32"] is None

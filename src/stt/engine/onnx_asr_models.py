@@ -95,7 +95,7 @@ def _encode(asr: Any, samples: Samples) -> tuple[Floats, int]:
     return frames[0], int(valid[0])
 
 
-def check_features(asr: Any, session: Any) -> None:
+def check_features(asr: Any, session: Any, folder: Path) -> None:
     """Hold config.json's features_size against the input of the graph that takes the features.
 
     Raises:
@@ -105,7 +105,7 @@ def check_features(asr: Any, session: Any) -> None:
     if isinstance(takes, int) and takes != asr._features_size:
         raise ModelError(
             f"config.json says features_size {asr._features_size} (80 where it says nothing), but "
-            f"the model takes {takes}; correct config.json"
+            f"the model takes {takes}; correct {folder / 'config.json'}"
         )
 
 
@@ -280,7 +280,7 @@ def load_tdt(folder: ModelFolder, precision: str, provider: str, threads: int) -
         ["encoder_outputs", "targets", "target_length", "input_states_1", "input_states_2"],
         ["outputs", "output_states_1", "output_states_2"],
     )
-    check_features(asr, asr._encoder)
+    check_features(asr, asr._encoder, folder.path)
     durations = DURATIONS if folder.kind == "nemo-conformer-tdt" else ()
     outputs = next(o for o in asr._decoder_joint.get_outputs() if o.name == "outputs").shape[-1]
     size, blank = _vocabulary(asr, outputs, len(durations))
@@ -363,7 +363,7 @@ def load_ctc(folder: ModelFolder, precision: str, provider: str, threads: int) -
     """
     asr = load_asr(folder, precision, provider, threads)
     check_graph(asr._model, ["audio_signal", "length"], ["logprobs"])
-    check_features(asr, asr._model)
+    check_features(asr, asr._model, folder.path)
     outputs = next(o for o in asr._model.get_outputs() if o.name == "logprobs").shape[-1]
     _, blank = _vocabulary(asr, outputs, durations=0)
     return CtcModel(asr, blank, dict(asr._vocab), _frame_s(asr), running_provider(asr._model))

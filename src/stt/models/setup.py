@@ -1,9 +1,9 @@
 """Set-up: fetch a model, give it its name, then make, prove and measure what runs better.
 
-A new model is fetched into a hidden folder beside its place and renamed when FP32 is whole: from
-then on it can be used, in FP32. What is added then is written under its name only when whole, and
-counts only when the manifest calls it proven. Every step is written down as it ends, so an
-interrupted set-up goes on with the next.
+A new model is fetched into a hidden folder beside its place and renamed when FP32 is whole and has
+run once: from then on it can be used, in FP32. What is added then is written under its name only
+when whole, and counts only when the manifest calls it proven. Every step is written down as it
+ends, so an interrupted set-up goes on with the next.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from stt.models.lock import exclusive
 from stt.models.prover import Prover
 from stt.models.source import Source
 from stt.models.time_left import TimeLeft, Work
+from stt.models.trial import try_fp32
 from stt.optional import require
 
 CONVERTED = ("fp16", "mixed", "int8")
@@ -164,9 +165,21 @@ class _Job:
         self.at.save()
 
     def _install(self) -> None:
-        """Give a new model its name: it can be used from here on."""
+        """Give a new model its name, if it runs: it can be used from here on.
+
+        Raises:
+            ModelError: it does not run; what was copied of a folder is deleted, as it is to change.
+        """
         if self.work != self.target:
             self.at.save()
+            self.events.progress("trying fp32 on one clip", 0, 1)
+            try:
+                try_fp32(self.work, self.source, self.clips[0])
+            except ModelError:
+                if self.source.folder is not None:
+                    shutil.rmtree(self.work)
+                raise
+            self.events.progress("trying fp32 on one clip", 1, 1)
             self.work.replace(self.target)
             self.work = self.target
             self._open()
