@@ -97,3 +97,49 @@ def test_no_bar_of_set_up_stays_either(
     written = shown(_CHECKS + stt("setup", *arguments))
     assert "proving" in written
     assert [line for line in lines(written) if line] == [last]
+
+
+_SLOWLY = """
+import time
+from types import SimpleNamespace
+from stt.pipeline import Step
+from stt.transcript import Segment
+
+some = Segment(0.0, 20.0, "a", 0.9)
+def work(on_step):
+    on_step(Step(0.3), 43.0)
+    time.sleep(2.3)
+    on_step(Step(20.0, (some,)), 43.0)
+    time.sleep(1.4)
+"""
+_ONE = """
+from stt.cli.progress import RecordingProgress
+with RecordingProgress("talk.wav", quiet=False) as progress:
+    work(progress.on_step)
+"""
+_MANY = """
+from stt.cli.folder_progress import FolderProgress
+from stt.cli.summary import Tally
+jobs = [SimpleNamespace(source=name) for name in "ab"]
+with FolderProgress(jobs, Tally(), quiet=False) as progress:
+    work(lambda step, duration: progress.on_step("a", step, duration))
+"""
+
+
+def test_a_bar_moves_before_anything_is_decoded() -> None:
+    written = re.sub(r"\x1b\[[0-9;]*m", "", shown(_SLOWLY + _ONE))
+    before, _, after = written.partition("0:20 of 0:43")
+    assert "0:00 of 0:43, 0:01 so far" in before
+    assert "0:00 of 0:43, 0:02 so far" in before
+    assert before.count("%") == 1, "none is known; the bar swings"
+    left = re.findall(r"47% 0:20 of 0:43, \d\.\dx, 0:0(\d) left", f"47% 0:20 of 0:43{after}")
+    assert len(set(left)) > 1, "it counts down"
+    assert left == sorted(left, reverse=True)
+
+
+def test_a_bar_of_many_moves_before_anything_is_decoded() -> None:
+    written = re.sub(r"\x1b\[[0-9;]*m", "", shown(_SLOWLY + _MANY))
+    before, _, after = written.partition("%")
+    assert "0 of 2 done, 0:01 so far" in before
+    assert "0 of 2 done, 0:02 so far" in before
+    assert "0:20 of audio" in after

@@ -82,6 +82,25 @@ def test_several_recordings_go_into_no_file(run: Run, tmp_path: Path) -> None:
     assert not path.exists()
 
 
+@pytest.mark.usefixtures("no_model")
+@pytest.mark.parametrize("name", ["out.doc", "talk.DOCX", "a/b.mp3", "talk.md", "talk.sub"])
+def test_a_file_that_no_format_makes(run: Run, tmp_path: Path, name: str) -> None:
+    for recordings in ([CLIP], [CLIP, CLIP], [CLIPS]):
+        code, out, err = run(*recordings, "-o", tmp_path / name)
+        assert (code, out) == (2, "")
+        (line,) = err.splitlines()
+        assert f"no format has the ending {Path(name).suffix}; give one of .txt, .srt" in line
+        assert f"-o {tmp_path / name}/" in line
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["out.doc/", "there.doc", "2026.11", "v1.5", "Dr. Who", ".hidden"])
+def test_a_folder_with_a_dot_in_its_name(run: Run, tmp_path: Path, name: str) -> None:
+    (tmp_path / "there.doc").mkdir()
+    assert run(CLIP, "-o", f"{tmp_path}/{name}")[0] == 0
+    assert (tmp_path / name / "two-digits.txt").exists()
+
+
 # --- -f --------------------------------------------------------------------------------------
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stt.audio.files import printable
-from stt.cli.progress import PLAIN_EVERY_S, bar, clock
+from stt.cli.progress import ENOUGH_S, PLAIN_EVERY_S, bar, clock
 from stt.cli.report import report
 
 if TYPE_CHECKING:
@@ -48,11 +48,13 @@ class FolderProgress:
         self._lock = threading.Lock()
         self._spoke = time.monotonic()
         self._bar: Progress | None = None
+        self._last = ""
 
     def __enter__(self) -> FolderProgress:
         if not self._quiet and sys.stderr.isatty():
-            self._bar = bar()
-            self._task = self._bar.add_task("transcribing", total=self._total or None, told="")
+            self._bar = bar(moving=self._now)
+            # without a total it swings, as it does until something is done
+            self._task = self._bar.add_task("transcribing", total=None, told="")
             self._bar.start()
         return self
 
@@ -113,11 +115,21 @@ class FolderProgress:
         )
         done = self._done_bytes + partly
         if self._bar:
-            told = self._told(done, now - self._tally.began)
-            self._bar.update(self._task, completed=done, told=told)
+            longest = max((heard for heard, _ in self._parts.values()), default=0.0)
+            if not self._sizes or self._tally.count or longest >= ENOUGH_S:
+                self._last = self._told(done, now - self._tally.began)
+                self._bar.update(self._task, completed=done, total=self._total or None)
         elif now - self._spoke >= PLAIN_EVERY_S and not sys.stderr.isatty():
             self._spoke = now
             report(self._told(done, now - self._tally.began))
+
+    def _now(self) -> str:
+        """How far it is; asked at every redraw, for the time that goes by before anything is done.
+
+        Takes no lock: rich holds its own meanwhile.
+        """
+        elapsed = clock(time.monotonic() - self._tally.began)
+        return self._last or f"{self._tally.count}{self._jobs} done, {elapsed} so far"
 
     def _told(self, done: float, elapsed: float) -> str:
         audio = self._tally.audio + sum(heard for heard, _ in self._parts.values())

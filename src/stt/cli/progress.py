@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 PLAIN_EVERY_S = 10.0
 _LONGEST_NAME = 24
+ENOUGH_S = 10.0
+"""Seconds done with from which on a share says something: fewer may be silence at the beginning."""
 
 
 def clock(seconds: float) -> str:
@@ -51,12 +53,15 @@ class RecordingProgress:
         self._quiet = quiet
         self._began = self._spoke = time.monotonic()
         self._bar: Progress | None = None
+        self._heard, self._at = 0.0, self._began
+        self._duration: float | None = None
+        self._is_moving = False
 
     def __enter__(self) -> RecordingProgress:
         # text that appears on the same terminal is progress enough, and a bar would disturb it
         text_is_seen = self._text_on_stdout and sys.stdout.isatty()
         if not self._quiet and not text_is_seen and sys.stderr.isatty():
-            self._bar = bar()
+            self._bar = bar(moving=self._now)
             self._task = self._bar.add_task(self._name, total=None, told="")
             self._bar.start()
         return self
@@ -79,24 +84,29 @@ class RecordingProgress:
         """Show a step; `duration` is the recording's length in seconds, where known."""
         if self._quiet:
             return
-        now = time.monotonic()
-        told = self._told(step.heard, duration, now - self._began)
-        if self._bar:
-            self._bar.update(self._task, completed=step.heard, total=duration, told=told)
-        elif now - self._spoke >= PLAIN_EVERY_S and not sys.stderr.isatty():
-            self._spoke = now
-            click.echo(f"stt: {self._name}: {told}", err=True)
+        self._heard, self._duration, self._at = step.heard, duration, time.monotonic()
+        self._is_moving |= bool(step.segments) or step.heard >= ENOUGH_S
+        if self._bar:  # without a total it swings, as it does until the first batch is decoded
+            total = duration if self._is_moving or step.coverage else None
+            self._bar.update(self._task, completed=step.heard, total=total)
+        elif self._at - self._spoke >= PLAIN_EVERY_S and not sys.stderr.isatty():
+            self._spoke = self._at
+            click.echo(f"stt: {self._name}: {self._now()}", err=True)
 
-    @staticmethod
-    def _told(heard: float, duration: float | None, elapsed: float) -> str:
-        speed = heard / elapsed if elapsed > 0 else 0.0
-        of = f" of {clock(duration)}" if duration else ""
-        left = ""
-        if not heard:
-            return f"{clock(heard)}{of}"
-        if duration:
-            left = f", {clock(max(duration - heard, 0) / speed)} left"
-        return f"{clock(heard)}{of}, {speed:.1f}x{left}"
+    def _now(self) -> str:
+        """How far it is, with the time left, which counts down, or else the time it has taken."""
+        now, spent = time.monotonic(), self._at - self._began
+        told = clock(self._heard) + (f" of {clock(self._duration)}" if self._duration else "")
+        left = 0.0
+        if self._is_moving and self._heard and spent > 0:
+            told += f", {self._heard / spent:.1f}x"
+            rest = max((self._duration or 0.0) - self._heard, 0.0)
+            left = rest * spent / self._heard - (now - self._at)
+        return (
+            f"{told}, {clock(left)} left"
+            if left >= 1
+            else f"{told}, {clock(now - self._began)} so far"
+        )
 
 
 class StageProgress:

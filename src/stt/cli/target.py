@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +17,9 @@ from stt.user_folders import expanded
 if TYPE_CHECKING:
     from stt.settings import Settings
     from stt.transcript import Transcript
+
+_FILE_LIKE = re.compile(r"\.(?=.*[a-z])[a-z0-9]{1,5}", re.IGNORECASE)
+"""An ending like a file's: .docx, .mp3; not that of a folder called 2026.11 or `Dr. Who`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +60,8 @@ def output_file(
 ) -> OutputFile | None:
     """Return the file that `-o` names, or None where it names a folder.
 
-    A name that ends in a format's suffix, and is no folder, is a file.
+    A name that ends in a format's suffix, and is no folder, is a file. One that ends like a file
+    of another kind, and is no folder yet, is refused: nobody means a folder by talk.docx.
 
     Args:
         named: what -o was given.
@@ -64,10 +70,18 @@ def output_file(
         paths: the recordings named.
 
     Raises:
-        UsageError: several recordings, or other formats, do not go into that file.
+        UsageError: several recordings, or other formats, do not go into that file; or no format
+            has its suffix.
     """
     file = OutputFile(expanded(Path(named)))
-    if file.form not in known or file.path.is_dir():
+    if file.path.is_dir() or named.endswith(("/", os.sep)):
+        return None
+    if file.form not in known:
+        if _FILE_LIKE.fullmatch(file.path.suffix):
+            raise UsageError(
+                f"-o {named}: no format has the ending {file.path.suffix}; give one of "
+                f".{', .'.join(known)}, or for a folder of that name -o {named}/"
+            )
         return None
     if len(paths) != 1 or (paths[0] != STDIN and Path(paths[0]).is_dir()):
         raise UsageError(f"-o {named} is a file, for one recording; give -o DIR for several")
