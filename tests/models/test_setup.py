@@ -22,7 +22,7 @@ from stt.convert.counting import Counting
 from stt.engine.precision import Known, choose
 from stt.engine.sessions import runtime_errors
 from stt.errors import ModelError, UsageError
-from stt.models import measure, proof, prover
+from stt.models import making, measure, proof, prover
 from stt.models.clips import Clip, bundled_clips
 from stt.models.folder import inspect
 from stt.models.installation import Events
@@ -274,10 +274,45 @@ def test_longer_utterances_are_proven_when_they_are_wanted(
     assert "proving fp16" not in told.stages
 
 
+def test_int8_is_made_again_only_where_it_would_be_wrong(
+    source: Source, tmp_path: Path, clips: tuple[Clip, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unsigned weights are exact everywhere; signed ones of another machine may not be here."""
+    order = Order(("int8",))
+
+    def made() -> bool:
+        _, told = install(source, tmp_path / "models", clips, order)
+        return any(stage.startswith("quantising") for stage in told.stages)
+
+    def without_weights(entry: dict[str, object]) -> dict[str, object]:
+        return {k: v for k, v in entry.items() if (k, v) != ("weights", "uint8")}
+
+    def forms() -> set[str | None]:
+        manifest = Manifest.read(tmp_path / "models" / "digits")
+        origins = [e["made_from"] for n, e in manifest.files.items() if n.endswith("int8.onnx")]
+        assert len(origins) == 2
+        return {origin.get("weights") for origin in origins}
+
+    monkeypatch.setattr(making, "cpu_saturates", lambda: True)
+    assert made()
+    assert forms() == {"uint8"}
+    monkeypatch.setattr(making, "cpu_saturates", lambda: False)
+    assert not made()  # a folder from there
+    assert forms() == {"uint8"}
+    path = tmp_path / "models" / "digits" / "manifest.json"
+    noted = json.loads(path.read_text(), object_hook=without_weights)
+    path.write_text(json.dumps(noted))  # as signed ones are noted
+    assert not made()
+    monkeypatch.setattr(making, "cpu_saturates", lambda: True)
+    assert made()
+    assert forms() == {"uint8"}
+
+
 def test_a_manifest_of_an_older_version_is_read_and_kept(
-    source: Source, tmp_path: Path, clips: tuple[Clip, ...]
+    source: Source, tmp_path: Path, clips: tuple[Clip, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What the version before `Artifact` made and proved is neither made nor proven again."""
+    monkeypatch.setattr(making, "cpu_saturates", lambda: False)  # it knew of no such processor
     folder, _ = install(source, tmp_path / "models", clips, Order(("fp16", "int8")))
     path = folder / "manifest.json"
     ours = json.loads(path.read_text())

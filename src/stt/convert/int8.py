@@ -4,7 +4,9 @@ What is quantised, and how (docs/int8.md has the measurements behind each choice
 
 - Products with a constant matrix: signed 8-bit weights with one scale per output column, unsigned
   8-bit activations with a scale and zero point per call. MLAS has fast kernels (AVX-512 VNNI, AMX)
-  for just this pair of signs. A factor or bias that follows is taken into the product.
+  for just this pair of signs. Where the processor lacks them and what there is clips sums (see
+  `saturation`), the same integers are stored unsigned with a zero point of 128: exact everywhere.
+  A factor or bias that follows is taken into the product.
 - One-by-one convolutions, written as products first; other convolutions stay FP32 (`ConvInteger`
   is slower than the FP32 convolution), as do products of two activations.
 - FastConformer's attention is written more tightly, see `attention`, and what it makes of positions
@@ -32,6 +34,7 @@ from stt.convert.graph_edits import all_inputs, graphs_of, tidied
 from stt.convert.model_file import Array, GraphFile, Weight, read, value_of, write
 from stt.convert.pointwise import pointwise_as_matmul, replace_nodes
 from stt.convert.positions import precompute_positions
+from stt.convert.saturation import cpu_saturates
 from stt.convert.smoothing import even_out
 from stt.errors import ModelError
 
@@ -41,6 +44,8 @@ if TYPE_CHECKING:
 Progress = Callable[[str, int, int], None]
 """Called with a stage (`measure`, `write`), bytes of weights done and bytes in all."""
 Floats = npt.NDArray[np.float32]
+_MIDDLE = 128
+"""Zero point of weights that are stored unsigned."""
 
 _SMALLEST_MATRIX = 4096
 """Elements of a matrix worth quantising."""
@@ -78,7 +83,12 @@ class Report:
 
 
 def quantize(
-    source: Path, target: Path, *, keep: Collection[str] = (), progress: Progress | None = None
+    source: Path,
+    target: Path,
+    *,
+    keep: Collection[str] = (),
+    unsigned: bool | None = None,
+    progress: Progress | None = None,
 ) -> Report:
     """Quantise one FP32 ONNX file; names, types and shapes of inputs and outputs stay.
 
@@ -87,6 +97,8 @@ def quantize(
         target: written under a temporary name and renamed when whole.
         keep: nodes (MatMul, Conv, LSTM, Gather) to leave in FP32: a name, or a path before a slash,
             such as `/layers.0`.
+        unsigned: store the weights of products and LSTMs unsigned, which is exact on every
+            processor; None: only where this one needs it.
         progress: called after every weight.
 
     Raises:
@@ -101,7 +113,7 @@ def quantize(
     convolutions, attentions = pointwise_as_matmul(file), fuse_relative_attention(file)
     precompute_positions(file)
     smoothed = even_out(file)
-    work = _Work(file, tuple(keep), progress)
+    work = _Work(file, tuple(keep), cpu_saturates() if unsigned is None else unsigned, progress)
     for graph in graphs_of(file.model.graph):
         work.quantise_graph(graph)
     counts = work.counts
@@ -135,8 +147,11 @@ class _Quantised:
 class _Work:
     """Quantises graph after graph; new constants go to the main graph, which subgraphs see."""
 
-    def __init__(self, file: GraphFile, keep: tuple[str, ...], progress: Progress | None) -> None:
+    def __init__(
+        self, file: GraphFile, keep: tuple[str, ...], unsigned: bool, progress: Progress | None
+    ) -> None:
         self._file, self._keep, self._progress = file, keep, progress
+        self._unsigned = unsigned
         self.kept: list[str] = []
         self.counts: Counter[str] = Counter()
         self._stored_as: dict[tuple[str, int, float], tuple[str, str]] = {}
@@ -165,7 +180,8 @@ class _Work:
                 if shared[node.input[0]] > 1 and node.input[0] not in ready:
                     ready[node.input[0]] = _quantised(node, nodes)
                 stored = self._store(self._file.weights[node.input[1]], 0, factor)
-                nodes.append(_product(node, ready.get(node.input[0]), (*stored, bias), output))
+                constants = (*stored, self._middle(), bias)
+                nodes.append(_product(node, ready.get(node.input[0]), constants, output))
                 self.counts["MatMul"] += 1
             elif self._is_lstm(node):
                 nodes.append(self._lstm(node))
@@ -232,8 +248,25 @@ class _Work:
             return 1.0, other, follower.output[0]
         return 1.0, "", output
 
+    def _middle(self) -> str:
+        """Name of the zero point of products' weights, or "" where they are signed."""
+        from onnx import numpy_helper
+
+        name = "uint8/zero" if self._unsigned else ""
+        if name and name not in self._shapes:
+            zero = numpy_helper.from_array(np.array(_MIDDLE, np.uint8), name)
+            self._file.model.graph.initializer.append(zero)
+            self._shapes[name] = ()
+        return name
+
     def _store(
-        self, source: Weight, axis: int, factor: float = 1.0, shape: tuple[int, ...] = (-1,)
+        self,
+        source: Weight,
+        axis: int,
+        factor: float = 1.0,
+        shape: tuple[int, ...] = (-1,),
+        *,
+        looked_up: bool = False,
     ) -> tuple[str, str]:
         """Add 8-bit weights with a scale for all that lies along an axis.
 
@@ -242,6 +275,7 @@ class _Work:
             axis: over which magnitudes are taken, in `source`.
             factor: taken into the scale.
             shape: of the scale.
+            looked_up: they are not multiplied in integers, so they are always signed.
 
         Returns:
             Names of the weights and of their scale.
@@ -252,17 +286,20 @@ class _Work:
         from onnx import TensorProto, numpy_helper
 
         turned = len(source.shape) == 3
-        values = f"{source.name}/int8/{axis}"
+        unsigned = self._unsigned and not looked_up
+        values = f"{source.name}/{'uint8' if unsigned else 'int8'}/{axis}"
         name = f"{values}/scale/{len(self._stored_as)}"
         scale = _scales(_floats(source), axis)
 
         def load() -> Array:
-            rounded = _rounded(_floats(source), np.expand_dims(scale, axis))
+            rounded: Array = _rounded(_floats(source), np.expand_dims(scale, axis))
+            if unsigned:
+                rounded = rounded.view(np.uint8) ^ np.uint8(_MIDDLE)  # 128 more
             return rounded.swapaxes(1, 2) if turned else rounded
 
         stored = tuple(source.shape[i] for i in (0, 2, 1)) if turned else source.shape
-        size = source.nbytes // 4
-        self._file.weights[values] = Weight(values, TensorProto.INT8, stored, size, load)
+        size, kind = source.nbytes // 4, TensorProto.UINT8 if unsigned else TensorProto.INT8
+        self._file.weights[values] = Weight(values, kind, stored, size, load)
         tensor = numpy_helper.from_array((scale * np.float32(factor)).reshape(shape), name)
         self._file.model.graph.initializer.append(tensor)
         self._done += source.nbytes
@@ -282,6 +319,8 @@ class _Work:
             values, scale = self._store(weight, 2, shape=weight.shape[:2])
             zero = f"{weight.name}/zero"
             zeros = np.zeros(weight.shape[:2], np.int8)
+            if self._unsigned:
+                zeros = np.full(weight.shape[:2], _MIDDLE, np.uint8)
             self._file.model.graph.initializer.append(numpy_helper.from_array(zeros, zero))
             names.append((values, scale, zero))
         (w, w_scale, w_zero), (r, r_scale, r_zero) = names
@@ -297,7 +336,7 @@ class _Work:
         from onnx.helper import make_node
 
         weight, output = self._file.weights[node.input[0]], node.output[0]
-        values, scale = self._store(weight, 1, shape=(-1, 1))
+        values, scale = self._store(weight, 1, shape=(-1, 1), looked_up=True)
         rows, floats, scales = (f"{output}/{part}" for part in ("rows", "floats", "scales"))
         self.counts["Gather"] += 1
         return [
@@ -337,17 +376,17 @@ def _quantised(node: NodeProto, nodes: list[NodeProto]) -> _Quantised:
 
 
 def _product(
-    node: NodeProto, ready: _Quantised | None, constants: tuple[str, str, str], output: str
+    node: NodeProto, ready: _Quantised | None, constants: tuple[str, str, str, str], output: str
 ) -> NodeProto:
-    """The integer product; `constants` names its weight, their scale and the bias or ""."""
+    """The integer product; `constants`: weight, scale, zero point or "", bias or ""."""
     from onnx.helper import make_node
 
-    weight, scale, bias = constants
+    weight, scale, zero, bias = constants
     if ready is None:
-        kind, inputs = "DynamicQuantizeMatMul", [node.input[0], weight, scale, "", bias]
+        kind, inputs = "DynamicQuantizeMatMul", [node.input[0], weight, scale, zero, bias]
     else:
         kind = "MatMulIntegerToFloat"
-        inputs = [ready.values, weight, ready.scale, scale, ready.zero, "", bias]
+        inputs = [ready.values, weight, ready.scale, scale, ready.zero, zero, bias]
     while not inputs[-1]:
         inputs.pop()
     return make_node(kind, inputs, [output], node.name, domain=_DOMAIN)

@@ -3,7 +3,8 @@
 `DynamicQuantizeMatMul` takes one scale for all it is given: a frame would come out otherwise with
 the neighbours it is computed with. Here every row of the activations has its scale and zero point,
 the very ones that the operator would choose if it were given that row alone; the product itself
-stays integer. With s, z a row's scale and zero point and c the sums of the weights' columns:
+stays integer. With s, z a row's scale and zero point and c the sums of the weights' columns (less
+their zero point, where they are unsigned):
 
     row @ W = s * (q @ Wq - z * c) * scale_W
 """
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stt.convert.model_file import GraphFile
+from stt.convert.model_file import GraphFile, value_of
 from stt.errors import ModelError
 
 if TYPE_CHECKING:
@@ -55,13 +56,17 @@ class _Product:
         self.nodes: list[NodeProto] = []
         values, weight, scale, zero, bias = [*node.input, "", "", ""][:5]
         stored = file.weights.get(weight)
-        if zero or stored is None or len(stored.shape) != 2:
+        zeros = {tensor.name: tensor for tensor in file.model.graph.initializer}
+        known = not zero or (zero in zeros and not zeros[zero].dims)
+        if not known or stored is None or len(stored.shape) != 2:
             raise ModelError(f"cannot be taken apart: {node.name} has weights of another form")
+        self._zero = int(value_of(zeros[zero])) if zero else 0
+        weights = [weight, "", zero] if zero else [weight]
         top = self._node("ReduceMax", values, axes=[-1], keepdims=1)
         if positive:
             row_scale = self._scale(top)
             integers = self._cast(self._node("Round", self._node("Div", values, row_scale)), _UINT8)
-            product = self._node("MatMulInteger", integers, weight)
+            product = self._node("MatMulInteger", integers, *weights)
         else:
             low = self._node("Min", self._node("ReduceMin", values, axes=[-1]), self._number(0.0))
             top = self._node("Max", top, self._number(0.0))
@@ -69,7 +74,7 @@ class _Product:
             down = self._node("Round", self._node("Div", self._node("Neg", low), row_scale))
             rounded = self._node("Round", self._node("Div", values, row_scale))
             integers = self._cast(self._bytes(self._node("Add", rounded, down)), _UINT8)
-            whole = self._node("MatMulInteger", integers, weight)
+            whole = self._node("MatMulInteger", integers, *weights)
             shift = self._node("Mul", self._cast(down, _INT32), self._columns(weight))
             product = self._node("Sub", whole, shift)
         scaled = self._node("Mul", self._cast(product, _FLOAT), scale)
@@ -104,7 +109,8 @@ class _Product:
         return self._constant(np.array(value, np.float32))
 
     def _columns(self, weight: str) -> str:
-        sums = self._file.weights[weight].load().astype(np.int32).sum(0, dtype=np.int32)
+        values = self._file.weights[weight].load().astype(np.int32) - self._zero
+        sums = values.sum(0, dtype=np.int32)
         return self._constant(sums)
 
     def _constant(self, values: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> str:

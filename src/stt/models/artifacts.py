@@ -11,7 +11,7 @@ from stt.convert.tuned import tune
 from stt.models.artifact import Artifact, Told
 from stt.models.folder import TRANSDUCERS, TUNED, graph_names, split_names
 from stt.models.installation import Installation
-from stt.models.making import made
+from stt.models.making import made, options_of
 from stt.models.proof import Verdict
 from stt.models.prover import Prover
 
@@ -57,6 +57,7 @@ def converted_precision(
     """FP32 converted to another precision; for mixed, with its tolerances."""
     kind = at.model.kind
     sources, files = graph_names(kind, "fp32"), graph_names(kind, precision)
+    options = options_of(at, precision)
 
     def make() -> Told:
         feeds = prover.feeds() if precision == "mixed" else ((), ())
@@ -68,6 +69,7 @@ def converted_precision(
                     target=at.folder / name,
                     rtol=rtol,
                     atol=atol,
+                    unsigned="weights" in options,
                     feeds=given,
                     events=at.events,
                 )
@@ -84,7 +86,7 @@ def converted_precision(
         prove=partial(prover.precision, precision),
         works=lambda verdict: f"{precision}: proven, {verdict.why}",
         without="FP32 is used",
-        options={"rtol": rtol, "atol": atol} if precision == "mixed" else {},
+        options={"rtol": rtol, "atol": atol} if precision == "mixed" else options,
         scope={"longest_s": prover.longest_s},
         work=_sum({"convert": at.gigabytes("fp32")}, prover.work(precision)),
     )

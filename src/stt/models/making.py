@@ -9,7 +9,23 @@ from typing import Any
 
 from stt.convert import fp16, mixed
 from stt.convert.mixed import Feed
-from stt.models.installation import Events
+from stt.convert.saturation import cpu_saturates
+from stt.models.folder import graph_names
+from stt.models.installation import Events, Installation
+
+
+def options_of(at: Installation, precision: str) -> dict[str, str]:
+    """What a conversion depends on beside its source: for INT8, how its weights are stored.
+
+    Unsigned where this processor needs it, and where they are so already: those are exact on every
+    processor, so the folder of another machine is kept. For signed ones nothing is noted.
+    """
+    if precision != "int8":
+        return {}
+    there = [n for n in graph_names(at.model.kind, precision) if (at.folder / n).is_file()]
+    noted = [at.manifest.files.get(name, {}).get("made_from", {}) for name in there]
+    unsigned = cpu_saturates() or any("weights" in origin for origin in noted)
+    return {"weights": "uint8"} if unsigned else {}
 
 
 def made(
@@ -19,12 +35,13 @@ def made(
     target: Path,
     rtol: float,
     atol: float | None,
+    unsigned: bool,
     feeds: Sequence[Feed],
     events: Events,
 ) -> dict[str, Any]:
     """Convert one graph; returns what was done, for the manifest.
 
-    `rtol`, `atol` and `feeds` are those of `mixed.within`.
+    `rtol`, `atol` and `feeds` are those of `mixed.within`, `unsigned` is that of `int8.quantize`.
     """
     if precision == "int8":
         from stt.convert.int8 import quantize
@@ -32,7 +49,8 @@ def made(
         def told(stage: str, done: int, total: int) -> None:
             events.progress(f"quantising {source.name}: {stage}", done, total)
 
-        return {"quantised": _plain(asdict(quantize(source, target, progress=told)))}
+        report = quantize(source, target, unsigned=unsigned, progress=told)
+        return {"quantised": _plain(asdict(report))}
     if precision == "mixed":
         holds = mixed.within(source, feeds, rtol, atol)
         events.note(f"{target.name}: searching what must stay in FP32 (#)")

@@ -14,7 +14,7 @@ from stt.models import measure
 from stt.models.clips import Clip, bundled_clips
 from stt.models.folder import graph_names
 from stt.models.installation import Events, Installation
-from stt.models.making import made
+from stt.models.making import made, options_of
 from stt.models.whisper_proof import prove
 
 MADE = ("fp16", "int8")
@@ -95,10 +95,12 @@ def _is_settled(at: Installation, precision: str) -> bool:
     if not at.manifest.precisions.get(precision, {}).get("proven"):
         return False
     pairs = zip(graph_names(_KIND, precision), graph_names(_KIND, "fp32"), strict=True)
-    return all(at.is_right(name, at.made_from(source)) for name, source in pairs)
+    options = options_of(at, precision)
+    return all(at.is_right(name, at.made_from(source) | options) for name, source in pairs)
 
 
 def _make(at: Installation, precision: str) -> None:
+    options = options_of(at, precision)
     at.manifest.precisions.pop(precision, None)
     at.save()
     for source, name in zip(graph_names(_KIND, "fp32"), graph_names(_KIND, precision), strict=True):
@@ -108,10 +110,11 @@ def _make(at: Installation, precision: str) -> None:
             target=at.folder / name,
             rtol=0.0,
             atol=None,
+            unsigned="weights" in options,
             feeds=(),
             events=at.events,
         )
-        at.written(name, {"made_from": at.made_from(source), **told})
+        at.written(name, {"made_from": at.made_from(source) | options, **told})
 
 
 def _measure(at: Installation, *, changed: bool) -> None:
