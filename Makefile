@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 AUDIO ?= samples
+MADE := $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
 
 .PHONY: demo test test-all slow lint types bench pictures clean distclean
 
@@ -34,12 +35,12 @@ pictures: $(VENV)/.installed
 	$(BIN)/python scripts/make_pictures.py
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
+	rm -rf $(MADE)
 
 distclean:
-	@printf 'Delete the models that were set up here (models/) as well? [y/N] ' && read answer && [ "$$answer" = y ]
-	rm -rf models
-	$(MAKE) clean
+	@printf 'Delete the models that were set up here (models/) as well? [y/N] '; read answer; \
+	if [ "$$answer" = y ]; then rm -rf models $(MADE); \
+	else echo 'nothing is deleted; to keep the models: make clean'; fi
 
 $(VENV)/.installed: pyproject.toml
 	@echo '[1/4] making a virtual environment in $(VENV)'

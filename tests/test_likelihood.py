@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,8 +18,9 @@ from hypothesis import strategies as st
 
 import stt
 from stt.likelihood import NOT_ENGLISH, Likelihood
-from stt.transcriber import Transcriber
-from stt.transcript import Segment
+from stt.pipeline import Step
+from stt.transcriber import Gathering, Transcriber
+from stt.transcript import Coverage, Segment
 
 Samples = npt.NDArray[np.float32]
 DIGITS = Path(__file__).parent / "data" / "parakeet-digits"
@@ -96,8 +98,8 @@ def loaded() -> Transcriber:
 
 
 @pytest.mark.parametrize(
-    ("sure", "english_only", "notes"),
-    [(0.25, True, (NOT_ENGLISH,)), (0.9, True, ()), (0.25, False, ())],
+    ("sure", "english_only", "notes", "language"),
+    [(0.25, True, (NOT_ENGLISH,), None), (0.9, True, (), "en"), (0.25, False, (), "en")],
 )
 def test_a_recording_has_the_note_and_is_done_all_the_same(
     loaded: Transcriber,
@@ -105,12 +107,25 @@ def test_a_recording_has_the_note_and_is_done_all_the_same(
     sure: float,
     english_only: bool,
     notes: tuple[str, ...],
+    language: str | None,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(Transcriber, "language", "en")
     transcriber = replace(loaded, recognizer=Foreign(sure), english_only=english_only)
     transcript = transcriber.transcribe(speech, sample_rate=16_000)
     assert transcript.coverage is not None
     assert (transcript.coverage.notes, transcript.coverage.failures) == (notes, ())
     assert "the same way" in transcript.text
+    assert json.loads(transcript.to("json"))["language"] == language
+
+
+def test_one_channel_in_doubt_leaves_the_language_open(loaded: Transcriber) -> None:
+    gathering = Gathering("m", loaded.choice, language="en")
+    gathering.take(Step(1.0, coverage=Coverage(1.0), parts=2))
+    gathering.take(
+        Step(1.0, coverage=Coverage(1.0, notes=(f"right: {NOT_ENGLISH}",)), part=2, parts=2)
+    )
+    assert gathering.transcript("a").language is None
 
 
 def test_the_note_says_what_to_do() -> None:

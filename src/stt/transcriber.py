@@ -209,6 +209,9 @@ class Gathering:
         segments = self._segments
         if len(self._coverages) > 1:
             segments = sorted(segments, key=lambda segment: segment.start)
+        coverage = together(self._coverages)
+        # perhaps nothing of it is in the language that the model knows
+        doubted = coverage is not None and any(n.endswith(NOT_ENGLISH) for n in coverage.notes)
         return Transcript(
             source,
             self._heard - self._start,
@@ -216,8 +219,8 @@ class Gathering:
             self._model,
             self._choice,
             time.perf_counter() - self._began,
-            together(self._coverages),
-            self._language,
+            coverage,
+            None if doubted else self._language,
             now(),
         )
 

@@ -132,7 +132,8 @@ class Transcript:
     coverage: Coverage | None = None
     """None for what was heard live."""
     language: str | None = None
-    """ISO 639-1 code where the model knows but one, e.g. 'en'; None: it does not tell."""
+    """ISO 639-1 code where the model knows but one, e.g. 'en'; None: it does not tell, or the text
+    is too improbable to be in it, which a note in the coverage says."""
     date: str | None = field(default=None, compare=False)
     """When the transcript was made, ISO 8601 with the offset from UTC; None: not known."""
 

@@ -175,11 +175,27 @@ def test_what_cannot_be_is_refused(wanted: dict[str, object]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "seconds"), [("90", 90), ("1:30", 90), ("1:02:03.5", 3723.5), ("0.5", 0.5), (7, 7)]
+    ("text", "seconds"),
+    [
+        ("90", 90),
+        ("1:30", 90),
+        ("159", 159),
+        ("90:59.9", 5459.9),
+        ("1:02:03.5", 3723.5),
+        ("0.5", 0.5),
+        (7, 7),
+    ],
 )
 def test_times_are_seconds_or_hours_minutes_seconds(text: str | float, seconds: float) -> None:
     assert Selection.of(start=text).start == seconds
     assert Selection.of(end=text).end == seconds
+
+
+@pytest.mark.parametrize("text", ["1:99", "1:60", "1:60:00", "1:00:75", "0:0:60.0"])
+@pytest.mark.parametrize("what", ["start", "end"])
+def test_behind_a_colon_sixty_is_no_time(what: str, text: str) -> None:
+    with pytest.raises(UsageError, match=f"the {what} {text} is not a time: .* only 0 to 59"):
+        Selection.of(**{what: text})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -53,6 +53,14 @@ def completed(line: str) -> list[str]:
         ("stt live -m m", ["mine"]),
         ("stt bench -m s", ["starter"]),
         ("stt setup parakeet-", ["parakeet-ultra", "parakeet-v2"]),
+        ("stt transcribe --channel ", ["left", "right", "each"]),
+        ("stt transcribe --track a", ["all"]),
+        ("stt transcribe --jobs a", ["auto"]),
+        ("stt setup --precision fp", ["fp16", "fp32"]),
+        ("stt setup --precision fp16,i", ["fp16,int8"]),
+        ("stt bench --against ", ["onnx-asr", "sherpa-onnx"]),
+        ("stt bench --against onnx-asr,s", ["onnx-asr,sherpa-onnx"]),
+        ("stt models remove m", ["mine"]),
         ("stt config get vad", ["vad", "vad_threshold"]),
         ("stt config set prec", ["precision"]),
         ("stt config set precision fp", ["fp16", "fp32"]),
@@ -67,6 +75,11 @@ def test_what_is_offered(home: Path, line: str, expected: list[str]) -> None:
     assert [item for item in found if item in expected] == expected
     if line.rsplit(" ", maxsplit=1)[-1]:
         assert set(found) == set(expected)
+
+
+def test_only_what_is_installed_can_be_removed(home: Path) -> None:
+    assert "mine" in completed("stt models remove ")
+    assert not {"auto", "parakeet"} & set(completed("stt models remove "))
 
 
 def test_files_are_left_to_the_shell(home: Path) -> None:

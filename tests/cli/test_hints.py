@@ -49,12 +49,35 @@ def test_options_of_other_programs(
     assert cure in told(capsys, "transcribe", "x.wav", option, "1")
 
 
-def test_a_recording_in_the_place_of_a_command(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_recording_in_the_place_of_a_command(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("my talk.mp3").write_bytes(b"ID3")
     clip = SAMPLES / "train.flac"
     assert f"to transcribe it: stt transcribe {clip} -f srt" in told(capsys, clip, "-f", "srt")
     assert "stt transcribe 'my talk.mp3'" in told(capsys, "my talk.mp3")
     assert f"stt transcribe {SAMPLES}" in told(capsys, SAMPLES)
-    assert "stt transcribe https://example.org/a" in told(capsys, "https://example.org/a")
+
+
+@pytest.mark.parametrize("name", ["nosuch.flac", "no/such", "my talk.mp3"])
+def test_what_is_not_there_is_told_at_once(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    line = told(capsys, name, "-f", "srt")
+    assert line.startswith(f"stt: {name}: no such file; check the path and its spelling")
+    Path("empty.wav").touch()
+    assert "empty.wav: the file is empty" in told(capsys, "empty.wav")
+
+
+@pytest.mark.parametrize("address", ["https://example.org/a.mp3", "rtsp://cam/1"])
+def test_an_address_in_the_place_of_a_command(
+    capsys: pytest.CaptureFixture[str], address: str
+) -> None:
+    line = told(capsys, address)
+    assert "is an address, and stt fetches nothing" in line
+    assert line.endswith(f"curl -L {address} | stt transcribe -")
 
 
 def test_a_command_misspelt_is_no_recording(capsys: pytest.CaptureFixture[str]) -> None:

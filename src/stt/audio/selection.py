@@ -20,6 +20,8 @@ Samples = npt.NDArray[np.float32]
 ALL, EACH = "all", "each"
 _LANGUAGE = re.compile(r"[a-z]{2,3}(-[a-z0-9]+)*", re.IGNORECASE)
 _CLOCK = re.compile(r"(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d*)?)")
+_SIXTY = 60
+"""Minutes in an hour and seconds in a minute."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +108,11 @@ def _end(what: str, value: float | str | None) -> float | None:
     if isinstance(value, str):
         match = _CLOCK.fullmatch(value.strip())
         hours, minutes, seconds = match.groups() if match else (None, None, "nan")
+        if (hours and minutes and int(minutes) >= _SIXTY) or (minutes and float(seconds) >= _SIXTY):
+            raise UsageError(
+                f"the {what} {value.strip()} is not a time: behind a colon only 0 to 59 can stand; "
+                "give seconds alone (159) or h:m:s (2:39)"
+            )
         value = int(hours or 0) * 3600 + int(minutes or 0) * 60 + float(seconds)
     if not (math.isfinite(value) and value >= 0):
         raise UsageError(f"the {what} is not a time: give seconds (90) or h:m:s (1:30, 1:02:03.5)")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from stt.cli.completion import models
+from stt.cli.completion import models, some_of
 from stt.cli.model import CONFIG_OPTION, QUIET_OPTION
 from stt.cli.progress import SetupProgress, StageProgress
 
@@ -79,6 +79,7 @@ def _numbers(least: int, most: int) -> _Parse:
     "--against",
     default="",
     metavar="ENGINE[=NAME|DIR][,...]",
+    shell_complete=some_of("onnx-asr", "sherpa-onnx"),
     help="onnx-asr, sherpa-onnx; with the files of another model.",
 )
 @click.option("--provider", type=click.Choice(("cpu", "cuda", "tensorrt")), default="cpu")

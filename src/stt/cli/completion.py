@@ -5,7 +5,7 @@ Click asks these when `_STT_COMPLETE` is set; nothing else loads them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -44,6 +44,29 @@ class FormatList(_Formats):
         before, comma, last = incomplete.rpartition(",")
         found = _those(map(str, self.choice.choices), last.lower())
         return [CompletionItem(f"{before}{comma}{item.value}") for item in found]
+
+
+_Complete = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
+
+
+def one_of(*names: str) -> _Complete:
+    """Return what completes an option that takes one of these, among others."""
+    return lambda _, __, incomplete: _those(names, incomplete)
+
+
+def some_of(*names: str) -> _Complete:
+    """Return what completes the name behind the last comma."""
+
+    def complete(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        before, comma, last = incomplete.rpartition(",")
+        return [CompletionItem(f"{before}{comma}{item.value}") for item in _those(names, last)]
+
+    return complete
+
+
+def installed(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Complete the name of a model that can be taken away."""
+    return _those(_installed(), incomplete)
 
 
 def models(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from stt.errors import UsageError
+from stt.errors import AudioError, UsageError
 
 _LANGUAGE = (
     "Parakeet hears by itself which of its 25 languages is spoken, so leave it out; the starter "
@@ -67,6 +67,7 @@ class HintedGroup(click.Group):
         except click.UsageError as error:
             if not _is_recording(args[0]):
                 raise
+            _check_is_there(args[0])
             line = shlex.join(["stt", "transcribe", *args])
             raise UsageError(f"{args[0]} is no command; to transcribe it: {line}") from error
 
@@ -100,6 +101,23 @@ def _option_hint(option: str) -> str | None:
             "before the command"
         )
     return None
+
+
+def _check_is_there(name: str) -> None:
+    """Say the last word at once of what `stt transcribe` would refuse as well.
+
+    Raises:
+        UsageError: it is an address, or no such recording is there.
+    """
+    from stt.audio.files import check_there
+
+    if os.path.isdir(name):  # noqa: PTH112 - never raises
+        return
+    try:
+        check_there(name)
+    except AudioError as error:
+        then = "" if "://" in name else "; recordings go behind stt transcribe"
+        raise UsageError(f"{error}{then}") from error
 
 
 def _is_recording(name: str) -> bool:

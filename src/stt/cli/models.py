@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from stt.cli.completion import models as model_names
+from stt.cli.completion import installed
 from stt.cli.config import FILE_OPTION, told_places
 from stt.errors import ModelError, UsageError
 
@@ -60,7 +60,7 @@ def models(context: click.Context, file: Path | None, as_json: bool) -> None:
 
 
 @models.command("remove")
-@click.argument("name", shell_complete=model_names)
+@click.argument("name", shell_complete=installed)
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @FILE_OPTION
 @click.pass_context

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from stt.cli import streams
-from stt.cli.completion import installable
+from stt.cli.completion import installable, some_of
 from stt.cli.model import CONFIG_OPTION, QUIET_OPTION
 from stt.cli.progress import SetupProgress
 from stt.cli.report import report
@@ -34,6 +34,7 @@ THOROUGH_S = 399.0
     "--precision",
     default="fp16",
     metavar="P[,P...]",
+    shell_complete=some_of("fp16", "int8", "mixed", NO_PRECISION),
     help="What to make of FP32: fp16, int8, mixed; fp32 for none.  [default: fp16]",
 )
 @click.option(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from stt.cli import streams
-from stt.cli.completion import FormatList
+from stt.cli.completion import FormatList, one_of
 from stt.cli.hints import HintedCommand, flattened
 from stt.cli.model import CONFIG_OPTION, QUIET_OPTION, Command, load_model, model_options
 from stt.cli.progress import RecordingProgress, pace
@@ -78,11 +78,24 @@ def subtitle_options(command: Command) -> Command:
     metavar="[ADDRESS]",
     help="With -o: on the nodes of a Ray cluster.",
 )
-@click.option("--jobs", metavar="auto|N", help="Recordings at a time.  [default: auto]")
-@subtitle_options
-@click.option("--track", metavar="N|LANG|all", help="Sound track to hear.  [default: as players]")
 @click.option(
-    "--channel", metavar="left|right|N|each", help="Channel to hear.  [default: all, mixed]"
+    "--jobs",
+    metavar="auto|N",
+    shell_complete=one_of("auto"),
+    help="Recordings at a time.  [default: auto]",
+)
+@subtitle_options
+@click.option(
+    "--track",
+    metavar="N|LANG|all",
+    shell_complete=one_of("all"),
+    help="Sound track to hear.  [default: as players]",
+)
+@click.option(
+    "--channel",
+    metavar="left|right|N|each",
+    shell_complete=one_of("left", "right", "each"),
+    help="Channel to hear.  [default: all, mixed]",
 )
 @click.option("--start", metavar="T", help="Begin there: seconds or h:m:s.")
 @click.option("--end", metavar="T", help="End there: seconds or h:m:s.")
