@@ -55,7 +55,8 @@ def as_written(**rows: tuple[float, ...]) -> dict[tuple[str, str], Measurement]:
 GPU = replace(ALL, provider="cuda")
 
 
-AS_FAST = "fp16 passed over: proven and as fast, but computed in fp32 here"
+AS_FAST = "fp16 passed over: as fast, but"
+IN_FP32 = f"{AS_FAST} computed in fp32 here"
 
 
 @pytest.mark.parametrize(
@@ -145,17 +146,18 @@ def test_auto(known: Known, precision: str, reason: str) -> None:
         (replace(ALL, native_half=True), "fp16", "auto prefers fp16"),
         (speeds(fp16=12, fp32=10), "fp16", "fp16 measured faster here (12.0 against 10.0 times"),
         (speeds(fp16=10, fp32=12), "fp32", "fp16 passed over: fp32 measured faster here (12.0 ag"),
-        (speeds(fp16=10.4, fp32=10), "fp32", AS_FAST),
+        (speeds(fp16=10.4, fp32=10), "fp32", IN_FP32),
         # the figures of two set-ups on one machine, as manifests had them
         (
             replace(ALL, measured=as_written(fp32=(12.3, 3.1, 2952), fp16=(10.1, 5.9, 4590))),
             "fp32",
-            f"{AS_FAST}: loads in 5.9 s against 3.1, 4,590 against 2,952 MiB",
+            "fp16 passed over: no faster (10.1 against 12.3 times real time), "
+            "loads in 5.9 s against 3.1, 4,590 MiB against 2,952",
         ),
         (
             replace(ALL, measured=as_written(fp32=(9.7, 3.1, 2952), fp16=(12.2, 5.9, 4590))),
             "fp32",
-            f"{AS_FAST}: loads in 5.9 s against 3.1, 4,590 against 2,952 MiB",
+            f"{AS_FAST} loads in 5.9 s against 3.1, 4,590 MiB against 2,952",
         ),
         # a difference that the intervals swallow
         (
@@ -166,7 +168,7 @@ def test_auto(known: Known, precision: str, reason: str) -> None:
                 ),
             ),
             "fp32",
-            f"{AS_FAST}: loads in 2.9 s against 3.0, 900 against 900 MiB",
+            f"{AS_FAST} loads in 2.9 s against 3.0, 900 MiB against 900",
         ),
         # as fast, and lighter in both
         (
@@ -177,13 +179,14 @@ def test_auto(known: Known, precision: str, reason: str) -> None:
             ),
             "fp16",
             "auto prefers fp16 (fp32 is no faster: 10.0 against 10.0 times real time; "
-            "loads in 2.0 s against 3.0, 500 against 900 MiB)",
+            "loads in 2.0 s against 3.0, 500 MiB against 900)",
         ),
         # a small model on a busy machine
         (
             replace(ALL, measured=as_written(fp32=(9, 9, 160, 6, 11), fp16=(8, 4, 147, 6, 11))),
             "fp32",
-            f"{AS_FAST}: loads in 4.0 s against 9.0, 147 against 160 MiB",
+            "fp16 passed over: no faster (8.0 against 9.0 times real time), "
+            "loads in 4.0 s against 9.0, 147 MiB against 160",
         ),
         # as fast, and lighter in one alone
         (
@@ -193,13 +196,12 @@ def test_auto(known: Known, precision: str, reason: str) -> None:
                 measured=as_written(fp32=(10, 3, 900, 9, 11), fp16=(10, 4, 500, 9, 11)),
             ),
             "fp32",
-            "fp16 passed over: proven and as fast, but loads in 4.0 s against 3.0, 500 against 900",
+            "fp16 passed over: as fast, but loads in 4.0 s against 3.0, 500 MiB against 900",
         ),
         (
             speeds(fp16=10, fp32=10, int8=99),
             "fp32",
-            "int8 measured faster here (99.0 against 10.0 times real time); "
-            "`stt config set auto_int8 true` allows it",
+            f"{IN_FP32}; int8 is 9.9 times as fast: `stt config set auto_int8 true` allows it",
         ),
     ],
 )
@@ -215,7 +217,7 @@ def test_auto_on_the_cpu(known: Known, precision: str, reason: str) -> None:
         (
             speeds(without("mixed"), fp16=10, fp32=10, int8=99),
             "int8",
-            f"{AS_FAST}; int8 measured faster here (99.0 against 10.0 times real time), "
+            f"{IN_FP32}; int8 measured faster here (99.0 against 10.0 times real time), "
             "and auto_int8 is set",
         ),
         (
@@ -227,7 +229,7 @@ def test_auto_on_the_cpu(known: Known, precision: str, reason: str) -> None:
         (
             speeds(without("mixed"), fp16=10, fp32=10, int8=10.4),
             "fp32",
-            f"{AS_FAST}; int8 passed over: not measured faster here",
+            f"{IN_FP32}; int8 passed over: not measured faster here",
         ),
         (
             speeds(without("fp32", "mixed"), fp16=10, int8=10.4),
@@ -306,6 +308,28 @@ def test_by_name(requested: str, known: Known, precision: str, reason: str) -> N
 def test_strict_makes_a_fallback_an_error() -> None:
     with pytest.raises(ModelError, match="fp16 cannot be used: no fp16 files"):
         choose("fp16", without("fp16"), strict=True)
+
+
+def test_a_folder_that_was_not_set_up_is_set_up_as_a_copy_to_be_used() -> None:
+    known = replace(without("fp16"), model="/x/my model", copy="my model")
+    told = (
+        r"no fp16 files \(`stt setup '/x/my model' --precision fp16` makes them in a copy; "
+        r"then use `-m 'my model'`\)"
+    )
+    with pytest.raises(ModelError, match=told):
+        choose("fp16", known, strict=True)
+    assert "which proves it in a copy; then use `-m 'my model'`)" in (
+        replace(known, proofs={}).doubt("int8") or ""
+    )
+
+
+def test_nothing_left_names_this_models_set_up_unless_a_file_is_to_be_corrected() -> None:
+    known = replace(without("fp16", "mixed", "int8"), model="/x/D", copy="D")
+    with pytest.raises(ModelError, match=r"run `stt setup /x/D` again$"):
+        choose("auto", replace(known, failed={"fp32": "did not load (y)"}))
+    failed = {"fp32": "did not load (features_size; correct /x/D/config.json)"}
+    with pytest.raises(ModelError, match=r"no int8 files\)$"):
+        choose("auto", replace(known, failed=failed))
 
 
 def test_strict_does_not_touch_auto() -> None:

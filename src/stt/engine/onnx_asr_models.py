@@ -105,7 +105,7 @@ def check_features(asr: Any, session: Any, folder: Path) -> None:
     if isinstance(takes, int) and takes != asr._features_size:
         raise ModelError(
             f"config.json says features_size {asr._features_size} (80 where it says nothing), but "
-            f"the model takes {takes}; correct {folder / 'config.json'}"
+            f"the model takes {takes}; correct {folder.resolve() / 'config.json'}"
         )
 
 

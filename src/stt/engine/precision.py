@@ -55,7 +55,7 @@ def choose(
         if why_not is None:
             return Choice(requested, known.provider, _by_name(requested, known))
         if why_not == absent(requested) and requested != "fp32" and known.model:
-            why_not += f" (`{known.set_up(requested)}` makes them)"
+            why_not += f" (`{known.set_up(requested)}` makes them{known.copied})"
         if strict:
             raise ModelError(
                 f"precision {requested} cannot be used: {why_not}, and `strict` is set; choose "
@@ -87,13 +87,16 @@ class Known:
     on others, after converting all weights. Of no meaning on other providers."""
     model: str = ""
     """What `stt setup` knows the model by: its name, or its folder where it was not set up."""
+    copy: str = ""
+    """Of a folder that was not set up: the name of the copy that set-up makes and works on."""
 
     @classmethod
     def of(
         cls, folder: ModelFolder, provider: str, failed: Mapping[str, str] | None = None
     ) -> Known:
         """Put together what a model's folder tells, and what this machine is."""
-        model = folder.name if (folder.path / MANIFEST).is_file() else str(folder.path)
+        installed = (folder.path / MANIFEST).is_file()
+        model = folder.name if installed else str(folder.path)
         if folder.kind == "whisper" and model != STARTER:  # set-up makes nothing of others
             model = ""
         return cls(
@@ -104,6 +107,7 @@ class Known:
             {} if failed is None else failed,
             native_half=platform.machine().lower() in ("arm64", "aarch64"),
             model=model,
+            copy=folder.name if model and not installed else "",
         )
 
     def set_up(self, precision: str) -> str:
@@ -111,6 +115,11 @@ class Known:
         if not self.model or precision == "fp32":
             return "stt setup"
         return f"stt setup {shlex.quote(self.model)} --precision {precision}"
+
+    @property
+    def copied(self) -> str:
+        """What is to be done after set-up, as it works on a copy; empty where it does not."""
+        return f" in a copy; then use `-m {shlex.quote(self.copy)}`" if self.copy else ""
 
     def unusable(self, precision: str) -> str | None:
         """Say why a precision cannot run at all."""
@@ -123,10 +132,11 @@ class Known:
         if self.refuted(precision):
             why = self.proofs[precision].why if precision in self.proofs else ""
             return "found wrong here" + (f" ({why})" if why else "")
+        proves = f", which proves it{self.copied}" if self.copy else ""
         return (
             None
             if precision in self.proofs
-            else f"not proven here (run `{self.set_up(precision)}`)"
+            else f"not proven here (run `{self.set_up(precision)}`{proves})"
         )
 
     def refuted(self, precision: str) -> bool:
@@ -155,8 +165,11 @@ class Known:
         one, full = self._measurement(half), self._measurement("fp32")
         if one is None or full is None:
             return f"proven, but {why}" if why else None
-        told = ": ".join(filter(None, (why, self._weight(half, "fp32"))))
-        return f"proven and as fast, but {told or 'no lighter'}"
+        weight = self._weight(half, "fp32")
+        if full.rtfx >= FASTER * one.rtfx:  # not beyond the spread, or fp32 would be called faster
+            speed = f"no faster ({one.rtfx:.1f} against {full.rtfx:.1f} times real time)"
+            return ", ".join(filter(None, (speed, weight)))
+        return f"as fast, but {weight or why or 'no lighter'}"
 
     def figures(self, precision: str, than: str) -> str:
         """Tell speed, load time and memory of one precision against another's, as measured."""
@@ -173,7 +186,7 @@ class Known:
         if one and other and one.load_s is not None and other.load_s is not None:
             told.append(f"loads in {one.load_s:.1f} s against {other.load_s:.1f}")
         if one and other and one.peak_mib is not None and other.peak_mib is not None:
-            told.append(f"{one.peak_mib:,.0f} against {other.peak_mib:,.0f} MiB")
+            told.append(f"{one.peak_mib:,.0f} MiB against {other.peak_mib:,.0f}")
         return ", ".join(told)
 
     def _is_lighter(self, half: str) -> bool:
@@ -224,8 +237,10 @@ def _int8_hint(known: Known, precision: str, passed: Mapping[str, str]) -> str:
         return ""
     if known.unusable("int8") or known.slow_int8("int8") or known.doubt("int8"):
         return ""
-    gain = known.faster("int8", than=precision)
-    return f"{gain}; `stt config set auto_int8 true` allows it" if gain else ""
+    if not known.faster("int8", than=precision):
+        return ""
+    ratio = known.measured["int8", "cpu"].rtfx / known.measured[precision, "cpu"].rtfx
+    return f"int8 is {ratio:.1f} times as fast: `stt config set auto_int8 true` allows it"
 
 
 def _preference(known: Known) -> str:
@@ -253,7 +268,9 @@ def _last_resort(known: Known, passed: dict[str, str]) -> tuple[str, str]:
     left = [p for p in PRECISIONS if not (known.unusable(p) or known.slow_int8(p))]
     if not left:
         told = "; ".join(f"{precision}: {why}" for precision, why in passed.items())
-        raise ModelError(f"no precision of this model can be used ({told}); run `stt setup` again")
+        again = f"run `stt setup {shlex.quote(known.model)}`" if known.model else "run `stt setup`"
+        cure = "" if "; correct " in told else f"; {again} again"
+        raise ModelError(f"no precision of this model can be used ({told}){cure}")
     precision = min(left, key=known.refuted)  # the first of those not found wrong
     del passed[precision]
     return precision, f"{precision} is {known.doubt(precision)}, but nothing better is left"
