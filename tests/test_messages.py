@@ -164,6 +164,13 @@ def test_the_starters_precision_is_what_the_settings_say(machine: Machine) -> No
     assert made.returncode == 0, made.stderr
     assert "auto takes fp32 on cpu: fp16 passed over: " in made.stdout
     assert "fp32 " in made.stdout
+    assert "FILE` takes this model" in made.stdout
+    assert max(map(len, made.stdout.split("installed in")[0].splitlines())) <= 80
+    quick = machine.run("setup", "starter", "--check", "--quick")
+    assert quick.returncode == 0, quick.stderr
+    assert "files and one clip: about " in quick.stderr
+    assert "fp32 on cpu heard: " in quick.stdout
+    assert "proving" not in quick.stderr
     for precision in ("fp16", "int8", "fp32"):
         assert machine.run("config", "set", "precision", precision).returncode == 0
         done = machine.run("transcribe", "-m", "starter", TRAIN)
@@ -171,4 +178,6 @@ def test_the_starters_precision_is_what_the_settings_say(machine: Machine) -> No
         told = f"model starter, precision {precision}, provider cpu (asked for by name)"
         assert told in done.stderr
         assert "train to Bristol" in done.stdout
-    assert machine.run("setup", "starter", "--check").returncode == 0
+    checked = machine.run("setup", "starter", "--check")
+    assert checked.returncode == 0, checked.stderr
+    assert "proving fp16 and int8 again: about " in checked.stderr

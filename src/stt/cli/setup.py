@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from textwrap import wrap
 from typing import TYPE_CHECKING
 
 import click
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from stt.models.setup import Order
 
 NO_PRECISION = "fp32"
+_COLUMNS = 80
 Say = Callable[[str], None]
 """Prints a line on stdout, once no bar stands there."""
 THOROUGH_S = 399.0
@@ -131,7 +133,14 @@ def setup(
         if quick and not check:
             raise UsageError("--quick goes with --check: `stt setup --check --quick`")
         if model == "starter":
-            return _starter(places, events, progress.say, precision, check=check, force=force)
+            if quick:
+                found = places.find(model) or places.new / model
+                return _check_quickly(found, events, progress.say)
+            code = _starter(places, events, progress.say, precision, check=check, force=force)
+            if not check:
+                folder = places.target(model) / model
+                progress.say(_how_to_run(settings.model, folder, places, config))
+            return code
         if check:
             folder = places.find(Path(model).name) or places.new / Path(model).name
             if quick:
@@ -255,12 +264,19 @@ def _check_quickly(folder: Path, events: Events, say: Say) -> int:
 
 def _refuse(folder: Path, wrong: Sequence[str]) -> None:
     """Tell what a check found wrong."""
+    from stt.models.catalog import STARTER
+    from stt.models.manifest import Manifest
+
     for line in wrong:
         report(f"{folder}: {line}")
     if wrong:
+        made = Manifest.read(folder).precisions if folder.name == STARTER else {}
+        again = f"`stt setup {folder.name}`"
+        if made:  # set-up makes none of them unasked
+            again = f"`stt setup starter --precision {','.join(made)}`"
         raise ModelError(
-            f"{folder}: {len(wrong)} problem{'s' * (len(wrong) > 1)}; `stt setup {folder.name}` "
-            "repairs: only what is damaged is fetched or made again"
+            f"{folder}: {len(wrong)} problem{'s' * (len(wrong) > 1)}; {again} repairs: only what "
+            "is damaged is fetched or made again"
         )
 
 
@@ -294,7 +310,7 @@ def _summary(folder: Path) -> str:
     from stt.models.measure import providers_here
 
     manifest, model = Manifest.read(folder), inspect(folder)
-    rows = [("precision", "MB", "encoder error", "joint error", "proof", "measured")]
+    rows = [("precision", "MB", "encoder", "joint", "proof", "measured")]
     for precision in ("fp32", *manifest.precisions):
         entry = manifest.precisions.get(precision, {})
         figures = {check["name"]: check["figure"] for check in entry.get("checks", [])}
@@ -315,9 +331,10 @@ def _summary(folder: Path) -> str:
                 _percent(figures.get("encoder error")),
                 _percent(figures.get("joint error")),
                 proof,
-                "; ".join(speeds),
+                speeds[0] if speeds else "",
             )
         )
+        rows += [("", "", "", "", "", speed) for speed in speeds[1:]]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
@@ -326,7 +343,9 @@ def _summary(folder: Path) -> str:
     ran = {row["provider"] for row in manifest.measurements}
     provider = next((p for p in providers_here() if p in ran), "cpu")
     choice = choose("auto", Known.of(model, provider))
-    lines.append(f"auto takes {choice.precision} on {choice.provider}: {choice.reason}")
+    lines.append("encoder, joint: relative error beside fp32; x: times real time")
+    told = f"auto takes {choice.precision} on {choice.provider}: {choice.reason}"
+    lines += wrap(told, _COLUMNS, break_long_words=False, break_on_hyphens=False)
     return "\n".join(lines)
 
 

@@ -6,6 +6,7 @@ entries that set-up writes of any model.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,11 +15,18 @@ from stt.models import measure
 from stt.models.clips import Clip, bundled_clips
 from stt.models.folder import graph_names
 from stt.models.installation import Events, Installation
+from stt.models.locate import ReportProgress
 from stt.models.making import made, options_of
+from stt.models.time_left import TimeLeft
 from stt.models.whisper_proof import prove
 
 MADE = ("fp16", "int8")
 _KIND = "whisper"
+_USUAL = {"clip": 4.0, "round": 3.0}
+"""Seconds before any were measured, on two cores: to prove a precision on a clip, a round of all
+when they are measured."""
+_ROUNDS = 7
+"""Rounds that measuring usually takes."""
 
 
 def check_order(precisions: Sequence[str]) -> None:
@@ -56,11 +64,16 @@ def add(
         OSError: e.g. a full disk.
     """
     at = Installation(folder, events)
+    clock = TimeLeft(events.left, _USUAL | at.manifest.rates)
     wanted = [p for p in precisions if force or not _is_settled(at, p)]
+    speech = tuple(clips or bundled_clips())
+    rounds = _ROUNDS * len(measure.providers_here())
+    if wanted:
+        clock.plan({"clip": _passes(wanted, speech), "round": rounds})
     for precision in wanted:
         _make(at, precision)
     if wanted:
-        verdicts = prove(at.model, wanted, clips or bundled_clips(), events.progress)
+        verdicts = prove(at.model, wanted, speech, _timed("clip", clock, events.progress))
         for precision, verdict in verdicts.items():
             at.manifest.precisions[precision] = verdict.figures()
             if verdict.proven:
@@ -69,7 +82,9 @@ def add(
                 events.note(f"{precision}: failed its proof ({verdict.why}); FP32 is used")
                 at.delete(graph_names(_KIND, precision))
             at.save()
-    _measure(at, changed=bool(wanted))
+    _measure(at, clock, changed=bool(wanted))
+    at.manifest.rates |= clock.rates
+    at.save()
     return all(at.manifest.precisions[p]["proven"] for p in precisions)
 
 
@@ -86,8 +101,35 @@ def check(folder: Path, events: Events, clips: Sequence[Clip] | None = None) -> 
         return [f"its {p} files are damaged; `stt setup starter --precision {p}`" for p in damaged]
     if not proven:
         return []
-    verdicts = prove(at.model, proven, clips or bundled_clips(), events.progress)
+    speech = tuple(clips or bundled_clips())
+    clock = TimeLeft(events.left, _USUAL | at.manifest.rates)
+    clock.plan({"clip": _passes(proven, speech)})
+    events.note(
+        f"proving {' and '.join(proven)} again: about {clock.told()}; `--check --quick` reads the "
+        "files and runs one clip"
+    )
+    verdicts = prove(at.model, proven, speech, _timed("clip", clock, events.progress))
     return [f"{p}: {verdict.why}" for p, verdict in verdicts.items() if not verdict.proven]
+
+
+def _passes(precisions: Sequence[str], clips: Sequence[Clip]) -> int:
+    """Clips that are run when precisions are proven beside FP32."""
+    return (1 + len(precisions)) * len(clips)
+
+
+def _timed(kind: str, clock: TimeLeft, report: ReportProgress) -> ReportProgress:
+    """Return `report`, with the time between two reports of a stage taken for a unit of work."""
+    last = time.monotonic()
+
+    def told(stage: str, done: int, total: int) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if done and not stage.startswith("loading"):
+            clock.did(kind, 1, now - last)
+        last = now
+        report(stage, done, total)
+
+    return told
 
 
 def _is_settled(at: Installation, precision: str) -> bool:
@@ -117,17 +159,24 @@ def _make(at: Installation, precision: str) -> None:
         at.written(name, {"made_from": at.made_from(source) | options, **told})
 
 
-def _measure(at: Installation, *, changed: bool) -> None:
+def _measure(at: Installation, clock: TimeLeft, *, changed: bool) -> None:
     """Measure FP32 and all that is proven, in turns, where a figure is missing."""
     proven = [p for p, entry in at.manifest.precisions.items() if entry["proven"]]
     have = {row["precision"] for row in at.manifest.measurements}
     if not proven or not (changed or have < {"fp32", *proven}):
         return
-    for provider in measure.providers_here():
+    providers = measure.providers_here()
+    for place, provider in enumerate(providers):
+        clock.plan({"round": _ROUNDS * (len(providers) - place)})
         able = [p for p in ("fp32", *proven) if provider == "cpu" or p != "int8"]
-        found = measure.compare(at.folder, able, provider, at.events.progress)
+        report = _timed("round", clock, at.events.progress)
+        found = measure.compare(at.folder, able, provider, report)
         for speed in found.values():
             if isinstance(speed, ModelError):
                 at.events.note(f"not measured: {speed}")
             else:
                 at.measured(speed)
+                at.events.note(
+                    f"{speed.precision} measured on {provider}: {speed.rtfx:.1f} times real time"
+                )
+    clock.plan()
