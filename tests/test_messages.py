@@ -145,14 +145,17 @@ def test_the_scripts_lead_to_a_whole_conversion(machine: Machine, tmp_path: Path
 
 
 @pytest.mark.slow
-def test_each_command_works(machine: Machine) -> None:
-    assert machine.run("setup", DIGITS, "--precision", "fp32").returncode == 0
+@pytest.mark.timeout(900)
+def test_each_command_works(machine: Machine, tmp_path: Path) -> None:
+    model = copy_of_digits(tmp_path / "digits")
+    assert machine.run("setup", model, "--precision", "fp32").returncode == 0
     for template, command in FOLLOWED.items():
         done = machine.run(*shlex.split(command))
         assert done.returncode == 0, f"{template}: {done.stderr}"
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_the_starters_precision_is_what_the_settings_say(machine: Machine) -> None:
     """From the first transcript to fp16 and int8 of what is at hand, and back."""
     first = machine.run("transcribe", "-m", "starter", "-p", "int8", TRAIN)
