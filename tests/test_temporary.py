@@ -23,9 +23,9 @@ POSIX = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 
 @pytest.fixture(scope="module")
 def long_recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Some 12 minutes of digits: more than is recognised before the signal comes."""
+    """Many minutes of digits, a paragraph each: more than is recognised before the signal comes."""
     clips = [soundfile.read(path, dtype="int16")[0] for path in CLIPS]
-    parts = [part for clip in clips * 40 for part in (clip, np.zeros(48_000, np.int16))]
+    parts = [part for clip in clips * 40 for part in (clip, np.zeros(96_000, np.int16))]
     path = tmp_path_factory.mktemp("long") / "long.wav"
     soundfile.write(path, np.concatenate(parts), 16_000)
     return path
