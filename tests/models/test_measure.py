@@ -6,8 +6,10 @@ import random
 import shutil
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -186,3 +188,17 @@ def test_one_that_does_not_load_beside_the_others_does_not_keep_them_from_it(
 def test_measuring_something_broken_names_the_cause(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="no such model folder"):
         measure.measure(tmp_path / "none", "fp32", "cpu")
+
+
+def test_ctrl_c_leaves_nothing_that_the_programs_end_waits_for(tmp_path: Path) -> None:
+    class Interrupted:
+        def readline(self) -> str:
+            raise KeyboardInterrupt
+
+    child = measure._Child(tmp_path, "fp32", "cpu")
+    child._process = SimpleNamespace(stdout=Interrupted(), kill=lambda: None)  # type: ignore[assignment]
+    with pytest.raises(KeyboardInterrupt):
+        child._answer()
+    for timer in (one for one in threading.enumerate() if isinstance(one, threading.Timer)):
+        timer.join(5.0)
+        assert not timer.is_alive()

@@ -287,9 +287,11 @@ class _Child:
         assert self._process.stdout is not None
         late = Timer(_TIMEOUT_S, self._process.kill)
         late.start()
-        line = self._process.stdout.readline()
-        in_time = late.is_alive()
-        late.cancel()
+        try:
+            line = self._process.stdout.readline()
+            in_time = late.is_alive()
+        finally:  # Ctrl-C too: nothing may be left that the program waits for at its end
+            late.cancel()
         if line:
             answer: dict[str, Any] = json.loads(line)
             return answer
