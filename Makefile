@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 AUDIO ?= samples
 MADE := $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
 
-.PHONY: demo test test-all slow lint types bench pictures clean distclean
+.PHONY: demo test test-all slow matrix lint types bench pictures clean distclean
 
 demo: $(VENV)/.installed
 	$(BIN)/stt transcribe -f vtt samples
@@ -20,6 +20,9 @@ test-all: $(VENV)/.tests
 
 slow: $(VENV)/.tests
 	$(BIN)/python -m pytest -m slow
+
+matrix: $(VENV)/.tests
+	$(BIN)/python -m pytest -m slow tests/test_recordings_matrix.py tests/test_kills.py
 
 lint: $(VENV)/.tests
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
