@@ -105,8 +105,9 @@ def test_cues_start_with_a_word_and_stay_until_their_last_was_said(recording: Tr
     at = 0
     for cue in cues(recording):
         count = sum(len(line.split(" ")) for line in cue.lines)
-        # a last word of no length begins earlier where the recording leaves no room behind it
-        assert 0 <= round(every[at].start, 3) - cue.start <= 0.2
+        # the last one alone begins earlier where the recording leaves no room behind it
+        early = 0.2 if at + count == len(every) else 0.0
+        assert 0 <= round(every[at].start, 3) - cue.start <= early
         at += count
         assert cue.end >= round(every[at - 1].end, 3) - 0.08 - 1e-9
         following = every[at].start if at < len(every) else recording.duration
