@@ -59,6 +59,12 @@ def test_far_sound_is_not_reached_and_noise_is_not_trusted() -> None:
     assert refined([], far) == []
 
 
+def test_a_start_does_not_move_past_the_next_words() -> None:
+    samples = audio((0.2734375, 0.7734375))
+    made = refined([Word(0.0, 0.0, "a", 0.9), Word(0.265625, 1.0, "b", 0.9)], samples)
+    assert made[0].start <= made[0].end <= made[1].start == 0.265625
+
+
 @settings(max_examples=100)
 @given(
     spoken=st.lists(st.tuples(st.floats(0, 2.5), st.floats(0.05, 0.6)), max_size=5),

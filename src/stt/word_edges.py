@@ -46,6 +46,8 @@ def refined(words: Sequence[Word], samples: Samples) -> list[Word]:
         return list(words)
     made: list[Word] = []
     starts = [_start(loud, word.start) for word in words]
+    for index in reversed(range(len(starts) - 1)):  # a start moves on, but not past the next word's
+        starts[index] = min(starts[index], starts[index + 1])
     for index, word in enumerate(words):
         latest = starts[index + 1] if index + 1 < len(words) else len(samples) / 16_000
         end = _end(loud, starts[index], max(word.end, starts[index]), latest)

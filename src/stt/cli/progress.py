@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from stt.cli.report import report
+
 if TYPE_CHECKING:
     from rich.progress import Progress, Task, TaskID
 
@@ -172,7 +174,7 @@ class SetupProgress:
         with self._lock:
             self._close_bar()
             if not self._quiet:
-                click.echo(f"stt: {line}", err=True)
+                report(line)
 
     def say(self, text: str) -> None:
         """Print text on stdout, where no bar stands any more."""

@@ -149,10 +149,12 @@ def _together(
                 found[precision] = error
         turns: dict[str, list[float]] = {precision: [] for precision in running}
         began = time.monotonic()
+        stage = f"measuring {' and '.join(turns)} on {provider}, in turns"
         for number in range(_MOST):
             if _is_enough(turns, time.monotonic() - began):
+                report(stage, number, number)
                 break
-            report(f"measuring {' and '.join(turns)} on {provider}, in turns", number, _MOST)
+            report(stage, number, _MOST)
             for precision in (list(turns), list(reversed(turns)))[number % 2]:
                 try:
                     turns[precision].append(running[precision].turn())
