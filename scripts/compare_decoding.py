@@ -35,6 +35,7 @@ from loop_graph import loop_model
 from recordings import DIGITS_MODEL, MODEL_HELP, SAMPLES
 from stt.convert.model_file import read
 from stt.convert.split import split, split_file
+from stt.engine.folder import graph_names, inspect, split_names
 from stt.engine.label_looping import Decoding, label_looping
 from stt.engine.onnx_asr_models import TdtModel, load_tdt
 from stt.engine.sessions import session_options
@@ -47,8 +48,7 @@ from stt.engine.split_transducer import (
     SplitTransducer,
 )
 from stt.engine.tdt import Floats, greedy_tdt
-from stt.models.clips import Clip, of_length
-from stt.models.folder import graph_names, inspect, split_names
+from stt.install.clips import Clip, of_length
 
 BATCHES = (1, 4, 16, 32)
 SECONDS = 30

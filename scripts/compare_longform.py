@@ -26,7 +26,7 @@ import soundfile
 
 from measure_longform import doubled, mixed, noise_of, recordings, scores
 from recordings import AUDIO_HELP, SAMPLES, group
-from stt.models.measure import peak_mib
+from stt.install.measure import peak_mib
 
 RATE = 16_000
 

@@ -33,7 +33,7 @@ from stt.engine.whisper_features import SAMPLE_RATE, WINDOW_SECONDS, log_mel
 from stt.engine.whisper_rules import Rules
 from stt.engine.whisper_session import OrtWhisper
 from stt.engine.whisper_vocabulary import load_vocabulary
-from stt.models.starter import ensure_starter, installed_weights
+from stt.install.starter import ensure_starter, installed_weights
 
 Float32 = npt.NDArray[np.float32]
 

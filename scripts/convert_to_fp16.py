@@ -14,8 +14,8 @@ import time
 from pathlib import Path
 
 from stt.convert.fp16 import convert
+from stt.engine.folder import graph_names, inspect
 from stt.errors import SttError
-from stt.models.folder import graph_names, inspect
 
 
 def main() -> int:

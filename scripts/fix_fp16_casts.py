@@ -15,8 +15,8 @@ from pathlib import Path
 from stt.convert.casts import fix
 from stt.convert.element_types import conflicts
 from stt.convert.model_file import read, write
+from stt.engine.folder import graph_names, inspect
 from stt.errors import SttError
-from stt.models.folder import graph_names, inspect
 
 
 def main() -> int:

@@ -19,9 +19,9 @@ import numpy as np
 import psutil
 
 from recordings import DIGITS_MODEL, MODEL_HELP
+from stt.engine.folder import inspect
 from stt.engine.recognizer import load_recognizer
-from stt.models.clips import bundled_clips, of_length
-from stt.models.folder import inspect
+from stt.install.clips import bundled_clips, of_length
 
 
 def lengths(number: int, longest: float) -> Iterator[float]:

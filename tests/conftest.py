@@ -11,11 +11,11 @@ import pytest
 import soundfile
 from hypothesis import settings
 
+from support.paths import ROOT
+
 # No test is timed; and where a change is judged, the same examples judge it each time.
 settings.register_profile("stt", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("stt")
-
-ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="session")

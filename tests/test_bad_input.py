@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import soundfile
 
-import tiny_tdt
+from support import tiny_tdt
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 RATE = 16_000

@@ -26,10 +26,10 @@ from stt.lanes import lanes_of, transcribe_many
 from stt.settings import LoadedSettings, Settings
 from stt.transcriber import Transcriber, load, load_with
 from stt.transcript import Choice, Segment, Transcript
-from timeless import content
+from support.paths import DIGITS
+from support.timeless import content
 
 Samples = npt.NDArray[np.float32]
-DIGITS = Path(__file__).parent / "data" / "parakeet-digits"
 CLIPS = sorted((DIGITS / "clips").glob("*.flac"))
 
 

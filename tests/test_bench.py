@@ -9,14 +9,14 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-import tiny_nemo
 from stt import bench, bench_audio
 from stt.bench import Contender, Plan, Result, Run, contenders
 from stt.bench_worker import Clock
 from stt.cli.bench import sentence, table
+from stt.engine.folder import inspect
 from stt.errors import ModelError, UsageError
-from stt.models.folder import inspect
-from stt.models.places import Places
+from stt.install.places import Places
+from support import tiny_nemo
 
 Samples = npt.NDArray[np.float32]
 KIND = "nemo-conformer-rnnt"

@@ -15,6 +15,8 @@ import numpy as np
 import pytest
 import soundfile
 
+from support.paths import DIGITS
+
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 pytest.importorskip("ray", reason="Ray is not installed")
@@ -24,10 +26,9 @@ from ray.cluster_utils import Cluster
 from stt import cluster as cluster_module
 from stt import cluster_engine
 from stt.cli import main
-from timeless import content
+from support.timeless import content
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Ray's own, of files it leaves open
-DIGITS = Path(__file__).parent / "data" / "parakeet-digits"
 CLIPS = sorted((DIGITS / "clips").glob("*.flac"))
 COUNT = 14
 

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from stt import settings
 from stt.cli.config import config, remove_member, set_member
 from stt.errors import SettingsError
+from support.paths import ROOT
 
 NOWHERE = Path("stt_config.json")
 
@@ -290,7 +291,7 @@ def test_a_clone_stays_clean(folder: Path) -> None:
         )
         return done.stdout
 
-    root = Path(__file__).parents[1]
+    root = ROOT
     for name in ("stt_config.json", ".gitignore"):
         if not (root / name).exists():
             pytest.skip("no clone")
@@ -306,7 +307,7 @@ def test_a_clone_stays_clean(folder: Path) -> None:
 
 
 def test_precision_changed_by_hand_counts(folder: Path) -> None:
-    text = (Path(__file__).parents[1] / "stt_config.json").read_text("utf-8")
+    text = (ROOT / "stt_config.json").read_text("utf-8")
     (folder / "stt_config.json").write_text(
         text.replace('"precision": "auto"', '"precision": "int8"')
     )

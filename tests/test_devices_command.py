@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from fake_sounddevice import FakeSounddevice, entry
 from stt.audio import devices as module
 from stt.audio.devices import RATES, Device, find, hidden_stderr, inputs, rescan
 from stt.audio.sound_check import Level
 from stt.cli.devices import devices, meter_line, table
 from stt.errors import AudioError
+from support.fake_sounddevice import FakeSounddevice, entry
 
 
 @pytest.fixture

@@ -17,8 +17,8 @@ import click
 import pytest
 
 from stt.cli import stt as command_line
+from support.paths import ROOT
 
-ROOT = Path(__file__).parents[1]
 SCRIPTS = ROOT / "scripts"
 DIGITS = ROOT / "tests" / "data" / "parakeet-digits"
 PAGES = [

@@ -18,8 +18,8 @@ import pytest
 import soundfile
 
 from stt.cli import main
+from support.paths import DIGITS
 
-DIGITS = Path(__file__).parent / "data" / "parakeet-digits"
 CLIPS = sorted((DIGITS / "clips").glob("*.flac"))
 
 Run = Callable[..., tuple[int, str]]

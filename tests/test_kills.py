@@ -17,9 +17,9 @@ import pytest
 import soundfile
 
 from stt.journal import FOLDER
-from timeless import content
+from support.paths import DIGITS
+from support.timeless import content
 
-DIGITS = Path(__file__).parent / "data" / "parakeet-digits"
 FORMATS = ("txt", "json", "srt")
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="kills by signal")

@@ -20,11 +20,11 @@ import soxr
 import stt
 from stt.convert import fp16
 from stt.convert.int8 import quantize
+from support.paths import ROOT
 
 Samples = npt.NDArray[np.float32]
 
 RATE = 16_000
-ROOT = Path(__file__).parents[1]
 DIGITS = ROOT / "tests/data/parakeet-digits"
 CASES = ROOT.parent / "shared/cases"
 S = "The evening train to Bristol is running a few minutes late."

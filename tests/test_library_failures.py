@@ -25,8 +25,8 @@ from stt.audio import recording, refusals
 from stt.cli import failures, main
 from stt.engine import recognizer
 from stt.errors import AudioError
+from support.paths import DIGITS
 
-DIGITS = Path(__file__).parent / "data" / "parakeet-digits"
 CLIP = DIGITS / "clips" / "two-digits.flac"
 
 Run = Callable[..., tuple[int, str, list[str]]]

@@ -21,10 +21,10 @@ from stt.likelihood import NOT_ENGLISH, Likelihood
 from stt.pipeline import Step
 from stt.transcriber import Gathering, Transcriber
 from stt.transcript import Coverage, Segment
+from support.paths import DIGITS, SHARED
 
 Samples = npt.NDArray[np.float32]
-DIGITS = Path(__file__).parent / "data" / "parakeet-digits"
-SHARED = Path(__file__).parents[2] / "shared" / "audio"
+AUDIO = SHARED / "audio"
 
 
 def said(*texts: tuple[str, float]) -> list[Segment]:
@@ -134,10 +134,10 @@ def test_the_note_says_what_to_do() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not SHARED.exists(), reason="../shared/audio is not here")
+@pytest.mark.skipif(not AUDIO.exists(), reason="../shared/audio is not here")
 @pytest.mark.parametrize(("folder", "told"), [("de", True), ("fr", True), ("en", False)])
 def test_the_starter_tells_of_real_recordings(folder: str, told: bool, tmp_path: Path) -> None:
-    place = SHARED / "librispeech-test" if folder == "en" else SHARED / "multilingual" / folder
+    place = AUDIO / "librispeech-test" if folder == "en" else AUDIO / "multilingual" / folder
     clips = [str(path) for path in sorted(place.iterdir())[:4]]
     done: Any = run(
         [sys.executable, "-m", "stt", "transcribe", "-m", "starter", *clips, "-o", str(tmp_path)],

@@ -24,8 +24,8 @@ from stt.audio.microphone import Block
 from stt.cli import main
 from stt.errors import AudioError
 from stt.events import Final, Problem
+from support.paths import DIGITS
 
-DIGITS = Path(__file__).parent / "data" / "parakeet-digits"
 CLIPS = DIGITS / "clips"
 RATE = 16_000
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -13,9 +12,9 @@ import soundfile
 
 from stt.transcriber import Transcriber, load
 from stt.transcript import Transcript
+from support.paths import DIGITS
 
 Samples = npt.NDArray[np.float32]
-DIGITS = Path(__file__).parent / "data" / "parakeet-digits"
 RATE = 16_000
 
 

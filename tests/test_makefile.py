@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-MAKEFILE = Path(__file__).parents[1] / "Makefile"
+from support.paths import ROOT
+
+MAKEFILE = ROOT / "Makefile"
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="needs make")

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from support.paths import ROOT
+
 DIGITS = ROOT / "tests" / "data" / "parakeet-digits"
 CLIP = DIGITS / "clips" / "two-digits.flac"
 TRAIN = ROOT / "samples" / "train.flac"

@@ -14,12 +14,12 @@ from click.testing import CliRunner, Result
 from stt import settings
 from stt.cli import stt as command_line
 from stt.cli.models import shown_size
+from stt.engine.manifest import Manifest
 from stt.errors import ModelError, UsageError
-from stt.models import inventory, places
-from stt.models.catalog import KNOWN
-from stt.models.manifest import Manifest
+from stt.install import inventory, places
+from stt.install.catalog import KNOWN
+from support.paths import DIGITS
 
-DIGITS = Path(__file__).parent / "data" / "parakeet-digits"
 SIZE = sum(
     path.stat().st_size
     for path in DIGITS.iterdir()

@@ -10,8 +10,8 @@ import pytest
 
 from stt.errors import UsageError
 from stt.optional import CURES, require
+from support.paths import ROOT
 
-ROOT = Path(__file__).parents[1]
 CLIP = str(ROOT / "tests/data/parakeet-digits/clips/two-digits.flac")
 DIGITS = str(ROOT / "tests/data/parakeet-digits")
 

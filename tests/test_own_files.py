@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from stt.cli import main
+from support.paths import DIGITS
 
-DIGITS = Path(__file__).parent / "data" / "parakeet-digits"
 CLIPS = sorted((DIGITS / "clips").glob("*.flac"))
 
 Run = Callable[..., tuple[int, str]]

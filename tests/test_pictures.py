@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from support.paths import ROOT
+
 POSIX = pytest.mark.skipif(sys.platform == "win32", reason="samples/ is a symbolic link there")
 
 BUSY = re.compile(r" left$| behind$|drafts are left out meanwhile$")

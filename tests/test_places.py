@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from stt.models.clips import bundled_clips
+from stt.install.clips import bundled_clips
+from support.paths import ROOT, TESTS
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
-ROOT = Path(__file__).parents[1]
 DIGITS = ROOT / "tests" / "data" / "parakeet-digits"
 CLIP = DIGITS / "clips" / "four-digits.flac"
 PROJECTS = {
@@ -46,7 +46,7 @@ class Machine:
     def run(self, folder: str, *arguments: str, fails: bool = False) -> str:
         """Run `stt` of the clone in a folder; what it prints."""
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("STT_", "XDG_"))}
-        paths = [str(self.clone / "src"), str(ROOT / "tests" / "sound_card")]
+        paths = [str(self.clone / "src"), str(TESTS / "support" / "sound_card")]
         changed = {
             "HOME": str(self.home),
             "USERPROFILE": str(self.home),

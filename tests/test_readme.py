@@ -12,8 +12,8 @@ import pytest
 from click.testing import CliRunner
 
 from stt.cli import stt as command_line
+from support.paths import ROOT
 
-ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
 
 

@@ -21,14 +21,14 @@ import soxr
 from allpairspy import AllPairs
 
 import stt
-from audio.media import encode, write
 from stt.errors import AudioError
 from stt.transcriber import Transcriber
+from support.media import encode, write
+from support.paths import SAMPLES
 
 pytestmark = pytest.mark.slow
 
 Samples = npt.NDArray[np.float32]
-SAMPLES = Path(__file__).parents[1] / "samples"
 SENTENCE = "the evening train to bristol is running a few minutes late"
 SENTENCE_S = 3.9
 """Seconds of samples/train.flac that hold it."""

@@ -19,8 +19,8 @@ from stt.cli import main, summary
 from stt.errors import OutputError, UsageError
 from stt.transcript import Choice, Coverage, Segment, Transcript
 from stt.writers import FORMATS, written
+from support.paths import DIGITS
 
-DIGITS = Path(__file__).parent / "data" / "parakeet-digits"
 CLIP = DIGITS / "clips" / "two-digits.flac"
 TALK = Transcript(
     "talk.wav", 4.0, (Segment(0.5, 2.0, "Dzień dobry.", 0.9),), "m", Choice("fp32", "cpu", "y"), 1.0

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from stt import settings
 from stt.errors import SettingsError
-from stt.models import places
+from stt.install import places
 from stt.settings import (
     LoadedSettings,
     Settings,
@@ -20,8 +20,8 @@ from stt.settings import (
     parse_value,
     settings_table,
 )
+from support.paths import ROOT
 
-ROOT = Path(__file__).parents[1]
 USER_CONFIG = Path("user") / "stt_config.json"
 
 

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from models.hub import Hub
-from stt.models.clips import bundled_clips
+from stt.install.clips import bundled_clips
+from support.hub import Hub
+from support.paths import DIGITS, ROOT
 
-DIGITS = Path(__file__).parent / "data" / "parakeet-digits"
 REPO = "someone/digits"
 PROXIES = ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 
@@ -239,7 +239,7 @@ def test_it_transcribes_while_set_up_goes_on_and_after_ctrl_c(tmp_path: Path) ->
 
 @pytest.mark.parametrize("script", ["setup_models", "convert_to_fp16", "fix_fp16_casts"])
 def test_scripts_have_help(script: str) -> None:
-    path = Path(__file__).parents[1] / "scripts" / f"{script}.py"
+    path = ROOT / "scripts" / f"{script}.py"
     done = subprocess.run(
         [sys.executable, str(path), "--help"], capture_output=True, text=True, check=False
     )
@@ -250,7 +250,7 @@ def test_scripts_have_help(script: str) -> None:
 def test_converting_and_fixing_as_two_steps_twice_in_a_row(tmp_path: Path) -> None:
     folder = tmp_path / "digits"
     shutil.copytree(DIGITS, folder, ignore=shutil.ignore_patterns("clips", "README.md"))
-    scripts = Path(__file__).parents[1] / "scripts"
+    scripts = ROOT / "scripts"
     seen = []
     for script in ("convert_to_fp16", "fix_fp16_casts") * 2:
         done = subprocess.run(

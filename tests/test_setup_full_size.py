@@ -15,11 +15,12 @@ from pathlib import Path
 
 import pytest
 
-from models.hub import Hub
-from stt.models.folder import inspect
+from stt.engine.folder import inspect
+from support.hub import Hub
+from support.paths import ROOT, SHARED
 from test_setup_command import command, environment, stt
 
-MAKE = Path(__file__).parents[2] / "shared" / "models" / "make_facsimile.py"
+MAKE = SHARED / "models" / "make_facsimile.py"
 REPO = "someone/standin"
 WEIGHTS = "encoder-model.onnx.data"
 BUFFERED = 24 << 20
@@ -71,7 +72,7 @@ def test_killed_twenty_times_it_ends_right_and_fetches_nothing_twice(tmp_path: P
     assert {path.name for path in (here / "models").iterdir()} == {"standin"}
     for name in (WEIGHTS, "encoder-model.onnx", "decoder_joint-model.onnx"):
         assert (folder / name).read_bytes() == (tmp_path / "hub" / name).read_bytes()
-    sample = Path(__file__).parents[1] / "samples" / "train.flac"
+    sample = ROOT / "samples" / "train.flac"
     said = stt(here, None, "transcribe", "-m", "standin", str(sample))
     assert said.returncode == 0, said.stderr
     assert said.stdout.strip()

@@ -15,8 +15,8 @@ import pytest
 import soundfile
 
 from stt import temporary
+from support.paths import DIGITS
 
-DIGITS = Path(__file__).parent / "data" / "parakeet-digits"
 CLIPS = sorted((DIGITS / "clips").glob("*.flac"))
 POSIX = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,13 +16,11 @@ import stt
 from stt.audio.segmenter import Utterance
 from stt.cli import main
 from stt.engine.fallback import Fallback
+from support.paths import DIGITS, ROOT
 
-ROOT = Path(__file__).parents[1]
-DIGITS = Path(__file__).parent / "data" / "parakeet-digits"
 CLIPS = DIGITS / "clips"
-sys.path.append(str(Path(__file__).parent / "audio"))
 
-import media  # noqa: E402
+from support import media
 
 Run = Callable[..., tuple[int, str, str]]
 RATE = 16_000

@@ -13,12 +13,11 @@ import numpy as np
 import pytest
 import soundfile
 
-import tiny_tdt
 from stt.cli import main
+from support import tiny_tdt
+from support.paths import DIGITS, ROOT
 
-ROOT = Path(__file__).parents[1]
 SAMPLES = ROOT / "samples"
-DIGITS = Path(__file__).parent / "data" / "parakeet-digits"
 CLIPS = DIGITS / "clips"
 
 Run = Callable[..., tuple[int, str, str]]

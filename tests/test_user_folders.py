@@ -18,8 +18,8 @@ from stt.audio.recording import recordings_dir
 from stt.cli import main
 from stt.errors import SettingsError
 from stt.settings import load_settings
+from support.paths import DIGITS
 
-DIGITS = Path(__file__).parent / "data" / "parakeet-digits"
 CLIP = DIGITS / "clips" / "two-digits.flac"
 
 

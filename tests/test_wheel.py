@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 
 from stt.cli import stt as command_line
-from stt.models.clips import bundled_clips
+from stt.install.clips import bundled_clips
+from support.paths import ROOT, TESTS
 
-ROOT = Path(__file__).parents[1]
 DIGITS = ROOT / "tests" / "data" / "parakeet-digits"
 README = (ROOT / "README.md").read_text("utf-8")
 
@@ -99,7 +99,7 @@ def test_the_wheel_holds_what_the_package_needs_and_nothing_twice(built: Path) -
         if path.is_file() and "__pycache__" not in path.parts and path.suffix != ".LICENSE"
     }
     assert {name for name in names if name.startswith("stt/")} == wanted
-    speech = [name for name in names if name.startswith("stt/models/speech/")]
+    speech = [name for name in names if name.startswith("stt/install/speech/")]
     assert sum(sizes[name] for name in speech) < 1_000_000
     assert {name.partition("/")[0] for name in names} == {"stt", names[-1].partition("/")[0]}
     for field in ("Author", "License-Expression: MIT", "Summary", "Requires-Python: >=3.10"):
@@ -113,7 +113,7 @@ def test_the_source_distribution_is_whole(built: Path) -> None:
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     assert {"README.md", "LICENSE", "pyproject.toml", "Makefile", "stt_config.json"} <= names
-    assert {"src/stt/models/speech/story.ogg", "samples/story.flac", "tests/conftest.py"} <= names
+    assert {"src/stt/install/speech/story.ogg", "samples/story.flac", "tests/conftest.py"} <= names
 
 
 def test_descriptions_and_wheel_are_clean(built: Path) -> None:
@@ -148,7 +148,7 @@ def test_a_model_is_set_up_and_used(user: User) -> None:
     assert said.stdout.strip() == clip.text
     table = user.run("bench", "-m", model).stdout  # on the speech that the package carries
     assert f"({model}, fp32)" in table
-    fake = str(ROOT / "tests" / "sound_card")
+    fake = str(TESTS / "support" / "sound_card")
     spoken = user.run("live", "-m", model, "--plain", "--duration", "4", PYTHONPATH=fake)
     assert clip.text in spoken.stdout
 

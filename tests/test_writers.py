@@ -28,11 +28,10 @@ from stt.errors import OutputError
 from stt.subtitles import Cue, SubtitleStyle, cues
 from stt.transcript import Choice, Coverage, Segment, Transcript, Word
 from stt.writers import FORMATS, write_text, written
+from support.paths import ROOT, TESTS
 
-GOLDEN = Path(__file__).parent / "golden"
-SCHEMA = json.loads(
-    (Path(__file__).parents[1] / "docs" / "transcript.schema.json").read_text("utf-8")
-)
+GOLDEN = TESTS / "golden"
+SCHEMA = json.loads((ROOT / "docs" / "transcript.schema.json").read_text("utf-8"))
 CHOICE = Choice("fp32", "cpu", "the only precision installed")
 
 SENTENCE = (

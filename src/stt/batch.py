@@ -12,10 +12,10 @@ from itertools import chain, count
 from pathlib import Path
 
 from stt.audio.files import STDIN, folded, printable
+from stt.engine.manifest import sha256_of
 from stt.errors import AudioError, OutputError, SttError
 from stt.journal import Content, Entry, Journal, Output
 from stt.lanes import Lanes
-from stt.models.manifest import sha256_of
 from stt.recipe import changes
 from stt.subtitles import DEFAULT_STYLE, SubtitleStyle
 from stt.transcript import Transcript

@@ -25,11 +25,11 @@ from statistics import median
 from typing import IO, Any
 
 from stt.bench_audio import recordings, seconds_of
+from stt.engine.folder import PRECISIONS, ModelFolder, inspect
 from stt.engine.sessions import usable_cores
 from stt.errors import ModelError, UsageError
-from stt.models.folder import PRECISIONS, ModelFolder, inspect
-from stt.models.places import Places
-from stt.models.sherpa import export
+from stt.install.places import Places
+from stt.install.sherpa import export
 from stt.optional import require
 from stt.temporary import temporary_folder
 from stt.version import stt_version

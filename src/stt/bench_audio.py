@@ -28,7 +28,7 @@ def recordings(audio: Path | None, at_least: int, folder: Path) -> list[Path]:
     files of 28 s; else every recording of that folder, in files of at most 28 s.
     """
     if audio is None:
-        from stt.models.clips import bundled_clips, of_length
+        from stt.install.clips import bundled_clips, of_length
 
         several = max(at_least, _FEWEST_FILES)
         pieces = np.split(of_length(bundled_clips(), several * FILE_S), several)

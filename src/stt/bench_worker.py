@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stt.engine.providers import preload, session_providers
-from stt.models.measure import peak_mib
+from stt.install.measure import peak_mib
 
 Transcribe = Callable[[Sequence[Path], int], list[str]]
 """(WAV files, how many at a time) -> their texts."""
@@ -187,7 +187,7 @@ def load_sherpa(
     import sherpa_onnx
 
     from stt.engine.sessions import usable_cores
-    from stt.models import sherpa
+    from stt.install import sherpa
 
     model = sherpa_onnx.OfflineRecognizer.from_transducer(
         *(str(folder / name) for name in (sherpa.ENCODER, sherpa.DECODER, sherpa.JOINER)),

@@ -7,8 +7,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from stt.models.folder import MANIFEST, TUNED, ModelFolder, graph_names, split_names
-from stt.models.manifest import Manifest
+from stt.engine.folder import MANIFEST, TUNED, ModelFolder, graph_names, split_names
+from stt.engine.manifest import Manifest
 from stt.transcriber import Transcriber
 
 _METHOD = 3

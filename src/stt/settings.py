@@ -20,7 +20,7 @@ from pydantic_settings import (
 
 from stt.config_file import parse_config, read_config
 from stt.errors import SettingsError
-from stt.models.places import Places, find_places
+from stt.install.places import Places, find_places
 from stt.settings_schema import ENV_PREFIX, KEYS, Settings
 from stt.user_folders import config_folder, expanded
 

@@ -15,11 +15,11 @@ import numpy as np
 from stt.audio.files import ALL_OF_IT, printable
 from stt.audio.selection import Selection
 from stt.engine.fallback import GuardedRecognizer, Reserve
+from stt.engine.folder import ModelFolder
 from stt.engine.recognizer import TRAILING_SILENCE, Recognizer, WhisperRecognizer, load_recognizer
 from stt.errors import AudioError, ModelError
+from stt.install.locate import ReportProgress, locate
 from stt.likelihood import NOT_ENGLISH, Likelihood
-from stt.models.folder import ModelFolder
-from stt.models.locate import ReportProgress, locate
 from stt.optional import require
 from stt.pipeline import Cutting, Memory, Step, recognized
 from stt.settings import LoadedSettings, Settings, load_settings

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fake_sounddevice import BYTES, FakeSounddevice, PortAudioError, encode
 from stt.audio import capture
 from stt.audio.capture import Capture, Format, formats, to_mono
 from stt.audio.devices import RATES, Device, rescan
+from support.fake_sounddevice import BYTES, FakeSounddevice, PortAudioError, encode
 
 NATIVE = Format(48_000, 1, "float32")
 

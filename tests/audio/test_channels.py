@@ -9,12 +9,11 @@ import pytest
 import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from media import Samples, encode, write
 
 from stt.audio.channels import CANCELLING_NOTE, Downmix
 from stt.audio.files import open_audio
-
-ROOT = Path(__file__).parents[2]
+from support.media import Samples, encode, write
+from support.paths import ROOT
 
 
 @pytest.fixture(scope="module")

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from media import Samples, encode, tone
 from test_containers import RATE, click, loudest
 
 from stt.audio.files import open_audio
+from support.media import Samples, encode, tone
 
 
 def heard(path: Path) -> tuple[Samples, float | None, list[str], list[str]]:

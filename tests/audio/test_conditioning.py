@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -17,11 +16,11 @@ from stt.audio.conditioning import AHEAD, Conditioner, conditioned, levelled
 from stt.audio.highpass import HighPass
 from stt.audio.segmenter import levels
 from stt.audio.vad import FRAME
+from support.paths import SAMPLES
 
 Samples = npt.NDArray[np.float32]
 
 RATE = 16_000
-SAMPLES = Path(__file__).parents[2] / "samples"
 
 
 def blocks(samples: Samples, size: int = RATE) -> Iterator[Samples]:

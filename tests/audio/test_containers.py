@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from media import Samples, encode, tone, write
 from test_files import read, refusal
 
 from stt.audio.files import open_audio
+from support.media import Samples, encode, tone, write
 
 RATE = 48_000
 FORMATS = [

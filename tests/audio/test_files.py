@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from media import Samples, encode, silent_video, tone, wav, write
 
 from stt.audio.files import AudioStream, checked, open_audio, printable
 from stt.errors import AudioError
+from support.media import Samples, encode, silent_video, tone, wav, write
 
 RATE = 16_000
 POSIX = pytest.mark.skipif(os.name != "posix", reason="POSIX files")

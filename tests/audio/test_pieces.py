@@ -11,12 +11,12 @@ import pytest
 import soundfile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from media import Samples, encode, tone, wav, write
 from test_files import RATE, from_stdin
 
 from stt.audio.damage import truncated
 from stt.audio.files import open_audio
 from stt.errors import AudioError
+from support.media import Samples, encode, tone, wav, write
 
 
 def heard(path: Path | str) -> tuple[Samples, list[str]]:

@@ -11,18 +11,18 @@ import pytest
 import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
-from media import tone
 
 import stt
 from stt.audio.damage import Damage
 from stt.audio.files import open_audio
 from stt.audio.sample_values import finite, sound
 from stt.errors import AudioError, UsageError
+from support.media import tone
+from support.paths import ROOT
 
 Samples = npt.NDArray[np.float32]
 
 RATE = 16_000
-ROOT = Path(__file__).parents[2]
 DIGITS = ROOT / "tests/data/parakeet-digits"
 NAN, INF = float("nan"), float("inf")
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from media import Samples, encode, tone, tracks, write
 
 from stt.audio.files import open_audio
 from stt.audio.selection import Selection, clock
 from stt.errors import AudioError, UsageError
+from support.media import Samples, encode, tone, tracks, write
 
 RATE = 48_000
 

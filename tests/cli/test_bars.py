@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-DIGITS = Path(__file__).parents[1] / "data" / "parakeet-digits"
+from support.paths import DIGITS
+
 CLIPS = DIGITS / "clips"
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
@@ -67,8 +68,9 @@ def test_no_bar_stays_beside_a_result(how: list[str]) -> None:
 
 
 _CHECKS = """
-import stt.models.verify as verify
-from stt.models import starter, starter_precisions
+import stt.install.verify as verify
+from stt.install import starter
+from stt.install import starter_precisions
 
 def found(result):
     def check(folder, events, **_):

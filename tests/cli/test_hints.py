@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from stt.cli import main
-
-SAMPLES = Path(__file__).parents[2] / "samples"
+from support.paths import SAMPLES
 
 
 def told(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:

@@ -20,8 +20,8 @@ from stt.audio.microphone import Block
 from stt.audio.playback import Playback
 from stt.cli import main
 from stt.events import Problem
+from support.paths import DIGITS
 
-DIGITS = Path(__file__).parents[1] / "data" / "parakeet-digits"
 CLIPS = DIGITS / "clips"
 RATE = 16_000
 

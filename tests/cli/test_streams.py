@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from stt.cli import streams
+from support.paths import DIGITS
 
-DIGITS = Path(__file__).parents[1] / "data" / "parakeet-digits"
 CLIP = DIGITS / "clips" / "two-digits.flac"
 STT = f"'{sys.executable}' -m stt"
 WORD = "два"

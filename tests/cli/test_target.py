@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from stt.cli import main
+from support.paths import DIGITS
 
-DIGITS = Path(__file__).parents[1] / "data" / "parakeet-digits"
 CLIPS = DIGITS / "clips"
 CLIP = CLIPS / "two-digits.flac"
 SAID = dict(

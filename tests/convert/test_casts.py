@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 
-import graphs
 import numpy as np
 import onnx
-import others
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -17,6 +15,7 @@ from stt.convert import casts, node_order
 from stt.convert.cast_rewriting import Settled
 from stt.convert.element_types import conflicts, subgraphs
 from stt.errors import ModelError
+from support import graphs, others
 
 EXAMPLES = int(os.environ.get("STT_EXAMPLES", "60"))
 draws = st.lists(st.integers(0, 2**16), min_size=3, max_size=45)

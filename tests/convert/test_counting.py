@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import Path
 
-import graphs
 import pytest
 from onnx import parser
 
@@ -13,9 +11,10 @@ from stt.convert import model_file
 from stt.convert.counting import find_counting
 from stt.convert.element_types import infer
 from stt.convert.node_order import prepared
+from support import graphs
+from support.paths import DIGITS
 
 HEAD = '<ir_version: 8, opset_import: ["" : 17]> '
-DIGITS = Path(__file__).parents[1] / "data" / "parakeet-digits"
 
 
 def counting(text: str) -> tuple[set[str], set[str]]:

@@ -8,10 +8,8 @@ import sys
 from functools import cache
 from pathlib import Path
 
-import graphs
 import numpy as np
 import onnx
-import others
 import pytest
 import soundfile
 from hypothesis import HealthCheck, given, settings
@@ -24,8 +22,9 @@ from stt.convert.element_types import conflicts, infer
 from stt.convert.fp16 import convert, size_of, to_fp16
 from stt.convert.model_file import GraphFile, read, write
 from stt.errors import ModelError
+from support import graphs, others
+from support.paths import DIGITS
 
-DIGITS = Path(__file__).parents[1] / "data" / "parakeet-digits"
 DURATIONS = (0.3, 1, 5, 20.4, 20.5, 30, 45.0, 47.0, 58.6, 100, 300, 399)
 FRAMES = np.array([*range(1, 4101, 7), *(int(s * 100) + 1 for s in DURATIONS)])
 
@@ -402,7 +401,7 @@ LARGE = """
 import sys
 from pathlib import Path
 from stt.convert.fp16 import convert
-from stt.models.measure import peak_mib
+from stt.install.measure import peak_mib
 told = convert(Path(sys.argv[1]), Path(sys.argv[2]))
 print(peak_mib(), told.tally.values)
 """

@@ -21,8 +21,8 @@ from stt.convert.pointwise import pointwise_as_matmul
 from stt.convert.saturation import cpu_saturates
 from stt.convert.smoothing import even_out
 from stt.errors import ModelError
+from support.paths import DIGITS
 
-DIGITS = Path(__file__).parents[1] / "data" / "parakeet-digits"
 RNG = np.random.default_rng(5)
 FLOAT = TensorProto.FLOAT
 

@@ -7,16 +7,17 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnxruntime
-import others
 import pytest
-from graphs import LENGTHS, LENGTHS_IN_A_BRANCH
 from onnx import parser
 
 from stt.convert import fp16
 from stt.convert.length_path import CountingError, counted, cut_lengths, miscounted
 from stt.convert.model_file import GraphFile, read
+from support import others
+from support.graphs import LENGTHS, LENGTHS_IN_A_BRANCH
+from support.paths import DIGITS
 
-DIGITS = Path(__file__).parents[1] / "data" / "parakeet-digits" / "encoder-model.onnx"
+ENCODER = DIGITS / "encoder-model.onnx"
 ALL = np.arange(1, 40_001)
 
 
@@ -27,11 +28,11 @@ def cut(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def test_it_counts_as_the_whole_encoder_does() -> None:
-    part = cut_lengths(read(DIGITS))
+    part = cut_lengths(read(ENCODER))
     assert part is not None
     assert len(part.graph.node) < 100
     some = np.array([1, 8, 9, 2047, 2048, 2049, 4700, 39_900])
-    whole = onnxruntime.InferenceSession(DIGITS, providers=["CPUExecutionProvider"])
+    whole = onnxruntime.InferenceSession(ENCODER, providers=["CPUExecutionProvider"])
     mels = whole.get_inputs()[0].shape[1]
     signal = np.zeros((len(some), mels, 16), np.float32)
     told = whole.run(["encoded_lengths"], {"audio_signal": signal, "length": some})[0]
@@ -42,8 +43,8 @@ def test_it_counts_as_the_whole_encoder_does() -> None:
 
 
 def test_our_conversion_counts_right_at_every_length(tmp_path: Path) -> None:
-    fp16.convert(DIGITS, tmp_path / "half.onnx")
-    right = counted(cut_lengths(read(DIGITS)), ALL)
+    fp16.convert(ENCODER, tmp_path / "half.onnx")
+    right = counted(cut_lengths(read(ENCODER)), ALL)
     ours = counted(cut_lengths(read(tmp_path / "half.onnx")), ALL)
     assert len(miscounted(right, ours, ALL)) == 0
 
@@ -69,8 +70,8 @@ def test_what_a_cpu_hides_is_seen() -> None:
 
 @pytest.mark.parametrize("name", ["usual recipe", "blanket casts", "ONNX Runtime's"])
 def test_other_peoples_conversions_are_caught(name: str) -> None:
-    right = counted(cut_lengths(read(DIGITS)), ALL)
-    part = cut(others.ALL[name](onnx.load(DIGITS)))
+    right = counted(cut_lengths(read(ENCODER)), ALL)
+    part = cut(others.ALL[name](onnx.load(ENCODER)))
     try:
         assert len(miscounted(right, counted(part, ALL), ALL)) > 0
     except CountingError as error:

@@ -11,7 +11,6 @@ import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
-import graphs
 import numpy as np
 import onnx
 import pytest
@@ -20,6 +19,7 @@ from onnx import TensorProto, helper, numpy_helper
 from stt.convert import model_file
 from stt.convert.model_file import GraphFile, Weight, read, write
 from stt.errors import ModelError
+from support import graphs
 
 RNG = np.random.default_rng(5)
 BIG = RNG.standard_normal((40, 30)).astype(np.float32)

@@ -12,18 +12,18 @@ import onnx
 import onnx.parser
 import pytest
 
-import tiny_nemo
-import tiny_tdt
 from stt.convert import fp16
 from stt.convert.int8 import quantize
 from stt.convert.model_file import read
 from stt.convert.split import split, split_file
+from stt.engine.folder import split_names
 from stt.engine.split_transducer import SplitTransducer, load_split
 from stt.errors import ModelError
-from stt.models.folder import split_names
+from support import tiny_nemo, tiny_tdt
+from support.paths import DIGITS
 
 Floats = npt.NDArray[np.float32]
-WHOLE = Path(__file__).parents[1] / "data" / "parakeet-digits" / "decoder_joint-model.onnx"
+WHOLE = DIGITS / "decoder_joint-model.onnx"
 FRAMES, WIDTH, TOKENS, DURATIONS = 9, 128, 49, 5
 
 

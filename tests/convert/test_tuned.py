@@ -14,8 +14,8 @@ from stt.convert.attention import fuse_relative_attention
 from stt.convert.model_file import read, write
 from stt.convert.positions import precompute_positions
 from stt.convert.tuned import tune
+from support.paths import DIGITS
 
-DIGITS = Path(__file__).parents[1] / "data" / "parakeet-digits"
 RNG = np.random.default_rng(5)
 
 

@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx_asr.preprocessors.numpy_preprocessor import NemoPreprocessorNumpy
 
-import tiny_nemo
 from stt.engine.features import HOP, nemo_features
+from stt.engine.folder import inspect
 from stt.engine.onnx_asr_models import batch_features, load_ctc
-from stt.models.folder import inspect
+from support import tiny_nemo
 
 Samples = npt.NDArray[np.float32]
 

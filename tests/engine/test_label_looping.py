@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -13,15 +12,15 @@ from hypothesis import strategies as st
 
 from stt.convert.split import split_file
 from stt.engine.collapse import CollapseError
+from stt.engine.folder import inspect, split_names
 from stt.engine.label_looping import Decoding, label_looping
 from stt.engine.onnx_asr_models import TdtModel, load_tdt
 from stt.engine.split_transducer import BatchNetworks, SplitTransducer
 from stt.engine.tdt import DURATIONS, Emission, TdtVocabulary, greedy_tdt
-from stt.models.clips import bundled_clips
-from stt.models.folder import inspect, split_names
+from stt.install.clips import bundled_clips
+from support.paths import DIGITS
 
 Floats = npt.NDArray[np.float32]
-DIGITS = Path(__file__).parents[1] / "data" / "parakeet-digits"
 TOKENS, BLANK = 4, 3
 
 

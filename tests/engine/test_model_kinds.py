@@ -12,9 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import tiny_nemo
-import tiny_tdt
 from stt.engine.collapse import CollapseError
+from stt.engine.folder import inspect
 from stt.engine.onnx_asr_models import load_ctc, load_tdt
 from stt.engine.recognizer import (
     CtcRecognizer,
@@ -24,7 +23,7 @@ from stt.engine.recognizer import (
 )
 from stt.engine.tdt import LONGEST
 from stt.errors import ModelError
-from stt.models.folder import inspect
+from support import tiny_nemo, tiny_tdt
 
 Samples = npt.NDArray[np.float32]
 KINDS = ("nemo-conformer-rnnt", "nemo-conformer-ctc")

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stt.engine.folder import PRECISIONS, Measurement, Proof, absent
 from stt.engine.precision import FASTER, Known, choose
 from stt.errors import ModelError
-from stt.models.folder import PRECISIONS, Measurement, Proof, absent
 
 PROVEN, REFUTED = Proof(True, ""), Proof(False, "3 of 20 words differ")
 WRONG = Measurement(30.0, False)

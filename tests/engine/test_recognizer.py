@@ -10,13 +10,13 @@ import pytest
 import soundfile
 
 from stt.engine.collapse import CollapseError
+from stt.engine.folder import ModelFolder, inspect
 from stt.engine.onnx_asr_models import TdtModel, encode_batch, load_tdt
 from stt.engine.recognizer import TdtRecognizer, load_recognizer
 from stt.engine.tdt import greedy_tdt
 from stt.errors import ModelError, ProviderError
-from stt.models.folder import ModelFolder, inspect
+from support.paths import DIGITS
 
-DIGITS = Path(__file__).parents[1] / "data" / "parakeet-digits"
 CLIPS = sorted((DIGITS / "clips").glob("*.flac"))
 
 

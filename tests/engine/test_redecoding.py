@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -14,16 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stt.engine.collapse import CollapseError
+from stt.engine.folder import inspect
 from stt.engine.label_looping import Decoding, label_looping
 from stt.engine.onnx_asr_models import load_tdt
 from stt.engine.recognizer import TdtRecognizer
 from stt.engine.redecoding import SPOKEN_S, Decode, redecoded
 from stt.engine.tdt import DURATIONS, TdtVocabulary, greedy_tdt
-from stt.models.clips import bundled_clips
-from stt.models.folder import inspect
+from stt.install.clips import bundled_clips
+from support.paths import DIGITS
 
 Floats = npt.NDArray[np.float32]
-DIGITS = Path(__file__).parents[1] / "data" / "parakeet-digits"
 
 FRAME_S = 0.08
 WORDS, STOP, END, BLANK, SIZE = 6, 6, 7, 8, 9

@@ -110,7 +110,7 @@ def bench(
     """
     from stt.bench import Plan, contenders
     from stt.bench import bench as measure
-    from stt.models.locate import locate
+    from stt.install.locate import locate
     from stt.settings import load_settings
 
     loaded = load_settings(config, {} if model is None else {"model": model})

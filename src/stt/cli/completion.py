@@ -71,14 +71,14 @@ def installed(_: click.Context, __: click.Parameter, incomplete: str) -> list[Co
 
 def models(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Complete `-m`: what is installed, else a folder."""
-    from stt.models.catalog import STARTER
+    from stt.install.catalog import STARTER
 
     return _with_folders({"auto", STARTER, *_installed()}, incomplete)
 
 
 def installable(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Complete set-up's MODEL: what it knows by name, what is installed, else a folder."""
-    from stt.models.catalog import KNOWN
+    from stt.install.catalog import KNOWN
 
     return _with_folders({*KNOWN, *_installed()}, incomplete)
 

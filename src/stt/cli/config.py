@@ -17,7 +17,7 @@ from stt.cli.completion import setting_values, settings_keys
 from stt.errors import ModelError, SettingsError
 
 if TYPE_CHECKING:
-    from stt.models.places import Places
+    from stt.install.places import Places
     from stt.settings import LoadedSettings
 
 FILE_OPTION = click.option(

@@ -103,7 +103,7 @@ def live(list_: bool, config: Path | None, **options: Any) -> int:
 
 def _prepare(loaded: LoadedSettings, *, quiet: bool) -> None:
     """Have the model's files ready, which may take long, before anybody speaks."""
-    from stt.models.locate import locate
+    from stt.install.locate import locate
 
     progress = StageProgress(quiet=quiet)
     try:

@@ -75,7 +75,7 @@ def load_model(loaded: LoadedSettings, *, quiet: bool, live: bool = False) -> Tr
 
 def _introduce_starter(folder: Path) -> None:
     """Say what the starter is: all of it once, later in a short line."""
-    from stt.models.catalog import PARAKEET_V3
+    from stt.install.catalog import PARAKEET_V3
 
     introduced = folder / ".introduced"
     if introduced.exists():
@@ -93,7 +93,7 @@ def _introduce_starter(folder: Path) -> None:
 
 
 def _announce(transcriber: Transcriber, requested: str) -> None:
-    from stt.models.catalog import STARTER
+    from stt.install.catalog import STARTER
 
     if transcriber.model == STARTER:
         _introduce_starter(transcriber.folder.path)

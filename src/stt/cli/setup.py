@@ -18,9 +18,9 @@ from stt.cli.report import report
 from stt.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
-    from stt.models.installation import Events
-    from stt.models.places import Places
-    from stt.models.setup import Order
+    from stt.install.installation import Events
+    from stt.install.places import Places
+    from stt.install.setup import Order
 
 NO_PRECISION = "fp32"
 _COLUMNS = 80
@@ -108,8 +108,8 @@ def setup(
     stt setup parakeet --check           is all as it was proven?
     stt setup parakeet --check --quick   are the files whole, does it run?
     """
-    from stt.models.installation import Events
-    from stt.models.setup import Order
+    from stt.install.installation import Events
+    from stt.install.setup import Order
     from stt.settings import load_settings
 
     streams.drop_if_closed()
@@ -168,8 +168,8 @@ def setup(
 
 
 def _install(model: str, origin: str | None, places: Places, order: Order, events: Events) -> Path:
-    from stt.models.setup import set_up
-    from stt.models.source import find_source
+    from stt.install.setup import set_up
+    from stt.install.source import find_source
 
     source = find_source(model, origin, places, offline=order.offline)
     told = f" at revision {source.pinned.revision[:12]}" if source.pinned else ""
@@ -180,7 +180,7 @@ def _install(model: str, origin: str | None, places: Places, order: Order, event
 
 def _runs_plain(chosen: str, folder: Path, places: Places) -> bool:
     """Whether `stt transcribe` without `-m` takes this folder's model, as `locate` finds it."""
-    from stt.models.catalog import KNOWN
+    from stt.install.catalog import KNOWN
 
     if chosen == "auto":
         chosen = next((name for name in KNOWN if places.find(name)), "")
@@ -219,8 +219,8 @@ _NOT_FOR_STARTER = {
 def _starter(
     places: Places, events: Events, say: Say, precision: str, *, check: bool, force: bool
 ) -> int:
-    from stt.models import starter_precisions
-    from stt.models.starter import ensure_starter, verify_starter
+    from stt.install import starter_precisions
+    from stt.install.starter import ensure_starter, verify_starter
 
     source_of = click.get_current_context().get_parameter_source
     default = click.core.ParameterSource.DEFAULT
@@ -254,7 +254,7 @@ def _told_place(folder: Path, places: Places) -> str:
 
 
 def _check_quickly(folder: Path, events: Events, say: Say) -> int:
-    from stt.models.verify import check_quickly
+    from stt.install.verify import check_quickly
 
     wrong, heard = check_quickly(folder, events)
     _refuse(folder, wrong)
@@ -264,8 +264,8 @@ def _check_quickly(folder: Path, events: Events, say: Say) -> int:
 
 def _refuse(folder: Path, wrong: Sequence[str]) -> None:
     """Tell what a check found wrong."""
-    from stt.models.catalog import STARTER
-    from stt.models.manifest import Manifest
+    from stt.engine.manifest import Manifest
+    from stt.install.catalog import STARTER
 
     for line in wrong:
         report(f"{folder}: {line}")
@@ -281,9 +281,9 @@ def _refuse(folder: Path, wrong: Sequence[str]) -> None:
 
 
 def _check(folder: Path, events: Events, say: Say, longest_s: float) -> int:
-    from stt.models.folder import inspect
-    from stt.models.manifest import Manifest
-    from stt.models.verify import check
+    from stt.engine.folder import inspect
+    from stt.engine.manifest import Manifest
+    from stt.install.verify import check
 
     _refuse(folder, check(folder, events, longest_s=longest_s))
     proven = ""
@@ -296,7 +296,7 @@ def _check(folder: Path, events: Events, say: Say, longest_s: float) -> int:
 
 
 def _all_proven(folder: Path, precisions: tuple[str, ...]) -> bool:
-    from stt.models.manifest import Manifest
+    from stt.engine.manifest import Manifest
 
     found = Manifest.read(folder).precisions
     return all(found.get(precision, {}).get("proven") for precision in precisions)
@@ -304,10 +304,10 @@ def _all_proven(folder: Path, precisions: tuple[str, ...]) -> bool:
 
 def _summary(folder: Path) -> str:
     """The table at the end: sizes, errors, speed, and what `auto` will choose."""
+    from stt.engine.folder import graph_names, inspect
+    from stt.engine.manifest import Manifest
     from stt.engine.precision import Known, choose
-    from stt.models.folder import graph_names, inspect
-    from stt.models.manifest import Manifest
-    from stt.models.measure import providers_here
+    from stt.install.measure import providers_here
 
     manifest, model = Manifest.read(folder), inspect(folder)
     rows = [("precision", "MB", "encoder", "joint", "proof", "measured")]

@@ -30,7 +30,7 @@ from stt.engine.split_transducer import (
     TOKENS,
 )
 from stt.errors import ModelError
-from stt.models.locate import ReportProgress
+from stt.install.locate import ReportProgress
 
 if TYPE_CHECKING:
     import onnx

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from stt.engine.buckets import buckets
 from stt.engine.collapse import CollapseError, finite
 from stt.engine.features import nemo_features
+from stt.engine.folder import TUNED, ModelFolder, packed_folder, split_names
 from stt.engine.label_looping import Decoding, label_looping
 from stt.engine.providers import session_providers, short_name
 from stt.engine.sessions import packed_options, packing_key, runtime_errors, session_options
@@ -24,7 +25,6 @@ from stt.engine.tdt import DURATIONS, TdtVocabulary, greedy_tdt
 from stt.engine.whisper_session import OrtWhisper
 from stt.engine.whisper_vocabulary import WhisperVocabulary, load_vocabulary
 from stt.errors import ModelError
-from stt.models.folder import TUNED, ModelFolder, packed_folder, split_names
 
 Floats = npt.NDArray[np.float32]
 Samples = npt.NDArray[np.float32]
@@ -36,7 +36,7 @@ def load_asr(folder: ModelFolder, precision: str, provider: str, threads: int) -
     """Load one precision of a model folder through onnx-asr and return its inner model object.
 
     On the CPU FP32 is loaded in its tuned form where there is one (`stt.convert.tuned`), and every
-    precision from its packed copy where there is one for this processor (`stt.models.packed`).
+    precision from its packed copy where there is one for this processor (`stt.install.packed`).
 
     Raises:
         ModelError: onnx-asr or ONNX Runtime refuses the files; the text says which and why.

@@ -7,9 +7,9 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from stt.engine.folder import MANIFEST, PRECISIONS, Measurement, ModelFolder, Proof, absent
 from stt.errors import ModelError
-from stt.models.catalog import STARTER
-from stt.models.folder import MANIFEST, PRECISIONS, Measurement, ModelFolder, Proof, absent
+from stt.install.catalog import STARTER
 from stt.transcript import Choice
 
 FASTER = 1.05

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from stt import word_edges, words
 from stt.engine import providers
 from stt.engine.ctc import greedy_ctc
+from stt.engine.folder import ModelFolder
 from stt.engine.onnx_asr_models import (
     CtcModel,
     TdtModel,
@@ -31,7 +32,6 @@ from stt.engine.whisper import WhisperPiece, transcribe
 from stt.engine.whisper_features import WINDOW_SECONDS
 from stt.engine.whisper_rules import Rules
 from stt.errors import ModelError
-from stt.models.folder import ModelFolder
 from stt.spacing import lengthened
 from stt.transcript import Choice, Segment, Token
 

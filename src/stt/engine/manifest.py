@@ -1,0 +1,130 @@
+"""`manifest.json`: what set-up knows of a model folder, written as each fact becomes known."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from stt.engine.folder import MANIFEST
+from stt.errors import ModelError
+
+_BLOCK = 1 << 22
+_TOOLS = ("stt-parakeet", "onnx", "onnx-asr", "numpy", "huggingface-hub")
+
+
+@dataclass(slots=True)
+class Manifest:
+    """The contents of a manifest; `save` writes it whole."""
+
+    source: str = ""
+    """Repository id, or the folder it was imported from."""
+    revision: str | None = None
+    licence: str = ""
+    made_from: dict[str, Any] = field(default_factory=dict)
+    """Of the starter: the weights it was built from."""
+    keep_fp32: bool = True
+    """Whether FP32 stays when another precision is proven."""
+    files: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Name -> size in bytes, sha256, and for converted ones made_from and what was done."""
+    precisions: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Precision -> proven, why, checks with figures and bounds."""
+    splits: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Precision -> the same of its decoder_joint taken apart, and what that was made from."""
+    tuned: dict[str, Any] = field(default_factory=dict)
+    """What was found of FP32 written tighter: as of a precision, and what it was made from."""
+    packed: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Precision -> key (what it is good for), made_from, and files: none where it was not kept."""
+    fast_load: bool = False
+    """Whether a packed copy is wanted."""
+    measurements: list[dict[str, Any]] = field(default_factory=list)
+    """precision, provider, correct, and the rest of a `stt.install.measure.Speed`."""
+    timings: dict[str, float] = field(default_factory=dict)
+    """Step of set-up -> seconds it took when it was last done."""
+    rates: dict[str, float] = field(default_factory=dict)
+    """Kind of work -> seconds for a unit, see `stt.install.time_left`."""
+    tools: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, folder: Path) -> Manifest:
+        """Read a folder's manifest; an empty one where there is none.
+
+        Raises:
+            ModelError: it cannot be read.
+        """
+        path = folder / MANIFEST
+        try:
+            content = json.loads(path.read_text("utf-8"))
+            return cls(**{key: content[key] for key in cls.__slots__ if key in content})
+        except FileNotFoundError:
+            return cls()
+        except (OSError, ValueError, TypeError) as error:
+            raise ModelError(
+                f"{path}: cannot be read ({error}); delete it and run `stt setup` again"
+            ) from error
+
+    def save(self, folder: Path) -> None:
+        """Write it under a temporary name, then in place."""
+        self.tools = tools()
+        content = {key: getattr(self, key) for key in self.__slots__}
+        partial = folder / f".{MANIFEST}.partial"
+        partial.write_text(json.dumps(content, indent=2) + "\n", "utf-8")
+        partial.replace(folder / MANIFEST)
+
+    def verdict(self, section: str, precision: str) -> dict[str, Any]:
+        """What was found of an artifact: proven, why, checks, made_from; empty where nothing was.
+
+        Args:
+            section: precisions, splits or tuned.
+            precision: which, in its section; the section `tuned` has one only.
+        """
+        entries: dict[str, Any] = getattr(self, section)
+        return entries if section == "tuned" else entries.get(precision, {})
+
+    def judge(self, section: str, precision: str, entry: dict[str, Any]) -> None:
+        """Note what was found of an artifact."""
+        if section == "tuned":
+            self.tuned = entry
+        else:
+            getattr(self, section)[precision] = entry
+
+    def forget(self, section: str, precision: str, names: tuple[str, ...]) -> None:
+        """Drop what is written of an artifact, what hangs on it, and its files `names`."""
+        if section == "tuned":
+            self.tuned = {}
+        else:
+            getattr(self, section).pop(precision, None)
+        if section == "precisions":
+            self.splits.pop(precision, None)
+            self.packed.pop(precision, None)
+            self.measurements = [m for m in self.measurements if m["precision"] != precision]
+        for name in names:
+            self.files.pop(name, None)
+            self.files.pop(f"{name}.data", None)
+
+
+def tools() -> dict[str, str]:
+    """Versions of what made the files."""
+    found = {"python": platform.python_version()}
+    for name in (*_TOOLS, "onnxruntime", "onnxruntime-gpu"):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def sha256_of(path: Path, told: Callable[[int], None] = lambda _: None) -> str:
+    """SHA-256 of a file in hex; `told` is called with the bytes read so far."""
+    digest, done = hashlib.sha256(), 0
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+            done += len(block)
+            told(done)
+    return digest.hexdigest()

@@ -1,0 +1,118 @@
+"""A model's folder while set-up works on it: its files, and the manifest that answers for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from stt.engine.folder import ModelFolder, graph_names, inspect
+from stt.engine.manifest import Manifest, sha256_of
+from stt.install.locate import ReportProgress
+from stt.install.measure import Speed
+
+_MAKER = 1
+"""Raised when conversions change, so that older ones are made again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Events:
+    """Where set-up tells what it does."""
+
+    progress: ReportProgress
+    note: Callable[[str], None]
+    """One line of news."""
+    left: Callable[[float], None] = lambda _: None
+    """Seconds left of everything, whenever they are known better."""
+    installed: Callable[[Path], None] = lambda _: None
+    """The folder of a model that can be used from now on, while set-up goes on."""
+
+
+class Installation:
+    """See the module."""
+
+    def __init__(self, folder: Path, events: Events) -> None:
+        """Read the manifest that is there, if any."""
+        self.folder, self.events = folder, events
+        self.manifest = Manifest.read(folder)
+
+    @property
+    def model(self) -> ModelFolder:
+        """The folder as it is now."""
+        return inspect(self.folder)
+
+    def gigabytes(self, precision: str) -> float:
+        """Size of a precision's graphs and weights as the manifest has them; 0 for none."""
+        names = graph_names(self.model.kind, precision)
+        files = (self.manifest.files.get(part) for n in names for part in (n, f"{n}.data"))
+        total: int = sum(entry["size"] for entry in files if entry)
+        return total / 1e9
+
+    def save(self) -> None:
+        """Write the manifest."""
+        self.manifest.save(self.folder)
+
+    def hash(self, name: str) -> str:
+        """Return a file's SHA-256."""
+        path = self.folder / name
+        return sha256_of(path, reading(self.events, f"checking {name}", path.stat().st_size))
+
+    def made_from(self, name: str) -> dict[str, Any]:
+        """What a conversion depends on: the contents of its source and our own version."""
+        parts = sorted(n for n in self.manifest.files if n == name or n.startswith(f"{name}.data"))
+        return {"maker": _MAKER, "sha256": [self.manifest.files[n]["sha256"] for n in parts]}
+
+    def is_right(self, name: str, origin: dict[str, Any] | None = None) -> bool:
+        """Whether a converted file is the one the manifest describes, from that origin."""
+        for part in (name, f"{name}.data"):
+            entry = self.manifest.files.get(part)
+            if entry is None and part != name:
+                continue
+            path = self.folder / part
+            if entry is None or not path.is_file() or path.stat().st_size != entry["size"]:
+                return False
+            if origin and part == name and entry.get("made_from") != origin:
+                return False
+            if self.hash(part) != entry["sha256"]:
+                self.events.note(f"{part} is damaged and is replaced")
+                return False
+        return True
+
+    def measured(self, speed: Speed) -> None:
+        """Note a measurement, in the place of an older one."""
+        others = [
+            row
+            for row in self.manifest.measurements
+            if (row["precision"], row["provider"]) != (speed.precision, speed.provider)
+        ]
+        self.manifest.measurements = [*others, {**asdict(speed), "correct": True}]
+        self.save()
+
+    def loaded(self, speed: Speed) -> None:
+        """Note load time and memory alone: speeds are compared, and must be of one hour."""
+        for row in self.manifest.measurements:
+            if (row["precision"], row["provider"]) == (speed.precision, speed.provider):
+                row["load_s"], row["peak_mib"] = speed.load_s, speed.peak_mib
+        self.save()
+
+    def written(self, name: str, told: dict[str, Any]) -> None:
+        """Note a graph that was written, and its data beside it; `told`: what was done."""
+        for part in (name, f"{name}.data"):
+            path = self.folder / part
+            if path.exists():
+                entry = {"size": path.stat().st_size, "sha256": self.hash(part)}
+                self.manifest.files[part] = entry | (told if part == name else {})
+        self.save()
+
+    def delete(self, names: Sequence[str]) -> None:
+        """Delete graphs and the data beside them, and forget them."""
+        for name in names:
+            for part in (name, f"{name}.data"):
+                (self.folder / part).unlink(missing_ok=True)
+                self.manifest.files.pop(part, None)
+
+
+def reading(events: Events, stage: str, size: int) -> Callable[[int], None]:
+    """Return what reports how far the reading of a file is."""
+    return lambda done: events.progress(stage, done, size)

@@ -1,0 +1,283 @@
+"""Proof that a conversion does what FP32 does: on paper, in its lengths, and on speech.
+
+`static_checks` reads the graphs, `lengths_alone` runs the part of the encoder that computes lengths
+at every length there is, and `compare` judges what two precisions gave on speech (`observation`):
+outputs finite and near, lengths equal, and the tokens of real speech the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from difflib import SequenceMatcher
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stt.convert.length_path import CountingError, counted, cut_lengths, miscounted
+from stt.convert.model_file import GraphFile, read
+from stt.engine.folder import ModelFolder, graph_names
+from stt.install.clips import Clip
+from stt.install.observation import Floats, Observation
+
+DURATIONS_S = (0.3, 1.0, 5.0, 20.4, 20.5, 30.0, 45.0, 47.0, 58.6, 100.0, 300.0, 399.0)
+"""Those over 20.48 s are where lengths in float16 go wrong; 400 s is the position table's end."""
+ORDINARY_S = (0.3, 5.0, 20.5)
+"""Seconds of audio that an encoder's numbers are compared on, beside the longest utterance."""
+LONGEST_S = 28.0
+"""Seconds of the longest utterance where the setting `max_segment_s` does not say more."""
+SAME_TOKENS = 0.995
+"""Share of FP32's tokens on real speech that must come out the same."""
+RECOGNISES = 0.5
+"""Share of the clips' words that FP32 must find for its tokens to mean anything."""
+
+
+def durations(longest_s: float) -> tuple[float, ...]:
+    """Seconds of audio to compare the encoder's numbers on, where none is longer than `longest_s`.
+
+    Up to the usual longest utterance a few tell all; beyond it, all of `DURATIONS_S`.
+    """
+    longest = max(longest_s, LONGEST_S)
+    longer = [seconds for seconds in DURATIONS_S if LONGEST_S < seconds < longest]
+    return tuple(dict.fromkeys((*ORDINARY_S, LONGEST_S, *longer, longest)))
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """Largest relative errors (L2 norm of the difference over the norm of FP32's output)."""
+
+    encoder: float
+    logits: float
+
+
+BOUNDS: Mapping[str, Bounds] = {
+    "fp16": Bounds(0.02, 0.02),
+    "mixed": Bounds(0.02, 0.02),
+    "int8": Bounds(0.30, 0.30),
+    "tuned": Bounds(1e-4, 1e-6),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that must hold."""
+
+    name: str
+    passed: bool
+    told: str
+    """The figures, in words."""
+    figure: float | None = None
+    bound: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """All checks of one precision."""
+
+    checks: tuple[Check, ...]
+
+    @property
+    def proven(self) -> bool:
+        """Whether it may be used."""
+        return all(check.passed for check in self.checks)
+
+    @property
+    def why(self) -> str:
+        """What failed, or the most telling of what held."""
+        failed = [check.told for check in self.checks if not check.passed]
+        return "; ".join(failed) if failed else self.checks[-1].told
+
+    def figures(self) -> dict[str, object]:
+        """For the manifest."""
+        return {
+            "proven": self.proven,
+            "why": self.why,
+            "checks": [asdict(check) for check in self.checks],
+        }
+
+
+def compare(
+    fp32: Observation, other: Observation, bounds: Bounds, clips: Sequence[Clip]
+) -> Verdict:
+    """Judge a precision by what it gave beside what FP32 gave."""
+    checks = [_lengths(fp32, other), _finite(other), _encoder(fp32, other, bounds)]
+    if fp32.steps:
+        checks.append(_logits(fp32, other, bounds))
+    return Verdict((*checks, _never_empty(fp32, other), _same_tokens(fp32, other, clips)))
+
+
+def static_checks(folder: Path, kind: str, precision: str) -> tuple[Check, ...]:
+    """Check without running: names, ranks and types of all inputs and outputs against FP32's, and
+    that arithmetic on lengths is float32 also where the CPU's optimiser would hide that it is not.
+
+    Raises:
+        ModelError: a graph cannot be read.
+    """
+    changed, narrow = [], []
+    for fp32, other in zip(graph_names(kind, "fp32"), graph_names(kind, precision), strict=True):
+        file = read(folder / other)
+        if _edges(read(folder / fp32).model.graph) != _edges(file.model.graph):
+            changed.append(other)
+        narrow += _half_lengths(file)
+    told = f"inputs and outputs of {', '.join(changed)} changed" if changed else "edges unchanged"
+    exact = f"lengths computed in float16 at {', '.join(narrow[:3])}" if narrow else "in float32"
+    return (
+        Check("inputs and outputs", not changed, told),
+        Check("length arithmetic", not narrow, exact, len(narrow), 0),
+    )
+
+
+def lengths_alone(folder: ModelFolder, precision: str) -> Check | None:
+    """Compare all that the encoder computes from `length` alone, at every length the model takes.
+
+    It runs in ONNX's reference implementation, so that arithmetic in float16 is that of a device
+    that has it, whatever this machine's CPU makes of it.
+
+    Returns:
+        None where FP32's lengths depend on more than `length`: then only audio can tell.
+
+    Raises:
+        ModelError: a graph cannot be read.
+    """
+    parts = [
+        cut_lengths(read(folder.path / graph_names(folder.kind, name)[0]))
+        for name in ("fp32", precision)
+    ]
+    if parts[0] is None:
+        return None
+    lengths = np.arange(1, folder.max_audio_s * 100 + 1)
+    try:
+        right = counted(parts[0], lengths)
+    except CountingError:
+        return None
+    name = "lengths alone"
+    try:
+        wrong = (
+            lengths if parts[1] is None else miscounted(right, counted(parts[1], lengths), lengths)
+        )
+    except CountingError as error:
+        return Check(name, passed=False, told=f"its lengths cannot be computed ({error})")
+    told = f"lengths of all of 0.01 to {lengths[-1] / 100:g} s counted as in FP32"
+    if len(wrong):
+        told = (
+            f"{len(wrong):,} of {len(lengths):,} lengths miscounted, from {wrong[0] / 100:g} s on"
+        )
+    return Check(name, not len(wrong), told, len(wrong), 0)
+
+
+def _half_lengths(file: GraphFile) -> list[str]:
+    """Nodes of the length arithmetic that give or take float16."""
+    from stt.convert.counting import find_counting
+    from stt.convert.element_types import FLOAT16, called, infer
+
+    types = infer(file)
+    nodes = file.model.graph.node
+    return [
+        called(nodes[index])
+        for index in sorted(find_counting(file, types).exact)
+        if FLOAT16 in {types.get(name) for name in (*nodes[index].input, *nodes[index].output)}
+    ]
+
+
+def _edges(graph: Any) -> list[tuple[str, int, int]]:
+    stored = {tensor.name for tensor in graph.initializer}
+    values = [value for value in (*graph.input, *graph.output) if value.name not in stored]
+    types = [(value.name, value.type.tensor_type) for value in values]
+    return [(name, kind.elem_type, len(kind.shape.dim)) for name, kind in types]
+
+
+def _lengths(fp32: Observation, other: Observation) -> Check:
+    wrong = [
+        f"{length} for {fp32.encoded[seconds][1]} at {seconds:g} s"
+        for seconds, (_, length) in other.encoded.items()
+        if length != fp32.encoded[seconds][1]
+    ]
+    told = f"{len(other.encoded)} of as many lengths right"
+    if wrong:
+        told = f"{len(wrong)} wrong lengths: {', '.join(wrong[:4])}"
+    elif left := [f"{seconds:g}" for seconds in fp32.encoded if seconds not in other.encoded]:
+        told += f"; audio of {', '.join(left)} s not run: the memory ends before"
+    return Check("lengths", not wrong, told, len(wrong), 0)
+
+
+def _finite(other: Observation) -> Check:
+    bad = [f"{s:g} s" for s, (frames, _) in other.encoded.items() if not np.isfinite(frames).all()]
+    bad += ["logits"] if any(not np.isfinite(step.logits).all() for step in other.steps) else []
+    told = f"NaN or infinity at {', '.join(bad)}" if bad else "all finite"
+    return Check("finite", not bad, told, len(bad), 0)
+
+
+def _encoder(fp32: Observation, other: Observation, bounds: Bounds) -> Check:
+    errors = {
+        seconds: relative_error(*_cut(fp32.encoded[seconds], frames))
+        for seconds, (frames, _) in other.encoded.items()
+    }
+    worst = max(errors, key=lambda seconds: errors[seconds])
+    error = errors[worst]
+    told = f"encoder error {error:.2%} at {worst:g} s (at most {bounds.encoder:.0%})"
+    return Check("encoder error", error <= bounds.encoder, told, error, bounds.encoder)
+
+
+def _cut(fp32: tuple[Floats, int], frames: Floats) -> tuple[Floats, Floats]:
+    """Both outputs up to the length that FP32 told, as far as there are frames."""
+    length = min(fp32[1], len(frames), len(fp32[0]))
+    return fp32[0][:length], frames[:length]
+
+
+def _logits(fp32: Observation, other: Observation, bounds: Bounds) -> Check:
+    error = relative_error(
+        np.stack([step.logits for step in fp32.steps]),
+        np.stack([step.logits for step in other.steps]),
+    )
+    told = f"joint error {error:.2%} over {len(fp32.steps)} steps (at most {bounds.logits:.0%})"
+    return Check("joint error", error <= bounds.logits, told, error, bounds.logits)
+
+
+def _never_empty(fp32: Observation, other: Observation) -> Check:
+    lost = sum(bool(one) and not two for one, two in zip(fp32.tokens, other.tokens, strict=True))
+    told = f"empty on {lost} clips where FP32 is not" if lost else "never empty where FP32 is not"
+    return Check("never empty", not lost, told, lost, 0)
+
+
+def _same_tokens(fp32: Observation, other: Observation, clips: Sequence[Clip]) -> Check:
+    understood = recognised(fp32.texts, [clip.text for clip in clips])
+    total = sum(map(len, fp32.tokens))
+    if understood < RECOGNISES or not total:
+        return Check(
+            "tokens",
+            True,
+            f"tokens not compared: FP32 itself finds {understood:.0%} of the clips' words",
+        )
+    same = sum(map(_common, fp32.tokens, other.tokens))
+    longest = sum(
+        max(len(one), len(two)) for one, two in zip(fp32.tokens, other.tokens, strict=True)
+    )
+    share = same / longest
+    told = f"{same} of {longest} tokens on {len(clips)} clips as in FP32"
+    return Check("tokens", share >= SAME_TOKENS, told, share, SAME_TOKENS)
+
+
+def recognised(texts: Sequence[str], references: Sequence[str]) -> float:
+    """Share of the reference words that come in the texts in the same order, case aside."""
+    pairs = [(_words(one), _words(two)) for one, two in zip(references, texts, strict=True)]
+    total = sum(len(reference) for reference, _ in pairs)
+    return sum(_common(one, two) for one, two in pairs) / total if total else 0.0
+
+
+def _words(text: str) -> tuple[str, ...]:
+    kept = "".join(c if c.isalnum() or c == "'" else " " for c in text.casefold())
+    return tuple(kept.split())
+
+
+def _common(one: Sequence[object], two: Sequence[object]) -> int:
+    blocks = SequenceMatcher(None, list(map(str, one)), list(map(str, two)), autojunk=False)
+    return sum(block.size for block in blocks.get_matching_blocks())
+
+
+def relative_error(fp32: Floats, other: Floats) -> float:
+    """L2 norm of the difference over that of FP32; infinite where the other is not finite."""
+    if not np.isfinite(other).all():
+        return float("inf")
+    size = float(np.linalg.norm(fp32))
+    return float(np.linalg.norm(fp32 - other)) / size if size else 0.0

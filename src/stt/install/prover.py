@@ -1,0 +1,174 @@
+"""Runs a model's precisions beside FP32 and judges them; what FP32 gave is kept for all.
+
+One model is in memory at a time. It stays until another is needed, so that what is proven after it
+(its decoder_joint in parts) need not load gigabytes again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from stt.engine.folder import TUNED
+from stt.engine.onnx_asr_models import CtcModel, load_parts
+from stt.engine.sessions import runtime_errors
+from stt.errors import ModelError
+from stt.install import proof, split_proof
+from stt.install.clips import Clip
+from stt.install.installation import Installation
+from stt.install.observation import Model, Observation, feeds, load, observe, possible
+from stt.install.proof import Check, Verdict
+from stt.install.time_left import TimeLeft, Work
+
+_WORTH_S = 3.0
+"""Seconds of speech that tell a rate; less is mostly the first run's own cost."""
+
+
+class Prover:
+    """See the module."""
+
+    def __init__(
+        self, at: Installation, clips: Sequence[Clip], longest_s: float, clock: TimeLeft
+    ) -> None:
+        """`longest_s`: seconds of the longest audio that encoders' numbers are compared on."""
+        self.at, self.clips, self.clock = at, tuple(clips), clock
+        self.longest_s, self.durations = longest_s, proof.durations(longest_s)
+        self._loaded: tuple[str, Model] | None = None
+        self._seen: dict[str, Observation] = {}
+
+    @property
+    def clips_s(self) -> float:
+        """Seconds of all clips."""
+        return sum(len(clip.samples) for clip in self.clips) / 16_000
+
+    def precision(self, precision: str) -> Verdict:
+        """Prove a converted precision beside FP32; one that does not load has failed.
+
+        Raises:
+            ModelError: FP32 does not load, or a graph cannot be read.
+        """
+        folder = self.at.model
+        self.at.events.progress(f"proving {precision}: its graphs", 0, 1)
+        static = proof.static_checks(folder.path, folder.kind, precision)
+        lengths = proof.lengths_alone(folder, precision)
+        if lengths is None:  # then audio must tell
+            self.durations = tuple(sorted({*self.durations, *proof.DURATIONS_S}))
+        on_paper = (*static, *((lengths,) if lengths else ()))
+        if not all(check.passed for check in on_paper):
+            return Verdict(on_paper)
+        return self._beside_fp32(precision, on_paper, proof.BOUNDS[precision])
+
+    def tuned(self) -> Verdict:
+        """Prove the tuned form beside FP32 itself; one that does not load has failed.
+
+        Raises:
+            ModelError: FP32 does not load.
+        """
+        return self._beside_fp32(TUNED, (), proof.BOUNDS[TUNED])
+
+    def parts(self, precision: str) -> Verdict:
+        """Prove a decoder_joint in parts beside the whole one; parts that do not load have failed.
+
+        Raises:
+            ModelError: the whole one does not load.
+        """
+        seen = self._fp32() if precision == "fp32" else self._seen.get(precision)
+        if seen is None:
+            seen = self._observed(precision, (), None)
+        model = self._model(precision)
+        refusals: tuple[type[Exception], ...] = (ModelError, *runtime_errors())
+        try:
+            parts = load_parts(self.at.model, precision, "cpu", 0)
+            if parts is None or isinstance(model, CtcModel):  # for mypy: the CPU takes parts
+                raise ModelError(f"{self.at.folder}: has no parts for {precision}")
+            with self.clock.doing("decode", self.clips_s):
+                return split_proof.prove(model, parts, seen, precision)
+        except refusals as error:
+            return Verdict((_unloadable(error),))
+
+    def feeds(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """Return inputs of FP32's graphs on real speech, see `observation.feeds`."""
+        return feeds(self._model("fp32"), self.clips)
+
+    def release(self) -> None:
+        """Let go of the model in memory."""
+        self._loaded = None
+
+    def work(self, precision: str) -> Work:
+        """Say what proving a precision takes once FP32's results are there."""
+        size = self.at.gigabytes(precision)
+        return {"load": size, "speech": self._speech_s() * self.at.gigabytes("fp32")}
+
+    def work_fp32(self) -> Work:
+        """Say what getting FP32's results takes; nothing where they are there."""
+        return {} if "fp32" in self._seen else self.work("fp32")
+
+    def _speech_s(self) -> float:
+        return sum(self.durations) + self.clips_s
+
+    def _beside_fp32(
+        self, precision: str, before: tuple[Check, ...], bounds: proof.Bounds
+    ) -> Verdict:
+        fp32 = self._fp32()
+        refusals: tuple[type[Exception], ...] = (ModelError, *runtime_errors())
+        try:
+            seen = self._observed(precision, tuple(fp32.encoded), fp32)
+        except refusals as error:
+            return Verdict((*before, _unloadable(error)))
+        judged = proof.compare(fp32, seen, bounds, self.clips)
+        return Verdict((*before, *judged.checks))
+
+    def _fp32(self) -> Observation:
+        """What FP32 gave, at all durations wanted by now.
+
+        Raises:
+            ModelError: it does not load or run.
+        """
+        known = self._seen.get("fp32")
+        wanted = possible(self.at.model, "fp32", self.durations)
+        if known is not None and set(wanted) <= set(known.encoded):
+            return known
+        try:
+            return self._observed("fp32", wanted, None)
+        except runtime_errors() as error:  # memory that others took meanwhile, as a rule
+            told = " ".join(str(error).split())
+            raise ModelError(
+                f"fp32 does not run ({told}); free some memory and run the same command again"
+            ) from error
+
+    def _observed(
+        self, precision: str, durations: Sequence[float], like: Observation | None
+    ) -> Observation:
+        durations = possible(self.at.model, precision, durations)
+        model, stage = self._model(precision), f"proving {precision}"
+        total = sum(durations) + self.clips_s
+        done, told, since = 0.0, 0.0, time.monotonic()
+        self.at.events.progress(stage, 0, round(total))
+
+        def heard(seconds: float) -> None:
+            nonlocal done, told, since
+            done += seconds
+            if done - told >= _WORTH_S or done >= total:
+                now = time.monotonic()
+                self.clock.did("speech", (done - told) * self.at.gigabytes("fp32"), now - since)
+                told, since = done, now
+            self.at.events.progress(stage, min(round(done), round(total)), round(total))
+
+        seen = observe(model, durations, self.clips, heard, like=like)
+        self._seen[precision] = seen
+        return seen
+
+    def _model(self, precision: str) -> Model:
+        if self._loaded is not None and self._loaded[0] == precision:
+            return self._loaded[1]
+        self._loaded = None  # before the next takes its memory
+        self.at.events.progress(f"loading {precision}", 0, 1)
+        with self.clock.doing("load", self.at.gigabytes(precision)):
+            model = load(self.at.model, precision)
+        self._loaded = (precision, model)
+        return model
+
+
+def _unloadable(error: Exception) -> Check:
+    return Check("loads", passed=False, told=" ".join(str(error).split()))

@@ -1,0 +1,379 @@
+"""Set-up: fetch a model, give it its name, then make, prove and measure what runs better.
+
+A new model is fetched into a hidden folder beside its place and renamed when FP32 is whole and has
+run once: from then on it can be used, in FP32. What is added then is written under its name only
+when whole, and counts only when the manifest calls it proven. Every step is written down as it
+ends, so an interrupted set-up goes on with the next.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stt.engine.folder import TUNED, graph_names, split_names
+from stt.errors import ModelError, UsageError
+from stt.install import measure, packed, proof
+from stt.install.artifact import Artifact, bring_about, is_settled
+from stt.install.artifacts import artifacts
+from stt.install.clips import Clip, bundled_clips
+from stt.install.download import download, import_folder
+from stt.install.installation import Events, Installation
+from stt.install.lock import exclusive
+from stt.install.prover import Prover
+from stt.install.source import Source
+from stt.install.time_left import TimeLeft, Work
+from stt.install.trial import try_fp32
+from stt.optional import require
+
+CONVERTED = ("fp16", "mixed", "int8")
+"""Precisions that set-up makes from FP32."""
+_SHARE = {"fp16": 0.51, "mixed": 0.75, "int8": 0.35}
+"""Bytes of a converted graph for each byte of FP32, at most."""
+_MARGIN = 300_000_000
+"""Bytes left free for other things."""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What is wanted of set-up."""
+
+    precisions: tuple[str, ...] = ("fp16",)
+    offline: bool = False
+    """Ask nothing of the network."""
+    force: bool = False
+    """Convert, prove and measure again what is there already."""
+    keep_fp32: bool | None = None
+    """False: delete the FP32 files once another precision is proven; None: as it was before."""
+    fast_load: bool | None = None
+    """Keep a packed copy of what `auto` takes, see `stt.install.packed`; None: as it was before."""
+    keep_failed: bool = False
+    """Keep a conversion that failed its proof, as `NAME.failed.onnx`, to look at."""
+    rtol: float = 0.02
+    """For mixed: see `stt.convert.mixed.within`."""
+    atol: float | None = None
+    longest_s: float = proof.LONGEST_S
+    """Seconds of the longest utterance that conversions are proven for on audio."""
+
+    def check(self) -> None:
+        """Refuse what cannot be made.
+
+        Raises:
+            UsageError: a precision that set-up does not make, or a tolerance that is none.
+        """
+        if wrong := [p for p in self.precisions if p not in CONVERTED]:
+            raise UsageError(
+                f"precision {wrong[0]!r} is not made by set-up; {', '.join(CONVERTED)} are"
+            )
+        if not 0 < self.rtol < math.inf or not 0 <= (self.atol or 0) < math.inf:
+            raise UsageError("--rtol must be a number above 0, and --atol at least 0")
+
+
+def set_up(
+    source: Source,
+    models_dir: Path,
+    order: Order,
+    events: Events,
+    clips: Sequence[Clip] | None = None,
+) -> Path:
+    """Install a model, or bring an installed one to what is ordered; returns its folder.
+
+    What is there and right is kept; a damaged file is fetched or made again, alone.
+
+    Args:
+        clips: speech to prove conversions on, instead of the bundled English.
+
+    Raises:
+        UsageError: a precision that cannot be made.
+        ModelError: no space, no download, nothing that can be used; what was done is kept.
+    """
+    order.check()
+    require("onnxruntime", "setting a model up")
+    target = models_dir / source.name
+    models_dir.mkdir(parents=True, exist_ok=True)
+    with exclusive(models_dir / f".{source.name}.lock"):
+        _Job(source, target, order, events, tuple(clips or bundled_clips())).do()
+    return target
+
+
+def _remove_empty(work: Path) -> None:
+    """Delete what a set-up leaves that failed before a byte came: nothing is lost with it."""
+    for part in work.glob(".*.part"):
+        if part.stat().st_size == 0:
+            part.unlink()
+    if not any(work.iterdir()):
+        work.rmdir()
+
+
+class _Job:
+    """One run of set-up in one folder."""
+
+    def __init__(
+        self,
+        source: Source,
+        target: Path,
+        order: Order,
+        events: Events,
+        clips: tuple[Clip, ...],
+    ) -> None:
+        """Take up the folder of an earlier run, finished or not."""
+        self.source, self.target, self.order = source, target, order
+        self.events, self.clips = events, clips
+        self.work = target if target.is_dir() else target.with_name(f".{target.name}.partial")
+        self.work.mkdir(exist_ok=True)
+        for left in self.work.glob(".*.trial.onnx*"):  # by a search that was killed
+            left.unlink()
+        self._open()
+
+    def _open(self) -> None:
+        self.at = Installation(self.work, self.events)
+        self.manifest = self.at.manifest
+        if self.order.keep_fp32 is not None:
+            self.manifest.keep_fp32 = self.order.keep_fp32
+        if self.order.fast_load is not None:
+            self.manifest.fast_load = self.order.fast_load
+
+    def do(self) -> None:
+        """All steps in their order."""
+        packed.sweep(self.at)
+        if not self._fp32_is_needed():
+            self.events.note("everything ordered is there and proven; FP32 was not kept")
+            self._pack()
+            return
+        try:
+            self._check_space()
+            with self._step("fetch"):
+                self._fetch()
+        finally:
+            if self.work != self.target:
+                _remove_empty(self.work)
+        self._install()
+        self.clock = TimeLeft(self.events.left, self.manifest.rates)
+        changed = self._make()
+        with self._step("measure"):
+            self._measure(changed=changed)
+        if not self.manifest.keep_fp32:
+            self._drop_fp32()
+        with self._step("pack"):
+            self._pack()
+        self.at.save()
+
+    def _install(self) -> None:
+        """Give a new model its name, if it runs: it can be used from here on.
+
+        Raises:
+            ModelError: it does not run; what was copied of a folder is deleted, as it is to change.
+        """
+        if self.work != self.target:
+            self.at.save()
+            self.events.progress("trying fp32 on one clip", 0, 1)
+            try:
+                try_fp32(self.work, self.source, self.clips[0])
+            except ModelError:
+                if self.source.folder is not None:
+                    shutil.rmtree(self.work)
+                raise
+            self.events.progress("trying fp32 on one clip", 1, 1)
+            self.work.replace(self.target)
+            self.work = self.target
+            self._open()
+            self.events.installed(self.target)
+
+    def _make(self) -> bool:
+        """Bring about all artifacts; says whether anything was made or proven."""
+        order, at = self.order, self.at
+        self._drop_int8_parts()
+        prover = Prover(at, self.clips, order.longest_s, self.clock)
+        gpu = measure.providers_here() != ["cpu"]
+        wanted = artifacts(at, prover, order.precisions, gpu=gpu, rtol=order.rtol, atol=order.atol)
+        todo: list[Artifact] = []
+        for one in wanted:
+            made_anew = {other.precision for other in todo}
+            if order.force or one.precision in made_anew or not self._settled(one):
+                todo.append(one)
+        for place, artifact in enumerate(todo):
+            if not self._has_sources(artifact):
+                continue
+            self._plan(prover, todo[place:])
+            with self._step(artifact.name):
+                bring_about(at, artifact, force=order.force, keep_failed=order.keep_failed)
+            self.manifest.rates |= self.clock.rates
+        prover.release()
+        return bool(todo)
+
+    @contextmanager
+    def _step(self, name: str) -> Iterator[None]:
+        began = time.perf_counter()
+        yield
+        taken = time.perf_counter() - began
+        self.manifest.timings[name] = round(taken, 1)
+        self.events.note(f"{name}: done in {taken:.1f} s")
+
+    # --- fetch ----------------------------------------------------------------------------------
+
+    def _fp32_is_needed(self) -> bool:
+        """Whether there is work that reads FP32: not after --no-keep-fp32 when all is proven."""
+        if self.order.force or self.manifest.keep_fp32 or not self.manifest.precisions:
+            return True
+        if any((self.work / file.name).exists() for file in self._graph_files()):
+            return True
+        return not all(self._proven_and_intact(precision) for precision in self.order.precisions)
+
+    def _proven_and_intact(self, precision: str) -> bool:
+        if not self.manifest.precisions.get(precision, {}).get("proven"):
+            return False
+        return all(self.at.is_right(name) for name in graph_names(self.at.model.kind, precision))
+
+    def _graph_files(self) -> list[Any]:
+        return [file for file in self.source.files if ".onnx" in file.name]
+
+    def _check_space(self) -> None:
+        """Before anything is written: downloads, conversions and a margin."""
+        missing = sum(f.size for f in self.source.files if not (self.work / f.name).exists())
+        fp32 = sum(file.size for file in self._graph_files())
+        for precision in self.order.precisions:
+            if precision not in self.manifest.precisions or self.order.force:
+                missing += int(fp32 * _SHARE[precision])
+        free = shutil.disk_usage(self.work).free
+        if missing and free < missing + _MARGIN:
+            raise ModelError(
+                f"{self.work.parent}: {free / 1e9:.1f} GB free where "
+                f"{(missing + _MARGIN) / 1e9:.1f} GB are needed; make room, or choose another disk "
+                "with `stt config set models_dir DIR`"
+            )
+
+    def _fetch(self) -> None:
+        """Bring FP32 files into the folder, or see that they are there and right."""
+        source, report = self.source, self.events.progress
+        if source.folder is None and source.pinned is not None:
+            hashes = download(
+                source.pinned, source.files, self.work, report, offline=self.order.offline
+            )
+        elif source.folder and source.folder.resolve() != self.work.resolve():
+            hashes = self._import(source.folder)
+        else:
+            hashes = {file.name: self._own(file.name) for file in source.files}
+        for file in source.files:
+            entry = {"size": file.size, "sha256": hashes[file.name]}
+            self.manifest.files[file.name] = entry
+        self.manifest.source = source.told
+        self.manifest.revision = source.pinned.revision if source.pinned else None
+        self.manifest.licence = source.pinned.licence if source.pinned else ""
+        self.at.save()
+        packed.drop_stale(self.at)
+
+    def _own(self, name: str) -> str:
+        """Return the SHA-256 of a file that lies here already, and came from nowhere else."""
+        found, known = self.at.hash(name), self.manifest.files.get(name)
+        if known and known["sha256"] != found:
+            raise ModelError(
+                f"{self.work / name}: is damaged, and {self.manifest.source} is not there; "
+                f"bring it back: `stt setup {self.source.name} --from DIR`"
+            )
+        return found
+
+    def _import(self, folder: Path) -> dict[str, str]:
+        """Copy what is not there as the manifest has it; pinned files are held against the pins."""
+        source, known = self.source, self.manifest.files
+        kept = {
+            file.name: known[file.name]["sha256"]
+            for file in source.files
+            if source.pinned is None
+            and file.name in known
+            and known[file.name]["size"] == file.size
+            and self.at.is_right(file.name)
+        }
+        missing = [file for file in source.files if file.name not in kept]
+        copied = import_folder(source.pinned, missing, folder, self.work, self.events.progress)
+        return kept | copied
+
+    # --- make, prove and measure ----------------------------------------------------------------
+
+    def _settled(self, artifact: Artifact) -> bool:
+        if not is_settled(self.at, artifact):
+            return False
+        verdict = self.manifest.verdict(artifact.section, artifact.precision)
+        if not verdict["proven"] and artifact.section == "precisions":
+            self.events.note(
+                f"{artifact.name}: failed its proof before ({verdict['why']}); "
+                "`--force` makes and proves it again"
+            )
+        covered_s = verdict.get("longest_s", proof.DURATIONS_S[-1])
+        return artifact.section != "precisions" or self.order.longest_s <= covered_s
+
+    def _has_sources(self, artifact: Artifact) -> bool:
+        """Whether what it is made from is there and may be used."""
+        if artifact.section == "splits" and artifact.precision != "fp32":
+            return bool(self.manifest.verdict("precisions", artifact.precision).get("proven"))
+        return self.at.model.problems["fp32"] is None
+
+    def _plan(self, prover: Prover, todo: Sequence[Artifact]) -> None:
+        """Estimate what is left, with the measurements at the end."""
+        proven = [p for p, entry in self.manifest.precisions.items() if entry["proven"]]
+        timed = {"fp32", *proven, *(one.precision for one in todo if one.section == "precisions")}
+        measured = [self._measuring(precision) for precision in timed]
+        self.clock.plan(prover.work_fp32(), *(one.work for one in todo), *measured)
+
+    def _measuring(self, precision: str) -> Work:
+        """Say what measuring a precision on one provider takes."""
+        speech = measure.LEAST_S * self.at.gigabytes("fp32")
+        return {"load": self.at.gigabytes(precision), "speech": speech}
+
+    def _drop_int8_parts(self) -> None:
+        """Delete what older versions made: INT8 decodes better whole."""
+        if self.manifest.splits.pop("int8", None) is not None:
+            self.at.delete(split_names("int8"))
+            self.at.save()
+
+    def _measure(self, *, changed: bool) -> None:
+        """Time what is proven, on every provider this machine really has.
+
+        On a provider where something is to be timed all is: figures that are compared must be of
+        the same hour.
+        """
+        proven = [p for p, entry in self.manifest.precisions.items() if entry["proven"]]
+        have = {
+            (row["precision"], row["provider"])
+            for row in self.manifest.measurements
+            if "rtfx_low" in row  # older ones were not measured in turns
+        }
+        for provider in measure.providers_here():
+            # int8 is 10 to 25 times slower than fp32 on others, and never chosen
+            able = [p for p in ("fp32", *proven) if provider == "cpu" or p != "int8"]
+            if not (self.order.force or changed or any((p, provider) not in have for p in able)):
+                continue
+            self.clock.plan(*(self._measuring(precision) for precision in able))
+            found = measure.compare(self.work, able, provider, self.events.progress)
+            self.clock.plan()
+            for speed in found.values():
+                if isinstance(speed, ModelError):
+                    self.events.note(f"not measured: {speed}")
+                else:
+                    self.at.measured(speed)
+
+    def _pack(self) -> None:
+        order = self.order
+        packed.keep(self.at, self.clips, force=order.force, asked=order.fast_load is True)
+
+    def _drop_fp32(self) -> None:
+        """Delete FP32 when something proven can take its place."""
+        if not any(entry["proven"] for entry in self.manifest.precisions.values()):
+            self.events.note("FP32 is kept: nothing else is proven")
+            return
+        names = [file.name for file in self._graph_files()] + list(split_names("fp32"))
+        for name in names:
+            self.manifest.files.pop(name, None)
+        self.manifest.splits.pop("fp32", None)
+        packed.drop(self.at, "fp32")
+        self.manifest.tuned = {}
+        self.at.delete(graph_names(self.at.model.kind, TUNED))
+        self.at.save()
+        for name in names:
+            (self.work / name).unlink(missing_ok=True)
+        self.events.note("FP32 files deleted: a recording on which another fails has no fallback")

@@ -1,0 +1,127 @@
+"""Where a model to install comes from: what a user names, as files with their pins."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from stt.engine.folder import MANIFEST, graph_names
+from stt.engine.manifest import Manifest
+from stt.errors import ModelError, UsageError
+from stt.install.catalog import KNOWN, MODELS, PinnedFile, PinnedModel
+from stt.install.places import Places
+from stt.install.published import resolve
+
+_NEMO = ("nemo-conformer-tdt", "nemo-conformer-rnnt", "nemo-conformer-ctc")
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Files to install, and where they are."""
+
+    name: str
+    """What the model is called here: its folder's name."""
+    files: tuple[PinnedFile, ...]
+    pinned: PinnedModel | None
+    """None for a folder whose contents nobody published hashes of."""
+    folder: Path | None
+    """Copied from here; None: downloaded."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(file.size for file in self.files)
+
+    @property
+    def told(self) -> str:
+        """For people."""
+        return str(self.folder) if self.folder else f"{self.pinned and self.pinned.repo_id}"
+
+
+def find_source(model: str, origin: str | None, places: Places, *, offline: bool = False) -> Source:
+    """Understand MODEL and --from of `stt setup`.
+
+    Args:
+        model: a name in the catalogue, the name of an installed model, a folder in onnx-asr's
+            layout, or OWNER/REPO[@REVISION].
+        origin: where a catalogued model comes from instead: a folder, checked against the
+            catalogue's pins, or another repository.
+        places: where models are installed.
+        offline: do not ask the hub.
+
+    Raises:
+        UsageError: neither of these.
+        ModelError: the folder is not a model, or the hub cannot be asked.
+    """
+    if model not in MODELS and Path(model).is_dir():
+        return _from_folder(Path(model), Path(model).resolve().name)
+    if origin is not None and Path(origin).is_dir():
+        pinned = MODELS.get(model)
+        if pinned is None:
+            return _from_folder(Path(origin), model)
+        return Source(model, pinned.files, pinned, Path(origin))
+    for told in (origin, model):
+        if told and not Path(told).is_dir() and _is_path(told):
+            raise UsageError(f"{told}: there is no such folder; check the path")
+    installed = None if "/" in model else places.find(model)
+    if origin is None and model not in MODELS and installed and (installed / MANIFEST).is_file():
+        return _installed(installed, offline=offline)
+    on_hub = origin or (KNOWN[model].repo_id if model in KNOWN else model if "/" in model else None)
+    if on_hub is not None:
+        name = model.partition("@")[0].rstrip("/").rpartition("/")[2]
+        pinned = _from_hub(on_hub, name, offline=offline)
+        return Source(name, pinned.files, pinned, None)
+    if model in MODELS:
+        return Source(model, MODELS[model].files, MODELS[model], None)
+    raise UsageError(
+        f"no model named {model}; choose {', '.join(KNOWN)}, an installed one, a "
+        "folder with a model in onnx-asr's layout, or OWNER/REPO on the hub"
+    )
+
+
+def _is_path(told: str) -> bool:
+    """Whether it can only be meant as a path, not as OWNER/REPO."""
+    return told.startswith((".", "/", "~")) or (os.sep != "/" and os.sep in told)
+
+
+def _installed(folder: Path, *, offline: bool) -> Source:
+    """Where an installed model came from."""
+    manifest = Manifest.read(folder)
+    if manifest.revision:
+        pinned = _from_hub(f"{manifest.source}@{manifest.revision}", folder.name, offline=offline)
+        return Source(folder.name, pinned.files, pinned, None)
+    origin = Path(manifest.source)
+    return _from_folder(origin if (origin / "config.json").is_file() else folder, folder.name)
+
+
+def _from_hub(told: str, name: str, *, offline: bool) -> PinnedModel:
+    repo_id, _, revision = told.partition("@")
+    if "/" not in repo_id:
+        raise UsageError(f"--from {told}: no such folder, and not OWNER/REPO on the hub")
+    return resolve(repo_id, revision or None, name=name, offline=offline)
+
+
+def _from_folder(folder: Path, name: str) -> Source:
+    """A folder's FP32 model, as it is: there is nothing to hold it against."""
+    try:
+        kind = json.loads((folder / "config.json").read_text("utf-8"))["model_type"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(
+            f"{folder}: not a model in onnx-asr's layout (config.json: {error}); name a folder "
+            "with config.json, vocab.txt and the .onnx files"
+        ) from error
+    if kind not in _NEMO:
+        raise ModelError(f"{folder}: model_type {kind!r} cannot be set up; {', '.join(_NEMO)} can")
+    names = ["config.json", "vocab.txt"]
+    for graph in graph_names(kind, "fp32"):
+        names += [graph, *([f"{graph}.data"] if (folder / f"{graph}.data").exists() else [])]
+    missing = [name for name in names if not (folder / name).is_file()]
+    if missing:
+        cure = "copy the model there whole"
+        if (folder / MANIFEST).is_file():
+            cure = f"bring FP32 back: `stt setup {name} --from DIR --keep-fp32`"
+        raise ModelError(f"{folder}: {', '.join(missing)} missing; {cure}")
+    files = tuple(PinnedFile(name, (folder / name).stat().st_size, None) for name in names)
+    return Source(name, files, None, folder)

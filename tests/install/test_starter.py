@@ -1,0 +1,280 @@
+from __future__ import annotations
+
+import errno
+import multiprocessing
+import os
+import shutil
+import signal
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from stt.engine.manifest import Manifest
+from stt.engine.whisper import transcribe
+from stt.engine.whisper_features import log_mel
+from stt.engine.whisper_rules import Rules
+from stt.engine.whisper_session import OrtWhisper
+from stt.engine.whisper_vocabulary import load_vocabulary
+from stt.errors import ModelError
+from stt.install import starter
+from stt.install.starter import SOURCE, ensure_starter, verify_starter
+from support.paths import SAMPLES
+
+
+@pytest.fixture(scope="session")
+def weights() -> Path:
+    """The installed data package's folder."""
+    try:
+        return starter.installed_weights()
+    except ModelError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def built(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A models folder with a starter that no test changes."""
+    models = tmp_path_factory.mktemp("models")
+    events: list[tuple[str, int, int]] = []
+    assert (
+        ensure_starter(models, progress=lambda *event: events.append(event)) == models / "starter"
+    )
+    stages = [stage for stage, _, _ in events]
+    assert sorted(set(stages), key=stages.index) == [
+        "checking the weights",
+        "converting Whisper",
+        "trying the model",
+    ]
+    assert all(0 <= done <= total for _, done, total in events)
+    assert {stage for stage, done, total in events if done == total} == {
+        "checking the weights",
+        "converting Whisper",
+        "trying the model",
+    }
+    return models
+
+
+@pytest.fixture
+def models(built: Path, tmp_path: Path) -> Path:
+    """A copy that may be damaged."""
+    shutil.copytree(built, tmp_path / "models")
+    return tmp_path / "models"
+
+
+def snapshot(models: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_mtime_ns for path in (models / "starter").iterdir()}
+
+
+def names(models: Path) -> set[str]:
+    return {path.name for path in models.iterdir()}
+
+
+def test_nothing_is_left_beside_it(built: Path) -> None:
+    assert names(built) == {"starter"}
+    assert names(built / "starter") == {
+        "added_tokens.json",
+        "config.json",
+        "decoder_model_merged.onnx",
+        "decoder_model_merged.onnx.data",
+        "encoder_model.onnx",
+        "encoder_model.onnx.data",
+        "manifest.json",
+        "vocab.json",
+    }
+    verify_starter(built)
+
+
+def test_not_built_again(models: Path) -> None:
+    before = snapshot(models)
+    ensure_starter(models, source=Path("nowhere"), progress=lambda *event: pytest.fail(str(event)))
+    assert snapshot(models) == before
+
+
+@pytest.mark.parametrize("name", ["encoder_model.onnx.data", "manifest.json"])
+def test_built_again_when_a_file_is_missing_or_short(models: Path, name: str) -> None:
+    with (models / "starter" / name).open("r+b") as file:
+        file.truncate(100)
+    with pytest.raises(ModelError, match="damaged"):
+        verify_starter(models)
+    ensure_starter(models)
+    verify_starter(models)
+    assert names(models) == {"starter"}
+
+
+def test_verify_sees_a_changed_byte(models: Path) -> None:
+    with (models / "starter" / "decoder_model_merged.onnx.data").open("r+b") as file:
+        file.seek(10_000_000)
+        file.write(b"damaged")
+    with pytest.raises(ModelError, match="damaged"):
+        verify_starter(models)
+    ensure_starter(models)  # looks at sizes only
+    with pytest.raises(ModelError, match="run `stt setup starter`"):
+        verify_starter(models)
+    ensure_starter(models, contents=True)
+    verify_starter(models)
+
+
+def test_built_again_when_that_is_asked(models: Path) -> None:
+    before = (models / "starter").stat().st_ino
+    ensure_starter(models, again=True)
+    assert (models / "starter").stat().st_ino != before
+    verify_starter(models)
+
+
+def test_weights_that_differ_are_refused(weights: Path, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    shutil.copytree(weights, source)
+    with (source / "model.bin").open("r+b") as file:
+        file.seek(1000)
+        file.write(b"\xff\xff")
+    with pytest.raises(ModelError, match=f"{SOURCE[1].sha256} expected"):
+        ensure_starter(tmp_path / "models", source=source)
+    (source / "model.bin").unlink()
+    with pytest.raises(ModelError, match="no such file"):
+        ensure_starter(tmp_path / "models", source=source)
+    assert names(tmp_path / "models") == set()
+
+
+def test_wrong_results_are_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(starter, "_SILENCE_LOGPROB", -0.5)
+    with pytest.raises(ModelError, match="expected 345"):
+        ensure_starter(tmp_path)
+    assert names(tmp_path) == set()
+
+
+def test_missing_package_names_the_cure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(starter, "_PACKAGE", "no-such-package")
+    with pytest.raises(ModelError, match="pip install no-such-package"):
+        ensure_starter(tmp_path)
+
+
+def test_full_disk_names_the_cure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*args: object, **kwargs: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(starter, "export_whisper", full)
+        with pytest.raises(ModelError, match="free 200 MB"):
+            ensure_starter(tmp_path)
+    monkeypatch.setattr(starter, "_NEEDED_BYTES", 10**18)
+    with pytest.raises(ModelError, match="another folder in STT_MODELS_DIR"):
+        ensure_starter(tmp_path)
+    assert names(tmp_path) == set()
+
+
+def test_a_file_where_the_folder_should_be(tmp_path: Path) -> None:
+    (tmp_path / "models").write_text("in the way")
+    with pytest.raises(ModelError, match="a folder of yours in STT_MODELS_DIR"):
+        ensure_starter(tmp_path / "models")
+
+
+def build_in_process(models: str) -> None:
+    ensure_starter(Path(models))
+
+
+def test_two_processes_at_once(weights: Path, tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    builders = [context.Process(target=build_in_process, args=(str(tmp_path),)) for _ in "ab"]
+    for builder in builders:
+        builder.start()
+    for builder in builders:
+        builder.join(120)
+    assert [builder.exitcode for builder in builders] == [0, 0]
+    verify_starter(tmp_path)
+    assert names(tmp_path) == {"starter"}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="kills by signal")
+def test_a_killed_build_leaves_no_model_and_its_debris_goes(weights: Path, tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    builder = context.Process(target=build_in_process, args=(str(tmp_path),))
+    builder.start()
+    deadline = time.monotonic() + 60
+    while not any(tmp_path.glob(".starter-*/new/encoder_model.onnx.data")):
+        assert time.monotonic() < deadline and builder.is_alive()
+        time.sleep(0.001)
+    assert builder.pid is not None
+    os.kill(builder.pid, signal.SIGKILL)
+    builder.join(60)
+    assert "starter" not in names(tmp_path) and len(names(tmp_path)) == 2  # debris and the lock
+    ensure_starter(tmp_path)
+    assert names(tmp_path) == {"starter"}
+    verify_starter(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def clips() -> list[npt.NDArray[np.float32]]:
+    soundfile, soxr = pytest.importorskip("soundfile"), pytest.importorskip("soxr")
+    paths = sorted(SAMPLES.glob("*.flac"))
+    if not paths:
+        pytest.skip("no clips in samples/")
+    sounds = [soundfile.read(path, dtype="float32", always_2d=True) for path in paths[:3]]
+    return [soxr.resample(x.mean(axis=1), rate, 16000)[: 30 * 16000] for x, rate in sounds]
+
+
+@pytest.fixture(scope="session")
+def model(built: Path) -> OrtWhisper:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 2
+    files = [
+        built / "starter" / f"{name}.onnx" for name in ("encoder_model", "decoder_model_merged")
+    ]
+    return OrtWhisper(*(onnxruntime.InferenceSession(f, options) for f in files))
+
+
+@pytest.mark.parametrize("timestamps", [False, True])
+def test_same_text_as_ctranslate2(
+    built: Path,
+    weights: Path,
+    model: OrtWhisper,
+    clips: list[npt.NDArray[np.float32]],
+    timestamps: bool,
+) -> None:
+    ctranslate2 = pytest.importorskip("ctranslate2")
+    other = ctranslate2.models.Whisper(str(weights), compute_type="float32", intra_threads=2)
+    vocabulary = load_vocabulary(built / "starter")
+    prompt = [vocabulary.start] if timestamps else [vocabulary.start, vocabulary.no_timestamps]
+    features = ctranslate2.StorageView.from_array(np.stack([log_mel(clip) for clip in clips]))
+    expected = other.generate(
+        features, [prompt] * len(clips), beam_size=1, return_no_speech_prob=True
+    )
+    results = transcribe(clips, model.start, Rules(vocabulary, timestamps))
+    for result, wanted in zip(results, expected, strict=True):
+        text = vocabulary.text(wanted.sequences_ids[0]).strip()
+        ours, theirs = (" ".join(x.split()) for x in (result.text, text))
+        # with timestamps CTranslate2 leaves what follows the last piece to the next window
+        assert ours.startswith(theirs) if timestamps else ours == theirs
+        assert len(text) > 20
+        assert result.no_speech_prob == pytest.approx(wanted.no_speech_prob, abs=1e-3)
+
+
+def test_a_batch_says_what_each_utterance_says_alone(
+    built: Path, model: OrtWhisper, clips: list[npt.NDArray[np.float32]]
+) -> None:
+    rules = Rules(load_vocabulary(built / "starter"), timestamps=False)
+    clips = [clips[0][:32000], *clips[:2], clips[0][:0]]  # of different lengths: the batch shrinks
+    together = transcribe(clips, model.start, rules, batch=4)
+    alone = transcribe(clips, model.start, rules, batch=1)
+    assert [result.text for result in together] == [result.text for result in alone]
+    for a, b in zip(together, alone, strict=True):
+        assert [p.logprob for p in a.pieces] == pytest.approx(
+            [p.logprob for p in b.pieces], abs=1e-3
+        )
+
+
+def test_what_was_made_of_it_does_not_make_it_incomplete(models: Path) -> None:
+    """Its own files decide: a conversion that is damaged is no reason to build it anew."""
+    folder = models / "starter"
+    manifest = Manifest.read(folder)
+    for name in ("encoder_model.int8.onnx", "decoder_model_merged.fp16.onnx"):
+        manifest.files[name] = {"size": 5, "sha256": "0", "made_from": {"maker": 1}}
+    manifest.files["decoder_model_merged.fp16.onnx.data"] = {"size": 5, "sha256": "0"}
+    manifest.save(folder)
+    verify_starter(models)
+    (folder / "vocab.json").write_text("{}")
+    with pytest.raises(ModelError, match="missing or damaged"):
+        verify_starter(models)

@@ -1,0 +1,1 @@
+"""What many tests use: places, tiny models, a hub, recordings, fakes."""

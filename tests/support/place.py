@@ -1,0 +1,43 @@
+"""The digits model, installed for a test."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from stt.engine.folder import inspect
+from stt.engine.onnx_asr_models import load_tdt
+from stt.install.clips import bundled_clips
+from stt.install.installation import Events, Installation
+from stt.install.places import Places
+from stt.install.setup import Order, set_up
+from stt.install.source import find_source
+from support.paths import DIGITS
+
+CLIPS = bundled_clips(DIGITS / "clips")
+NONE = Order(precisions=())
+
+
+class Place:
+    """An installed digits model, and what set-up said of it."""
+
+    def __init__(self, root: Path) -> None:
+        self.notes: list[str] = []
+        self.events = Events(lambda *_: None, self.notes.append)
+        stick = root / "stick" / "digits"
+        shutil.copytree(DIGITS, stick, ignore=shutil.ignore_patterns("clips", "README.md"))
+        self.source = find_source(str(stick), None, Places.only(Path("models")))
+        self.models = root / "models"
+        self.folder = self.set_up()
+
+    def set_up(self, order: Order = NONE) -> Path:
+        """Run it; `notes` are of this run."""
+        self.notes.clear()
+        return set_up(self.source, self.models, order, self.events, CLIPS)
+
+    def at(self) -> Installation:
+        return Installation(self.folder, self.events)
+
+    def graph(self) -> Path:
+        """The encoder that FP32 runs."""
+        return Path(load_tdt(inspect(self.folder), "fp32", "cpu", 1).asr._encoder._model_path)
