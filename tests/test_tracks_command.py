@@ -16,11 +16,10 @@ import stt
 from stt.audio.segmenter import Utterance
 from stt.cli import main
 from stt.engine.fallback import Fallback
+from support import media
 from support.paths import DIGITS, ROOT
 
 CLIPS = DIGITS / "clips"
-
-from support import media
 
 Run = Callable[..., tuple[int, str, str]]
 RATE = 16_000

@@ -20,8 +20,8 @@ from stt.engine.fallback import Fallback
 from stt.engine.whisper import Interrupted
 from stt.errors import AudioError, ModelError
 from stt.events import Event, Final, Level, Problem
-from stt.streaming.session import LiveSession
-from stt.streaming.stream import Live, RecognizerLike, Source
+from stt.live.session import LiveSession
+from stt.live.stream import Live, RecognizerLike, Source
 from stt.transcript import Segment
 from support.live_fakes import (
     RATE,

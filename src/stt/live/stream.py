@@ -31,8 +31,8 @@ from stt.engine.recognizer import WhisperRecognizer
 from stt.engine.whisper import Interrupted
 from stt.events import Event, Final, Level, Problem
 from stt.likelihood import NOT_ENGLISH, Likelihood
-from stt.streaming.jobs import Job, Pace
-from stt.streaming.session import LiveSession
+from stt.live.jobs import Job, Pace
+from stt.live.session import LiveSession
 from stt.transcriber import Transcriber
 from stt.transcript import Segment
 

@@ -1,0 +1,1 @@
+"""Live transcription: sound in, text out while somebody speaks."""
