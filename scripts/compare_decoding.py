@@ -36,10 +36,11 @@ from recordings import DIGITS_MODEL, MODEL_HELP, SAMPLES
 from stt.convert.model_file import read
 from stt.convert.split import split, split_file
 from stt.engine.folder import graph_names, inspect, split_names
-from stt.engine.label_looping import Decoding, label_looping
-from stt.engine.onnx_asr_models import TdtModel, load_tdt
 from stt.engine.sessions import session_options
-from stt.engine.split_transducer import (
+from stt.install.clips import Clip, of_length
+from stt.models.label_looping import Decoding, label_looping
+from stt.models.onnx_asr_edge import TdtModel, load_tdt
+from stt.models.split_transducer import (
     FRAMES,
     NEW_STATES,
     PREDICTION,
@@ -47,8 +48,7 @@ from stt.engine.split_transducer import (
     TOKENS,
     SplitTransducer,
 )
-from stt.engine.tdt import Floats, greedy_tdt
-from stt.install.clips import Clip, of_length
+from stt.models.tdt import Floats, greedy_tdt
 
 BATCHES = (1, 4, 16, 32)
 SECONDS = 30

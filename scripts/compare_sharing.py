@@ -22,9 +22,9 @@ import numpy as np
 
 from recordings import DIGITS_MODEL, MODEL_HELP
 from stt.engine.folder import inspect
-from stt.engine.onnx_asr_models import TdtModel, batch_features, load_tdt, usable
 from stt.engine.sessions import usable_cores
 from stt.install.clips import bundled_clips, of_length
+from stt.models.onnx_asr_edge import TdtModel, batch_features, load_tdt, usable
 
 Samples = np.ndarray
 BATCH = 4

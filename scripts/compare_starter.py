@@ -28,12 +28,12 @@ import numpy as np
 import numpy.typing as npt
 
 from recordings import SAMPLES
-from stt.engine.whisper import Said, split_pieces, transcribe
-from stt.engine.whisper_features import SAMPLE_RATE, WINDOW_SECONDS, log_mel
-from stt.engine.whisper_rules import Rules
-from stt.engine.whisper_session import OrtWhisper
-from stt.engine.whisper_vocabulary import load_vocabulary
 from stt.install.starter import ensure_starter, installed_weights
+from stt.models.whisper import Said, split_pieces, transcribe
+from stt.models.whisper_features import SAMPLE_RATE, WINDOW_SECONDS, log_mel
+from stt.models.whisper_rules import Rules
+from stt.models.whisper_session import OrtWhisper
+from stt.models.whisper_vocabulary import load_vocabulary
 
 Float32 = npt.NDArray[np.float32]
 

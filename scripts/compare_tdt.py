@@ -19,8 +19,8 @@ from recordings import DIGITS_MODEL, MODEL_HELP, SAMPLES
 from stt.audio.files import AUDIO_SUFFIXES, open_audio
 from stt.audio.resample import SAMPLE_RATE, resampled
 from stt.engine.folder import inspect
-from stt.engine.onnx_asr_models import TdtModel, load_tdt
-from stt.engine.tdt import greedy_tdt
+from stt.models.onnx_asr_edge import TdtModel, load_tdt
+from stt.models.tdt import greedy_tdt
 
 Samples = np.ndarray
 

@@ -14,7 +14,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from stt.convert.split import Parts
-from stt.engine.split_transducer import (
+from stt.models.split_transducer import (
     FRAMES,
     LOGITS,
     NEW_STATES,
@@ -23,7 +23,7 @@ from stt.engine.split_transducer import (
     STATES,
     TOKENS,
 )
-from stt.engine.tdt import TdtVocabulary
+from stt.models.tdt import TdtVocabulary
 
 OUTPUTS = ("tokens", "frames", "durations")
 _KEPT = ("prediction_now", "state_1", "state_2")

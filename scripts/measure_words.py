@@ -24,8 +24,8 @@ from recordings import DIGITS_MODEL, MODEL_HELP, rows
 from stt.audio.files import open_audio
 from stt.audio.resample import SAMPLE_RATE, resampled
 from stt.engine.folder import inspect
-from stt.engine.onnx_asr_models import Samples, load_tdt
 from stt.engine.recognizer import TRAILING_SILENCE, TdtRecognizer
+from stt.models.onnx_asr_edge import Samples, load_tdt
 from stt.transcript import Word
 from stt.word_edges import refined
 from stt.words import words

@@ -20,8 +20,8 @@ from onnx_asr.preprocessors.numpy_preprocessor import NemoPreprocessorNumpy
 from stt.audio.resample import SAMPLE_RATE
 from stt.convert.calibration import Clip, collect, load
 from stt.convert.int8 import quantize
-from stt.engine.whisper_features import log_mel
 from stt.errors import ModelError, SttError, UsageError
+from stt.models.whisper_features import log_mel
 
 STEMS = ("encoder-model", "decoder_joint-model", "encoder_model", "decoder_model_merged")
 CLIPS = 8

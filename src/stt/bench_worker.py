@@ -30,8 +30,8 @@ Transcribe = Callable[[Sequence[Path], int], list[str]]
 """(WAV files, how many at a time) -> their texts."""
 
 _FEATURES = (
-    "stt.engine.onnx_asr_models:nemo_features",
-    "stt.engine.whisper:log_mel",
+    "stt.models.onnx_asr_edge:nemo_features",
+    "stt.models.whisper:log_mel",
     "onnx_asr.preprocessors.numpy_preprocessor:NemoPreprocessorNumpy.__call__",
     "onnx_asr.preprocessors.numpy_preprocessor:WhisperPreprocessorNumpy.__call__",
     "onnx_asr.preprocessors.preprocessor:OnnxPreprocessor.__call__",

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from stt.engine.gathering import GatheringRecognizer
+from stt.engine.batching import GatheringRecognizer
 from stt.errors import SttError
 from stt.journal import UtteranceMemory
 from stt.pipeline import Step

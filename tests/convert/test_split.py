@@ -17,8 +17,8 @@ from stt.convert.int8 import quantize
 from stt.convert.model_file import read
 from stt.convert.split import split, split_file
 from stt.engine.folder import split_names
-from stt.engine.split_transducer import SplitTransducer, load_split
 from stt.errors import ModelError
+from stt.models.split_transducer import SplitTransducer, load_split
 from support import tiny_nemo, tiny_tdt
 from support.paths import DIGITS
 

@@ -11,10 +11,10 @@ import soundfile
 
 from stt.engine.collapse import CollapseError
 from stt.engine.folder import ModelFolder, inspect
-from stt.engine.onnx_asr_models import TdtModel, encode_batch, load_tdt
 from stt.engine.recognizer import TdtRecognizer, load_recognizer
-from stt.engine.tdt import greedy_tdt
 from stt.errors import ModelError, ProviderError
+from stt.models.onnx_asr_edge import TdtModel, encode_batch, load_tdt
+from stt.models.tdt import greedy_tdt
 from support.paths import DIGITS
 
 CLIPS = sorted((DIGITS / "clips").glob("*.flac"))
@@ -125,7 +125,7 @@ def test_a_listed_provider_that_does_not_run(
     listed = ["CUDAExecutionProvider", "CPUExecutionProvider"]
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: listed)
     monkeypatch.setattr(
-        "stt.engine.onnx_asr_models.session_providers", lambda name: ["CPUExecutionProvider"]
+        "stt.models.onnx_asr_edge.session_providers", lambda name: ["CPUExecutionProvider"]
     )
     with pytest.raises(ProviderError, match="ONNX Runtime ran on cpu"):
         load_recognizer(folder, provider="cuda")

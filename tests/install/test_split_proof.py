@@ -11,7 +11,6 @@ import pytest
 from stt.convert.model_file import read, write
 from stt.engine.folder import inspect, split_names
 from stt.engine.manifest import Manifest
-from stt.engine.onnx_asr_models import load_tdt
 from stt.engine.recognizer import TdtRecognizer
 from stt.install import artifacts, measure
 from stt.install.clips import Clip, bundled_clips
@@ -20,6 +19,7 @@ from stt.install.places import Places
 from stt.install.setup import Order, set_up
 from stt.install.source import find_source
 from stt.install.verify import check
+from stt.models.onnx_asr_edge import load_tdt
 from support.paths import DIGITS
 
 PARTS = split_names("fp32")

@@ -9,10 +9,10 @@ import pytest
 
 from stt.engine.folder import inspect
 from stt.engine.manifest import Manifest
-from stt.engine.onnx_asr_models import load_tdt
 from stt.install import artifacts
 from stt.install.setup import Order
 from stt.install.verify import check
+from stt.models.onnx_asr_edge import load_tdt
 from support.place import CLIPS, Place
 
 

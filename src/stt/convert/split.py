@@ -20,7 +20,9 @@ from typing import TYPE_CHECKING
 from stt.convert.element_types import FLOAT, FLOAT16, Types, attribute, called, infer, subgraphs
 from stt.convert.model_file import GraphFile, read, reported, value_of, write
 from stt.convert.rowwise import quantise_rows_apart
-from stt.engine.split_transducer import (
+from stt.errors import ModelError
+from stt.install.locate import ReportProgress
+from stt.models.split_transducer import (
     FRAMES,
     LOGITS,
     NEW_STATES,
@@ -29,8 +31,6 @@ from stt.engine.split_transducer import (
     STATES,
     TOKENS,
 )
-from stt.errors import ModelError
-from stt.install.locate import ReportProgress
 
 if TYPE_CHECKING:
     import onnx

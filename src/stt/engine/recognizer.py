@@ -13,9 +13,12 @@ import numpy.typing as npt
 
 from stt import word_edges, words
 from stt.engine import providers
-from stt.engine.ctc import greedy_ctc
 from stt.engine.folder import ModelFolder
-from stt.engine.onnx_asr_models import (
+from stt.engine.precision import Known, choose
+from stt.engine.sessions import Share, running_graphs, share_of
+from stt.errors import ModelError
+from stt.models.ctc import greedy_ctc
+from stt.models.onnx_asr_edge import (
     CtcModel,
     TdtModel,
     WhisperModel,
@@ -24,14 +27,11 @@ from stt.engine.onnx_asr_models import (
     load_tdt,
     load_whisper,
 )
-from stt.engine.precision import Known, choose
-from stt.engine.redecoding import redecoded
-from stt.engine.sessions import Share, running_graphs, share_of
-from stt.engine.tdt import Emission, until_next
-from stt.engine.whisper import WhisperPiece, transcribe
-from stt.engine.whisper_features import WINDOW_SECONDS
-from stt.engine.whisper_rules import Rules
-from stt.errors import ModelError
+from stt.models.redecoding import redecoded
+from stt.models.tdt import Emission, until_next
+from stt.models.whisper import WhisperPiece, transcribe
+from stt.models.whisper_features import WINDOW_SECONDS
+from stt.models.whisper_rules import Rules
 from stt.spacing import lengthened
 from stt.transcript import Choice, Segment, Token
 

@@ -11,9 +11,10 @@ import numpy.typing as npt
 import psutil
 
 from stt.engine.collapse import CollapseError
-from stt.engine.ctc import greedy_ctc
 from stt.engine.folder import ModelFolder, graph_names
-from stt.engine.onnx_asr_models import (
+from stt.install.clips import Clip, of_length
+from stt.models.ctc import greedy_ctc
+from stt.models.onnx_asr_edge import (
     CtcModel,
     LstmState,
     TdtModel,
@@ -23,8 +24,7 @@ from stt.engine.onnx_asr_models import (
     load_tdt,
     usable,
 )
-from stt.engine.tdt import Emission, greedy_tdt
-from stt.install.clips import Clip, of_length
+from stt.models.tdt import Emission, greedy_tdt
 
 Floats = npt.NDArray[np.float32]
 Model = TdtModel | CtcModel

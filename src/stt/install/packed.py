@@ -17,13 +17,13 @@ import numpy as np
 
 from stt.engine import sessions
 from stt.engine.folder import TUNED, ModelFolder, graph_names, packed_folder
-from stt.engine.onnx_asr_models import load_ctc, load_tdt
 from stt.engine.precision import Known, choose
 from stt.engine.sessions import runtime_errors
 from stt.errors import ModelError
 from stt.install import measure
 from stt.install.clips import Clip
 from stt.install.installation import Installation
+from stt.models.onnx_asr_edge import load_ctc, load_tdt
 
 LEAST_GAIN_S = 1.0
 """Seconds of loading that a copy must save: it takes twice the disk that FP32 does."""

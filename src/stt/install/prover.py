@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from stt.engine.folder import TUNED
-from stt.engine.onnx_asr_models import CtcModel, load_parts
 from stt.engine.sessions import runtime_errors
 from stt.errors import ModelError
 from stt.install import proof, split_proof
@@ -20,6 +19,7 @@ from stt.install.installation import Installation
 from stt.install.observation import Model, Observation, feeds, load, observe, possible
 from stt.install.proof import Check, Verdict
 from stt.install.time_left import TimeLeft, Work
+from stt.models.onnx_asr_edge import CtcModel, load_parts
 
 _WORTH_S = 3.0
 """Seconds of speech that tell a rate; less is mostly the first run's own cost."""

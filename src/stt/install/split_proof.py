@@ -11,12 +11,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from stt.engine.label_looping import Decoding
-from stt.engine.onnx_asr_models import TdtModel
-from stt.engine.split_transducer import SplitTransducer
-from stt.engine.tdt import Emission
 from stt.install.observation import Observation, Step
 from stt.install.proof import Check, Verdict, relative_error
+from stt.models.label_looping import Decoding
+from stt.models.onnx_asr_edge import TdtModel
+from stt.models.split_transducer import SplitTransducer
+from stt.models.tdt import Emission
 
 BOUNDS = {"fp32": 1e-4, "fp16": 5e-3, "mixed": 5e-3}
 """Largest relative error of the logits (L2 norm), parts against whole, for the same inputs."""

@@ -20,12 +20,12 @@ from typing import Any
 import numpy as np
 
 from stt.convert.whisper import export_whisper
-from stt.engine.whisper_features import log_mel
-from stt.engine.whisper_rules import log_softmax
-from stt.engine.whisper_session import OrtWhisper
-from stt.engine.whisper_vocabulary import load_vocabulary
 from stt.errors import ModelError
 from stt.install.lock import exclusive
+from stt.models.whisper_features import log_mel
+from stt.models.whisper_rules import log_softmax
+from stt.models.whisper_session import OrtWhisper
+from stt.models.whisper_vocabulary import load_vocabulary
 from stt.optional import require
 
 __all__ = [

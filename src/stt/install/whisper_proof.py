@@ -15,14 +15,14 @@ import numpy.typing as npt
 
 from stt.engine.collapse import CollapseError
 from stt.engine.folder import ModelFolder
-from stt.engine.onnx_asr_models import WhisperModel, load_whisper
-from stt.engine.whisper import Step, decode_greedily
-from stt.engine.whisper_features import log_mel
-from stt.engine.whisper_rules import Rules
 from stt.errors import ModelError
 from stt.install.clips import Clip
 from stt.install.locate import ReportProgress
 from stt.install.proof import Check, Verdict, relative_error, static_checks
+from stt.models.onnx_asr_edge import WhisperModel, load_whisper
+from stt.models.whisper import Step, decode_greedily
+from stt.models.whisper_features import log_mel
+from stt.models.whisper_rules import Rules
 
 Floats = npt.NDArray[np.float32]
 Int64 = npt.NDArray[np.int64]

@@ -1,1 +1,1 @@
-"""Models on disk: catalogue, folders, installation."""
+"""Model families: what turns encoder frames into tokens."""

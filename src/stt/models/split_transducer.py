@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from stt.engine.label_looping import Networks
+from stt.models.label_looping import Networks
 
 Floats = npt.NDArray[np.float32]
 Array = npt.NDArray[Any]

@@ -11,7 +11,7 @@ from itertools import groupby
 import numpy as np
 import numpy.typing as npt
 
-from stt.engine.tdt import Emission, logprob
+from stt.models.tdt import Emission, logprob
 
 Floats = npt.NDArray[np.float32]
 

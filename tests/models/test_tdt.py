@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx_asr.models.nemo import NemoConformerRnnt, NemoConformerTdt
 
-from stt.engine.tdt import LONGEST, Emission, TdtVocabulary, greedy_tdt, until_next
+from stt.models.tdt import LONGEST, Emission, TdtVocabulary, greedy_tdt, until_next
 
 A, B, BLANK = 0, 1, 2
 VOCABULARY = TdtVocabulary(size=3, blank=BLANK, max_symbols=3)

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from stt.engine.batching import GatheringRecognizer
 from stt.engine.collapse import CollapseError
-from stt.engine.gathering import GatheringRecognizer
 from stt.transcript import Segment
 
 Samples = npt.NDArray[np.float32]

@@ -9,10 +9,10 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from stt.engine.whisper_features import SAMPLE_RATE, WINDOW_SECONDS, log_mel
-from stt.engine.whisper_loops import loop_start
-from stt.engine.whisper_rules import Rules, apply_rules, log_softmax
-from stt.engine.whisper_vocabulary import WhisperVocabulary
+from stt.models.whisper_features import SAMPLE_RATE, WINDOW_SECONDS, log_mel
+from stt.models.whisper_loops import loop_start
+from stt.models.whisper_rules import Rules, apply_rules, log_softmax
+from stt.models.whisper_vocabulary import WhisperVocabulary
 
 __all__ = [
     "Interrupted",

@@ -19,8 +19,8 @@ import numpy.typing as npt
 from stt.audio.resample import SAMPLE_RATE
 from stt.audio.vad import FRAME
 from stt.engine.collapse import CollapseError
-from stt.engine.label_looping import Decoding
-from stt.engine.tdt import Emission
+from stt.models.label_looping import Decoding
+from stt.models.tdt import Emission
 
 Floats = npt.NDArray[np.float32]
 Decode = Callable[[Sequence[Floats]], Sequence[Decoding]]

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx_asr.models.nemo import NemoConformerCtc
 
-from stt.engine.ctc import greedy_ctc
+from stt.models.ctc import greedy_ctc
 
 A, B, BLANK = 0, 1, 2
 

@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx_asr.preprocessors.numpy_preprocessor import NemoPreprocessorNumpy
 
-from stt.engine.features import HOP, nemo_features
 from stt.engine.folder import inspect
-from stt.engine.onnx_asr_models import batch_features, load_ctc
+from stt.models.nemo_features import HOP, nemo_features
+from stt.models.onnx_asr_edge import batch_features, load_ctc
 from support import tiny_nemo
 
 Samples = npt.NDArray[np.float32]

@@ -13,18 +13,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from stt.engine.buckets import buckets
 from stt.engine.collapse import CollapseError, finite
-from stt.engine.features import nemo_features
 from stt.engine.folder import TUNED, ModelFolder, packed_folder, split_names
-from stt.engine.label_looping import Decoding, label_looping
 from stt.engine.providers import session_providers, short_name
 from stt.engine.sessions import packed_options, packing_key, runtime_errors, session_options
-from stt.engine.split_transducer import SplitTransducer, load_split
-from stt.engine.tdt import DURATIONS, TdtVocabulary, greedy_tdt
-from stt.engine.whisper_session import OrtWhisper
-from stt.engine.whisper_vocabulary import WhisperVocabulary, load_vocabulary
 from stt.errors import ModelError
+from stt.models.buckets import buckets
+from stt.models.label_looping import Decoding, label_looping
+from stt.models.nemo_features import nemo_features
+from stt.models.split_transducer import SplitTransducer, load_split
+from stt.models.tdt import DURATIONS, TdtVocabulary, greedy_tdt
+from stt.models.whisper_session import OrtWhisper
+from stt.models.whisper_vocabulary import WhisperVocabulary, load_vocabulary
 
 Floats = npt.NDArray[np.float32]
 Samples = npt.NDArray[np.float32]

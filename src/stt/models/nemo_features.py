@@ -140,7 +140,7 @@ def _mel_groups(mels: int) -> tuple[tuple[slice, slice, Floats], ...]:
     Returns:
         For each group its bands, the bins that any of them uses, and float32 [bins, bands].
     """
-    from stt.engine.onnx_asr_models import mel_filters
+    from stt.models.onnx_asr_edge import mel_filters
 
     bank = mel_filters(mels)
     groups = []

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stt.engine.collapse import CollapseError, finite
-from stt.engine.tdt import Emission, TdtVocabulary, logprob
+from stt.models.tdt import Emission, TdtVocabulary, logprob
 
 Floats = npt.NDArray[np.float32]
 

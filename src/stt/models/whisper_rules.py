@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from stt.engine.whisper_vocabulary import WhisperVocabulary
+from stt.models.whisper_vocabulary import WhisperVocabulary
 
 __all__ = ["Rules", "apply_rules", "log_softmax"]
 

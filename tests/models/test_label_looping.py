@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from stt.convert.split import split_file
 from stt.engine.collapse import CollapseError
 from stt.engine.folder import inspect, split_names
-from stt.engine.label_looping import Decoding, label_looping
-from stt.engine.onnx_asr_models import TdtModel, load_tdt
-from stt.engine.split_transducer import BatchNetworks, SplitTransducer
-from stt.engine.tdt import DURATIONS, Emission, TdtVocabulary, greedy_tdt
 from stt.install.clips import bundled_clips
+from stt.models.label_looping import Decoding, label_looping
+from stt.models.onnx_asr_edge import TdtModel, load_tdt
+from stt.models.split_transducer import BatchNetworks, SplitTransducer
+from stt.models.tdt import DURATIONS, Emission, TdtVocabulary, greedy_tdt
 from support.paths import DIGITS
 
 Floats = npt.NDArray[np.float32]
@@ -168,7 +168,7 @@ def model() -> TdtModel:
 def parts(tmp_path_factory: pytest.TempPathFactory) -> SplitTransducer:
     import onnxruntime
 
-    from stt.engine.split_transducer import load_split
+    from stt.models.split_transducer import load_split
 
     folder = tmp_path_factory.mktemp("parts")
     paths = [folder / name for name in split_names("fp32")]

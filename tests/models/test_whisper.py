@@ -11,18 +11,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stt.engine.whisper import (
+from stt.errors import ModelError
+from stt.models.whisper import (
     Interrupted,
     Said,
     decode_greedily,
     split_pieces,
     transcribe,
 )
-from stt.engine.whisper_features import log_mel
-from stt.engine.whisper_loops import loop_start
-from stt.engine.whisper_rules import Rules, apply_rules, log_softmax
-from stt.engine.whisper_vocabulary import WhisperVocabulary, load_vocabulary
-from stt.errors import ModelError
+from stt.models.whisper_features import log_mel
+from stt.models.whisper_loops import loop_start
+from stt.models.whisper_rules import Rules, apply_rules, log_softmax
+from stt.models.whisper_vocabulary import WhisperVocabulary, load_vocabulary
 
 # ids: 0-9 text, 10 end, 11 start, 12 en, 13 de, 14 translate, 15 transcribe, 16 nospeech,
 # 17 notimestamps, 18 + n the time n * 20 ms

@@ -14,15 +14,15 @@ from hypothesis import strategies as st
 
 from stt.engine.collapse import CollapseError
 from stt.engine.folder import inspect
-from stt.engine.onnx_asr_models import load_ctc, load_tdt
 from stt.engine.recognizer import (
     CtcRecognizer,
     TdtRecognizer,
     TokenRecognizer,
     load_recognizer,
 )
-from stt.engine.tdt import LONGEST
 from stt.errors import ModelError
+from stt.models.onnx_asr_edge import load_ctc, load_tdt
+from stt.models.tdt import LONGEST
 from support import tiny_nemo, tiny_tdt
 
 Samples = npt.NDArray[np.float32]

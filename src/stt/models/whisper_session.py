@@ -71,7 +71,7 @@ class OrtWhisper:
 
 
 class OrtStep:
-    """The decoder's state for one batch of utterances; implements `stt.engine.whisper.Step`."""
+    """The decoder's state for one batch of utterances; implements `stt.models.whisper.Step`."""
 
     def __init__(
         self, session: InferenceSession, hidden: Any, batch: int, device: str, device_id: int

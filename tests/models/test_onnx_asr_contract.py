@@ -11,7 +11,7 @@ from onnx_asr.models.nemo import NemoConformerCtc, NemoConformerRnnt, NemoConfor
 from onnx_asr.models.whisper import WhisperHf
 from onnx_asr.preprocessors.numpy_preprocessor import NemoPreprocessorNumpy
 
-from stt.engine.onnx_asr_models import mel_filters
+from stt.models.onnx_asr_edge import mel_filters
 
 
 def test_the_release_is_the_pinned_one() -> None:

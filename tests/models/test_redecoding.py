@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 
 from stt.engine.collapse import CollapseError
 from stt.engine.folder import inspect
-from stt.engine.label_looping import Decoding, label_looping
-from stt.engine.onnx_asr_models import load_tdt
 from stt.engine.recognizer import TdtRecognizer
-from stt.engine.redecoding import SPOKEN_S, Decode, redecoded
-from stt.engine.tdt import DURATIONS, TdtVocabulary, greedy_tdt
 from stt.install.clips import bundled_clips
+from stt.models.label_looping import Decoding, label_looping
+from stt.models.onnx_asr_edge import load_tdt
+from stt.models.redecoding import SPOKEN_S, Decode, redecoded
+from stt.models.tdt import DURATIONS, TdtVocabulary, greedy_tdt
 from support.paths import DIGITS
 
 Floats = npt.NDArray[np.float32]
