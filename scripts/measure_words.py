@@ -8,7 +8,7 @@ them apart, or from DIR: files named DIGIT_SPEAKER_NUMBER.flac, as in the Free S
 of these the speakers theo and yweweler were held out of the model's training. They are cut to their
 speech (where the level is within 30 dB of the loudest 20 ms), joined with pauses of 0.1 to 0.6 s in
 noise, and recognised by the tests' digits model. Clips whose words all come out right count. Times
-are those of the model's frames, and as `stt.word_edges` refines them.
+are those of the model's frames, and as `stt.text.word_edges` refines them.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from stt.audio.resample import SAMPLE_RATE, resampled
 from stt.engine.folder import inspect
 from stt.engine.recognizer import TRAILING_SILENCE, TdtRecognizer
 from stt.models.onnx_asr_edge import Samples, load_tdt
+from stt.text.word_edges import refined
+from stt.text.words import words
 from stt.transcript import Word
-from stt.word_edges import refined
-from stt.words import words
 
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 PAUSE_S = 0.03

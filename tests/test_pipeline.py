@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from stt import words
 from stt.engine.collapse import CollapseError
 from stt.engine.fallback import GuardedRecognizer, Reserve
 from stt.pipeline import Cutting, Step, recognized
+from stt.text import words
 from stt.transcript import Coverage, Segment, Word
 
 Samples = npt.NDArray[np.float32]

@@ -17,8 +17,8 @@ import pytest
 import stt
 from stt.cli import main, summary
 from stt.errors import OutputError, UsageError
+from stt.text.formats import FORMATS, written
 from stt.transcript import Choice, Coverage, Segment, Transcript
-from stt.writers import FORMATS, written
 from support.paths import DIGITS
 
 CLIP = DIGITS / "clips" / "two-digits.flac"

@@ -17,9 +17,9 @@ from stt.errors import AudioError, OutputError, SttError
 from stt.journal import Content, Entry, Journal, Output
 from stt.lanes import Lanes
 from stt.recipe import changes
-from stt.subtitles import DEFAULT_STYLE, SubtitleStyle
+from stt.text.formats import TEMPORARY, essence, look, os_error_text, write_text, written
+from stt.text.subtitles import DEFAULT_STYLE, SubtitleStyle
 from stt.transcript import Transcript
-from stt.writers import TEMPORARY, essence, look, os_error_text, write_text, written
 
 _LOOK_S = 1.0
 """Seconds between two looks at what another process has under way."""

@@ -58,7 +58,7 @@ class Output:
 
     sha256: str
     look: str
-    """What it depends on beside the transcript, see `stt.writers.look`."""
+    """What it depends on beside the transcript, see `stt.text.formats.look`."""
 
 
 @dataclass(frozen=True, slots=True)

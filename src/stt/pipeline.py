@@ -18,8 +18,8 @@ from stt.audio.vad import FRAME, SpeechProbability
 from stt.engine.collapse import CollapseError
 from stt.engine.fallback import Attempt, Fallback, GuardedRecognizer, clock
 from stt.errors import AudioError, ModelError
-from stt.invented import without_invented
-from stt.seams import Seams
+from stt.text.hallucination import without_invented
+from stt.text.stitching import Seams
 from stt.transcript import Coverage, Segment, Word
 
 Samples = npt.NDArray[np.float32]

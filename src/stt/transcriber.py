@@ -19,11 +19,11 @@ from stt.engine.folder import ModelFolder
 from stt.engine.recognizer import TRAILING_SILENCE, Recognizer, WhisperRecognizer, load_recognizer
 from stt.errors import AudioError, ModelError
 from stt.install.locate import ReportProgress, locate
-from stt.likelihood import NOT_ENGLISH, Likelihood
 from stt.optional import require
 from stt.pipeline import Cutting, Memory, Step, recognized
 from stt.settings import LoadedSettings, Settings, load_settings
 from stt.sources import Part, PartMemory, Source, parts, tracks_note
+from stt.text.likelihood import NOT_ENGLISH, Likelihood
 from stt.transcript import Choice, Coverage, Segment, Transcript, together
 
 OnStep = Callable[[Step, float | None], None]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from stt.errors import UsageError
 
 if TYPE_CHECKING:
-    from stt.subtitles import SubtitleStyle
+    from stt.text.subtitles import SubtitleStyle
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,8 +147,8 @@ class Transcript:
         Raises:
             UsageError: there is no such format.
         """
-        from stt.subtitles import DEFAULT_STYLE
-        from stt.writers import FORMATS, written
+        from stt.text.formats import FORMATS, written
+        from stt.text.subtitles import DEFAULT_STYLE
 
         if form not in FORMATS:
             raise UsageError(f"{form!r} is no format; choose {', '.join(FORMATS)}")
@@ -165,7 +165,7 @@ class Transcript:
             UsageError: the name ends in no format's suffix.
             OutputError: the file cannot be written; what was there stays.
         """
-        from stt.writers import FORMATS, write_text
+        from stt.text.formats import FORMATS, write_text
 
         path = Path(path)
         form = path.suffix.lower().removeprefix(".")

@@ -74,7 +74,7 @@ class Recording:
         """
         import soundfile
 
-        from stt.writers import os_error_text
+        from stt.text.formats import os_error_text
 
         folder = folder or recordings_dir()
         # the process's number tells a run that is going on from one that was killed

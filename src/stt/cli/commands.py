@@ -12,7 +12,7 @@ from queue import SimpleQueue
 from types import TracebackType
 
 from stt.events import Event, Final
-from stt.subtitles import one_line
+from stt.text.subtitles import one_line
 
 _PATIENCE_S = 10.0
 """Seconds that a command may go on when the session has ended."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from stt.cli.report import report
-from stt.paragraphs import Paragraphs
+from stt.text.paragraphs import Paragraphs
 
 if TYPE_CHECKING:
     from stt.transcript import Segment

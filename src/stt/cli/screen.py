@@ -14,7 +14,7 @@ import click
 
 from stt.cli.report import report
 from stt.events import Committed, Draft, Event, Final, Level, Problem, State
-from stt.subtitles import one_line
+from stt.text.subtitles import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -123,7 +123,7 @@ class Summary:
         Raises:
             OutputError: it cannot be written.
         """
-        from stt.writers import write_text
+        from stt.text.formats import write_text
 
         document = {
             "recordings": tally.count,
@@ -195,7 +195,7 @@ def _row(outcome: Outcome, transcript: Transcript | None) -> tuple[str, ...]:
 
 
 def _values(outcome: Outcome, transcript: Transcript | None) -> dict[str, Any]:
-    from stt.writers import coverage_values, without_surrogates
+    from stt.text.formats import coverage_values, without_surrogates
 
     return {
         "name": without_surrogates(outcome.job.name),

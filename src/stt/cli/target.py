@@ -42,7 +42,7 @@ class OutputFile:
             OutputError: it cannot be written.
         """
         from stt.batch import put_aside
-        from stt.writers import os_error_text, write_text, written
+        from stt.text.formats import os_error_text, write_text, written
 
         text = written(self.form, transcript, settings.subtitle_style)
         kept = ""

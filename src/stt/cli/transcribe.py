@@ -329,7 +329,7 @@ def _one(
     """Transcribe one recording and print it, text as it comes, or write it into `file`."""
     from stt.cli.folder_progress import warnings
     from stt.cli.printing import Printing
-    from stt.writers import written
+    from stt.text.formats import written
 
     is_text = settings.formats[0] == "txt" and file is None
     as_it_comes = is_text and not transcriber.selection.has_parts  # else by time, in the end

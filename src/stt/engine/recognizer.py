@@ -11,7 +11,6 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from stt import word_edges, words
 from stt.engine import providers
 from stt.engine.folder import ModelFolder
 from stt.engine.precision import Known, choose
@@ -32,7 +31,8 @@ from stt.models.tdt import Emission, until_next
 from stt.models.whisper import WhisperPiece, transcribe
 from stt.models.whisper_features import WINDOW_SECONDS
 from stt.models.whisper_rules import Rules
-from stt.spacing import lengthened
+from stt.text import word_edges, words
+from stt.text.spacing import lengthened
 from stt.transcript import Choice, Segment, Token
 
 Samples = npt.NDArray[np.float32]

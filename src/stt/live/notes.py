@@ -7,7 +7,7 @@ from pathlib import Path
 
 from stt.errors import OutputError
 from stt.events import Event, Final
-from stt.subtitles import DEFAULT_STYLE, SubtitleStyle
+from stt.text.subtitles import DEFAULT_STYLE, SubtitleStyle
 from stt.transcript import Choice, Segment, Transcript
 
 
@@ -51,7 +51,7 @@ class Notes:
         """Write all so far; a failure is told, and the session goes on: the text can be seen."""
         if self._save is None:
             return
-        from stt.writers import write_text, written
+        from stt.text.formats import write_text, written
 
         form = self._save.suffix.lower().removeprefix(".")
         try:

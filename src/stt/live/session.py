@@ -20,13 +20,13 @@ from stt.audio.resample import SAMPLE_RATE
 from stt.audio.segmenter import MIN_SPEECH, SpeechProbabilities, Utterance, levels
 from stt.audio.vad import FRAME
 from stt.events import Committed, Draft, Event, Final, State
-from stt.invented import without_invented
 from stt.live.agreement import Agreement, heard
 from stt.live.endpoint import TAIL, Ended, Endpointer
 from stt.live.gain import Gain
-from stt.live.guard import Evidence, doubt
 from stt.live.jobs import Job, Pace
 from stt.live.meter import Meter
+from stt.text.doubt import Evidence, doubt
+from stt.text.hallucination import without_invented
 from stt.transcript import Segment
 
 Samples = npt.NDArray[np.float32]

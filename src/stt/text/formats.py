@@ -14,10 +14,10 @@ from types import MappingProxyType
 from typing import Any
 
 from stt.errors import OutputError
-from stt.paragraphs import LOOK as PARAGRAPHS
-from stt.paragraphs import paragraphs
-from stt.subtitle_formats import as_ass, as_srt, as_vtt
-from stt.subtitles import DEFAULT_STYLE, SubtitleStyle, channel_label, one_line
+from stt.text.paragraphs import LOOK as PARAGRAPHS
+from stt.text.paragraphs import paragraphs
+from stt.text.subtitle_formats import as_ass, as_srt, as_vtt
+from stt.text.subtitles import DEFAULT_STYLE, SubtitleStyle, channel_label, one_line
 from stt.transcript import Coverage, Segment, Transcript, Word
 from stt.version import stt_version
 

@@ -23,11 +23,11 @@ import webvtt
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from stt import writers
 from stt.errors import OutputError
-from stt.subtitles import Cue, SubtitleStyle, cues
+from stt.text import formats as writers
+from stt.text.formats import FORMATS, write_text, written
+from stt.text.subtitles import Cue, SubtitleStyle, cues
 from stt.transcript import Choice, Coverage, Segment, Transcript, Word
-from stt.writers import FORMATS, write_text, written
 from support.paths import ROOT, TESTS
 
 GOLDEN = TESTS / "golden"

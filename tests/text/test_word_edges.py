@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stt.text.word_edges import REACH_S, refined
 from stt.transcript import Word
-from stt.word_edges import REACH_S, refined
 
 Samples = npt.NDArray[np.float32]
 

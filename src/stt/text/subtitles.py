@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from stt.spacing import spaced
+from stt.text.spacing import spaced
 from stt.transcript import Segment, Transcript
 
 __all__ = ["DEFAULT_STYLE", "Cue", "CueWord", "SubtitleStyle", "channel_label", "cues", "one_line"]

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from stt.audio.segmenter import Utterance
 from stt.audio.vad import FRAME
-from stt.invented import without_invented
+from stt.text.hallucination import without_invented
+from stt.text.words import segments, words
 from stt.transcript import Segment, Token, Word
-from stt.words import segments, words
 
 FRAME_S = FRAME / 16_000
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from stt.subtitles import channel_label, one_line
+from stt.text.subtitles import channel_label, one_line
+from stt.text.words import ends_sentence
 from stt.transcript import Segment
-from stt.words import ends_sentence
 
 LOOK = "paragraphs 1"
 """Names this rule: a text written by another is written anew."""

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stt.seams import joined
+from stt.text.stitching import joined
 from stt.transcript import Word
 
 BEGIN, END = 10.0, 13.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from stt.subtitles import DEFAULT_STYLE, Cue, SubtitleStyle, cues
+from stt.text.subtitles import DEFAULT_STYLE, Cue, SubtitleStyle, cues
 from stt.transcript import Transcript
 
 __all__ = ["as_ass", "as_srt", "as_vtt"]

@@ -7,7 +7,7 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stt.subtitles import Cue, SubtitleStyle, cues, one_line
+from stt.text.subtitles import Cue, SubtitleStyle, cues, one_line
 from stt.transcript import Choice, Segment, Transcript, Word
 
 CHOICE = Choice("fp32", "cpu", "the only one")

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stt.text.words import MAX_SEGMENT, PAUSE, segments, words
 from stt.transcript import Token, Word
-from stt.words import MAX_SEGMENT, PAUSE, segments, words
 
 FRAME_S = 0.08
 

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stt.spacing import SHORTEST_S, lengthened, spaced
-from stt.subtitles import READABLE_MS, SubtitleStyle, cues
+from stt.text.formats import as_json
+from stt.text.spacing import SHORTEST_S, lengthened, spaced
+from stt.text.subtitles import READABLE_MS, SubtitleStyle, cues
+from stt.text.word_edges import refined
+from stt.text.words import segments, words
 from stt.transcript import Choice, Segment, Token, Transcript, Word
-from stt.word_edges import refined
-from stt.words import segments, words
-from stt.writers import as_json
 
 NARROW = SubtitleStyle(max_chars=10, max_lines=1)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from stt.live.guard import LITTLE_SPEECH_S, Evidence, doubt
+from stt.text.doubt import LITTLE_SPEECH_S, Evidence, doubt
 from stt.transcript import Segment
 
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stt.paragraphs import Paragraphs, paragraphs
-from stt.subtitles import one_line
+from stt.text.paragraphs import Paragraphs, paragraphs
+from stt.text.subtitles import one_line
 from stt.transcript import Segment
 
 

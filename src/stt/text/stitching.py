@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from stt import words
 from stt.audio.resample import SAMPLE_RATE
 from stt.audio.segmenter import OVERLAP, Utterance
 from stt.audio.vad import FRAME
-from stt.spacing import lengthened
+from stt.text import words
+from stt.text.spacing import lengthened
 from stt.transcript import Segment, Word
 
 SAME_TIME = 0.24

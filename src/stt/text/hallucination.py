@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from stt import words
 from stt.audio.resample import SAMPLE_RATE
 from stt.audio.segmenter import ZERO_DB, Utterance
 from stt.audio.vad import FRAME
+from stt.text import words
 from stt.transcript import Segment, Word
 
 LITTLE_SPEECH_S = 0.15

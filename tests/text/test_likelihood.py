@@ -17,8 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import stt
-from stt.likelihood import NOT_ENGLISH, Likelihood
 from stt.pipeline import Step
+from stt.text.likelihood import NOT_ENGLISH, Likelihood
 from stt.transcriber import Gathering, Transcriber
 from stt.transcript import Coverage, Segment
 from support.paths import DIGITS, SHARED

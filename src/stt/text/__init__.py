@@ -1,0 +1,1 @@
+"""Words out: words, segments, subtitles, formats, and what is no speech."""
