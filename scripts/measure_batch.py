@@ -3,7 +3,7 @@
 usage: python scripts/measure_batch.py [MODEL_DIR] [-n 200] [--seconds 0.2] [--ray [ADDRESS]]
 
 Writes N recordings of silence, of which no model hears anything, transcribes them with
-`stt.batch.transcribe_all` into a folder, and then once more, when all are done. Prints milliseconds
+`stt.batch.folder.transcribe_all` into a folder, and then once more, when all are done. Prints milliseconds
 per recording, and the memory of this process along the way; with `--ray` on a cluster.
 """
 
@@ -20,9 +20,9 @@ import psutil
 import soundfile
 
 from recordings import DIGITS_MODEL, MODEL_HELP
-from stt.batch import Delivery, Job, named, transcribe_all
-from stt.journal import Journal
-from stt.lanes import Lanes, lanes_of
+from stt.batch.folder import Delivery, Job, named, transcribe_all
+from stt.batch.journal import Journal
+from stt.batch.pool import Lanes, lanes_of
 from stt.settings import load_settings
 from stt.transcriber import load_with
 
@@ -51,7 +51,7 @@ def lanes_on(model: Path, ray: str | None) -> AbstractContextManager[Lanes]:
     """Open lanes here, or on a cluster."""
     loaded = load_settings(None, {"model": str(model.resolve()), "provider": "cpu"})
     if ray is not None:
-        from stt.cluster import cluster_lanes
+        from stt.batch.ray_pool import cluster_lanes
 
         return cluster_lanes(ray, loaded, None, print)
     return lanes_of(load_with(loaded), None)

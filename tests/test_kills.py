@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from stt.journal import FOLDER
+from stt.batch.journal import FOLDER
 from support.paths import DIGITS
 from support.timeless import content
 

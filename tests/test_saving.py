@@ -125,7 +125,7 @@ def test_both_summaries_count_alike(tmp_path: Path, capsys: pytest.CaptureFixtur
 
 
 def test_the_table_fits_a_screen() -> None:
-    from stt.batch import Job, Outcome
+    from stt.batch.folder import Job, Outcome
 
     coverage = Coverage(40_000.0, {"silence": 50.0, "failed": 3.0})
     long = Transcript("a", 43_000.0, (), "m", TALK.choice, 1.0, coverage)

@@ -136,8 +136,8 @@ def load_stt(folder: Path, precision: str, provider: str, threads: int) -> tuple
     """Load this application; returns what transcribes, and the provider that runs."""
     from dataclasses import replace
 
+    from stt.batch.pool import transcribe_many
     from stt.errors import SttError
-    from stt.lanes import transcribe_many
     from stt.transcriber import load
 
     transcriber = load(folder, precision=precision, provider=provider, threads=threads, strict=True)

@@ -19,10 +19,10 @@ from stt.cli.summary import SUMMARY, Summary, Tally
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    from stt.batch import Delivery, Job, Outcome
+    from stt.batch.folder import Delivery, Job, Outcome
+    from stt.batch.journal import Entry, Journal
+    from stt.batch.pool import Lanes, OnStep
     from stt.errors import AudioError
-    from stt.journal import Entry, Journal
-    from stt.lanes import Lanes, OnStep
     from stt.transcript import Transcript
 
 _LOOK_S = 0.1
@@ -57,7 +57,7 @@ def into_folder(open_lanes: OpenLanes, collect: Collect, delivery: Delivery, man
     Raises:
         OutputError: the folder's journal cannot be used.
     """
-    from stt.journal import Journal
+    from stt.batch.journal import Journal
 
     with Journal(delivery.output) as journal:
         return _Run(open_lanes, collect, delivery, manner, journal).go()
@@ -102,7 +102,7 @@ class _Run:
 
     def _jobs(self) -> list[Job]:
         """What is there now, and is wanted."""
-        from stt.batch import named
+        from stt.batch.folder import named
 
         found, unread = self._collect()
         if not self._manner.watch:  # where a folder may come back, and is told of
@@ -113,7 +113,7 @@ class _Run:
         return [job for job in jobs if _failed_before(self._journal.find(job.name))]
 
     def _do(self, jobs: Iterator[Job | None], progress: FolderProgress) -> None:
-        from stt.batch import transcribe_all
+        from stt.batch.folder import transcribe_all
 
         journal, target = self._journal, self._manner.move_done
         with self._open_lanes(progress.on_step) as lanes, _told_at_once(progress):
@@ -166,8 +166,8 @@ def _summarise(summary: Summary, tally: Tally, output: Path, *, quiet: bool) -> 
 
 def _arriving(collect: Collect, journal: Journal, manner: Manner) -> Iterator[Job | None]:
     """Yield recordings as they arrive and have stopped growing; None while there is none."""
-    from stt.batch import named
-    from stt.watch import POLL_S, Arrivals
+    from stt.batch.folder import named
+    from stt.batch.watch import POLL_S, Arrivals
 
     arrivals = Arrivals()
     told: set[str] = set()
@@ -187,7 +187,7 @@ def _arriving(collect: Collect, journal: Journal, manner: Manner) -> Iterator[Jo
 
 def _move(job: Job, target: Path, journal: Journal, progress: FolderProgress, tally: Tally) -> None:
     """Move a recording that is done, whole or not at all; one of the same name keeps its own."""
-    from stt.batch import identity
+    from stt.batch.folder import identity
 
     source = Path(job.source)
     place = target / Path(job.name).parent / source.name

@@ -16,7 +16,7 @@ from stt.cli.report import report
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from stt.batch import Job, Outcome
+    from stt.batch.folder import Job, Outcome
     from stt.cli.summary import Tally
     from stt.pipeline import Step
     from stt.transcript import Coverage

@@ -14,12 +14,12 @@ import click
 from rich.cells import cell_len, set_cell_size
 
 from stt.audio.files import printable
+from stt.batch.journal import FOLDER
 from stt.cli.progress import clock, pace
 from stt.cli.report import report
-from stt.journal import FOLDER
 
 if TYPE_CHECKING:
-    from stt.batch import Outcome
+    from stt.batch.folder import Outcome
     from stt.transcript import Transcript
 
 SUMMARY = f"{FOLDER}/summary.json"

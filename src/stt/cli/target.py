@@ -41,7 +41,7 @@ class OutputFile:
         Raises:
             OutputError: it cannot be written.
         """
-        from stt.batch import put_aside
+        from stt.batch.folder import put_aside
         from stt.text.formats import os_error_text, write_text, written
 
         text = written(self.form, transcript, settings.subtitle_style)

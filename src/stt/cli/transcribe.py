@@ -235,7 +235,7 @@ def _into_folder(
     ray: str | None,
 ) -> int:
     from stt.audio.files import STDIN, printable
-    from stt.batch import Delivery, Job
+    from stt.batch.folder import Delivery, Job
     from stt.cli.folder import into_folder
     from stt.cli.inputs import all_missing, collect
     from stt.cli.target import check_folder
@@ -286,14 +286,14 @@ def _lanes(
 ) -> OpenLanes:
     """What recordings are transcribed on: the nodes of a cluster, or this machine."""
     if ray is not None:
-        from stt.cluster import cluster_lanes
+        from stt.batch.ray_pool import cluster_lanes
 
         def note(line: str) -> None:
             if not quiet:
                 report(line)
 
         return lambda on_step: cluster_lanes(ray, loaded, on_step, note, selection)
-    from stt.lanes import lanes_of
+    from stt.batch.pool import lanes_of
 
     transcriber = _loaded(loaded, selection, quiet=quiet)
     return lambda on_step: lanes_of(transcriber, on_step)

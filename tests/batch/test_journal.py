@@ -15,9 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stt.audio.segmenter import Utterance
+from stt.batch.journal import FOLDER, Content, Journal, Output
 from stt.engine.fallback import Fallback
 from stt.errors import OutputError
-from stt.journal import FOLDER, Content, Journal, Output
 from stt.transcript import Choice, Coverage, Segment, Transcript, Word
 
 CONTENT = Content(5, 6, "ab")

@@ -1,4 +1,4 @@
-"""The part of `stt.cluster` that runs on the nodes: an actor that holds a loaded model."""
+"""The part of `stt.batch.ray_pool` that runs on the nodes: an actor that holds a loaded model."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import Any
 from stt import errors
 from stt.audio.segmenter import Utterance
 from stt.audio.selection import Selection
+from stt.batch.fingerprint import recipe
+from stt.batch.journal import Remembered
 from stt.engine.fallback import Fallback
 from stt.errors import SttError
-from stt.journal import Remembered
 from stt.pipeline import Step
-from stt.recipe import recipe
 from stt.settings import LoadedSettings, Settings
 from stt.temporary import temporary_folder
 from stt.transcriber import load_with, recognizing_pool

@@ -14,11 +14,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
+from stt.batch.fingerprint import recipe
+from stt.batch.journal import UtteranceMemory
 from stt.engine.batching import GatheringRecognizer
 from stt.errors import SttError
-from stt.journal import UtteranceMemory
 from stt.pipeline import Step
-from stt.recipe import recipe
 from stt.transcriber import Transcriber, recognizing_pool
 from stt.transcript import Transcript
 
@@ -41,7 +41,7 @@ class Lanes(Protocol):
 
     @property
     def recipe(self) -> Mapping[str, Any]:
-        """All that words depend on but the sound, see `stt.recipe`."""
+        """All that words depend on but the sound, see `stt.batch.fingerprint`."""
         ...
 
     @property

@@ -23,8 +23,8 @@ pytest.importorskip("ray", reason="Ray is not installed")
 
 from ray.cluster_utils import Cluster
 
-from stt import cluster as cluster_module
-from stt import cluster_engine
+from stt.batch import ray_engine as cluster_engine
+from stt.batch import ray_pool as cluster_module
 from stt.cli import main
 from support.timeless import content
 

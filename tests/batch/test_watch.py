@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from stt.watch import Arrivals
+from stt.batch.watch import Arrivals
 
 
 class Folder:

@@ -12,11 +12,11 @@ from itertools import chain, count
 from pathlib import Path
 
 from stt.audio.files import STDIN, folded, printable
+from stt.batch.fingerprint import changes
+from stt.batch.journal import Content, Entry, Journal, Output
+from stt.batch.pool import Lanes
 from stt.engine.manifest import sha256_of
 from stt.errors import AudioError, OutputError, SttError
-from stt.journal import Content, Entry, Journal, Output
-from stt.lanes import Lanes
-from stt.recipe import changes
 from stt.text.formats import TEMPORARY, essence, look, os_error_text, write_text, written
 from stt.text.subtitles import DEFAULT_STYLE, SubtitleStyle
 from stt.transcript import Transcript

@@ -16,13 +16,13 @@ import numpy.typing as npt
 import pytest
 import soundfile
 
-from stt.batch import Delivery, Job, Outcome, transcribe_all
+from stt.batch.folder import Delivery, Job, Outcome, transcribe_all
+from stt.batch.journal import Content, Journal
+from stt.batch.pool import lanes_of, transcribe_many
 from stt.engine.collapse import CollapseError
 from stt.engine.fallback import Reserve
 from stt.engine.recognizer import Recognizer
 from stt.errors import AudioError, SttError
-from stt.journal import Content, Journal
-from stt.lanes import lanes_of, transcribe_many
 from stt.settings import LoadedSettings, Settings
 from stt.transcriber import Transcriber, load, load_with
 from stt.transcript import Choice, Segment, Transcript

@@ -24,11 +24,11 @@ from stt import errors
 from stt.audio.files import ALL_OF_IT
 from stt.audio.segmenter import Utterance
 from stt.audio.selection import Selection
-from stt.cluster_connection import connected, last_line
-from stt.cluster_engine import About, Absent, Engine, Failed, Item, Proceeds
+from stt.batch.journal import Remembered, UtteranceMemory
+from stt.batch.pool import OnStep, Source, StoppedError
+from stt.batch.ray_connection import connected, last_line
+from stt.batch.ray_engine import About, Absent, Engine, Failed, Item, Proceeds
 from stt.errors import AudioError, ModelError
-from stt.journal import Remembered, UtteranceMemory
-from stt.lanes import OnStep, Source, StoppedError
 from stt.settings import LoadedSettings
 from stt.transcriber import Gathering
 from stt.transcript import Transcript

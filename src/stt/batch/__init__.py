@@ -1,0 +1,1 @@
+"""Many recordings: a folder's run, its journal, and who works on them."""
