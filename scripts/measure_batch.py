@@ -23,7 +23,7 @@ from recordings import DIGITS_MODEL, MODEL_HELP
 from stt.batch.folder import Delivery, Job, named, transcribe_all
 from stt.batch.journal import Journal
 from stt.batch.pool import Lanes, lanes_of
-from stt.settings import load_settings
+from stt.settings.loading import load_settings
 from stt.transcriber import load_with
 
 

@@ -15,7 +15,7 @@ from stt.bench_worker import Clock
 from stt.cli.bench import sentence, table
 from stt.engine.folder import inspect
 from stt.errors import ModelError, UsageError
-from stt.install.places import Places
+from stt.settings.places import Places
 from support import tiny_nemo
 
 Samples = npt.NDArray[np.float32]

@@ -11,13 +11,14 @@ from types import SimpleNamespace
 import pytest
 from click.testing import CliRunner, Result
 
-from stt import settings
 from stt.cli import stt as command_line
 from stt.cli.models import shown_size
 from stt.engine.manifest import Manifest
 from stt.errors import ModelError, UsageError
-from stt.install import inventory, places
+from stt.install import inventory
 from stt.install.catalog import KNOWN
+from stt.settings import loading as settings
+from stt.settings import places
 from support.paths import DIGITS
 
 SIZE = sum(

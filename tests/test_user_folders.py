@@ -17,7 +17,7 @@ from stt import user_folders
 from stt.audio.recording import recordings_dir
 from stt.cli import main
 from stt.errors import SettingsError
-from stt.settings import load_settings
+from stt.settings.loading import load_settings
 from support.paths import DIGITS
 
 CLIP = DIGITS / "clips" / "two-digits.flac"

@@ -28,9 +28,9 @@ from stt.bench_audio import recordings, seconds_of
 from stt.engine.folder import PRECISIONS, ModelFolder, inspect
 from stt.engine.sessions import usable_cores
 from stt.errors import ModelError, UsageError
-from stt.install.places import Places
 from stt.install.sherpa import export
 from stt.optional import require
+from stt.settings.places import Places
 from stt.temporary import temporary_folder
 from stt.version import stt_version
 

@@ -21,7 +21,7 @@ from stt.errors import AudioError, ModelError
 from stt.install.locate import ReportProgress, locate
 from stt.optional import require
 from stt.pipeline import Cutting, Memory, Step, recognized
-from stt.settings import LoadedSettings, Settings, load_settings
+from stt.settings.loading import LoadedSettings, Settings, load_settings
 from stt.sources import Part, PartMemory, Source, parts, tracks_note
 from stt.text.likelihood import NOT_ENGLISH, Likelihood
 from stt.transcript import Choice, Coverage, Segment, Transcript, together

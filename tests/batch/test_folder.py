@@ -23,7 +23,7 @@ from stt.engine.collapse import CollapseError
 from stt.engine.fallback import Reserve
 from stt.engine.recognizer import Recognizer
 from stt.errors import AudioError, SttError
-from stt.settings import LoadedSettings, Settings
+from stt.settings.loading import LoadedSettings, Settings
 from stt.transcriber import Transcriber, load, load_with
 from stt.transcript import Choice, Segment, Transcript
 from support.paths import DIGITS

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from stt.cli import stt as command_line
-from stt.settings import choices_of
-from stt.settings_schema import KEYS
+from stt.settings.loading import choices_of
+from stt.settings.schema import KEYS
 
 STT = Path(sys.executable).parent / "stt"
 

@@ -9,7 +9,7 @@ import pytest
 
 from stt.errors import ModelError
 from stt.install.locate import locate
-from stt.install.places import Places, find_places
+from stt.settings.places import Places, find_places
 
 
 def ignore(stage: str, done: int, total: int) -> None:
@@ -71,8 +71,8 @@ def test_an_unknown_name_says_what_is_there(tmp_path: Path) -> None:
 def test_a_model_is_found_in_each_place_and_the_first_wins(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stt.install.places.clone_models", lambda: tmp_path / "clone/models")
-    monkeypatch.setattr("stt.install.places.user_models", lambda: tmp_path / "data/models")
+    monkeypatch.setattr("stt.settings.places.clone_models", lambda: tmp_path / "clone/models")
+    monkeypatch.setattr("stt.settings.places.user_models", lambda: tmp_path / "data/models")
     there = ["named", "beside/models", "clone/models", "users", "data/models"]
     for folder in there:
         make(tmp_path / folder / folder.replace("/", "-"))
@@ -97,8 +97,8 @@ def test_a_model_is_found_in_each_place_and_the_first_wins(
 
 def test_where_set_up_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clone, data = tmp_path / "clone/models", tmp_path / "data/models"
-    monkeypatch.setattr("stt.install.places.clone_models", lambda: clone)
-    monkeypatch.setattr("stt.install.places.user_models", lambda: data)
+    monkeypatch.setattr("stt.settings.places.clone_models", lambda: clone)
+    monkeypatch.setattr("stt.settings.places.user_models", lambda: data)
     users = str(tmp_path / "users")
     assert find_places(None, None, None).target("parakeet") == data
     assert find_places(None, tmp_path / "project", None).target("parakeet") == data
@@ -112,10 +112,10 @@ def test_where_set_up_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 def test_without_a_home_models_go_beside_the_settings(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stt.install.places.clone_models", lambda: None)
+    monkeypatch.setattr("stt.settings.places.clone_models", lambda: None)
     (tmp_path / "file").touch()
     for home in (None, tmp_path / "file" / "data"):  # none, and one that cannot be written to
-        monkeypatch.setattr("stt.install.places.user_models", lambda home=home: home)
+        monkeypatch.setattr("stt.settings.places.user_models", lambda home=home: home)
         places = find_places(None, tmp_path, None)
         assert places.new == tmp_path / "models"
         assert places.told_reach(places.new).endswith("settings file is in force")
@@ -127,8 +127,8 @@ def test_the_starter_is_built_once_for_all_places(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = tmp_path / "data"
-    monkeypatch.setattr("stt.install.places.clone_models", lambda: None)
-    monkeypatch.setattr("stt.install.places.user_models", lambda: data)
+    monkeypatch.setattr("stt.settings.places.clone_models", lambda: None)
+    monkeypatch.setattr("stt.settings.places.user_models", lambda: data)
     monkeypatch.setattr(
         "stt.install.starter.is_built", lambda folder: (folder / "starter").exists()
     )

@@ -15,11 +15,11 @@ from stt.engine.recognizer import TdtRecognizer
 from stt.install import artifacts, measure
 from stt.install.clips import Clip, bundled_clips
 from stt.install.installation import Events
-from stt.install.places import Places
 from stt.install.setup import Order, set_up
 from stt.install.source import find_source
 from stt.install.verify import check
 from stt.models.onnx_asr_edge import load_tdt
+from stt.settings.places import Places
 from support.paths import DIGITS
 
 PARTS = split_names("fp32")

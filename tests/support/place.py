@@ -8,10 +8,10 @@ from pathlib import Path
 from stt.engine.folder import inspect
 from stt.install.clips import bundled_clips
 from stt.install.installation import Events, Installation
-from stt.install.places import Places
 from stt.install.setup import Order, set_up
 from stt.install.source import find_source
 from stt.models.onnx_asr_edge import load_tdt
+from stt.settings.places import Places
 from support.paths import DIGITS
 
 CLIPS = bundled_clips(DIGITS / "clips")

@@ -29,7 +29,7 @@ from stt.batch.pool import OnStep, Source, StoppedError
 from stt.batch.ray_connection import connected, last_line
 from stt.batch.ray_engine import About, Absent, Engine, Failed, Item, Proceeds
 from stt.errors import AudioError, ModelError
-from stt.settings import LoadedSettings
+from stt.settings.loading import LoadedSettings
 from stt.transcriber import Gathering
 from stt.transcript import Transcript
 

@@ -111,7 +111,7 @@ def bench(
     from stt.bench import Plan, contenders
     from stt.bench import bench as measure
     from stt.install.locate import locate
-    from stt.settings import load_settings
+    from stt.settings.loading import load_settings
 
     loaded = load_settings(config, {} if model is None else {"model": model})
     threads = threads or (loaded.settings.threads,)

@@ -90,7 +90,7 @@ def _with_folders(names: set[str], incomplete: str) -> list[CompletionItem]:
 
 def _installed() -> list[str]:
     from stt.errors import SttError
-    from stt.settings import load_settings
+    from stt.settings.loading import load_settings
 
     try:
         return sorted(load_settings().places.installed())
@@ -100,7 +100,7 @@ def _installed() -> list[str]:
 
 def settings_keys(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Complete KEY with the settings there are."""
-    from stt.settings_schema import Settings
+    from stt.settings.schema import Settings
 
     return [
         CompletionItem(key, help=(field.description or "").replace("`", ""))
@@ -113,7 +113,7 @@ def setting_values(
     ctx: click.Context, param: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
     """Complete VALUE with what the setting KEY may be, where that can be listed."""
-    from stt.settings import choices_of
+    from stt.settings.loading import choices_of
 
     key = ctx.params.get("key") or ""
     if key == "model":

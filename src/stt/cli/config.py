@@ -17,8 +17,8 @@ from stt.cli.completion import setting_values, settings_keys
 from stt.errors import ModelError, SettingsError
 
 if TYPE_CHECKING:
-    from stt.install.places import Places
-    from stt.settings import LoadedSettings
+    from stt.settings.loading import LoadedSettings
+    from stt.settings.places import Places
 
 FILE_OPTION = click.option(
     "--config",
@@ -45,7 +45,7 @@ def config(context: click.Context, file: Path | None, as_json: bool) -> None:
     """
     if context.invoked_subcommand is not None:
         return
-    from stt.settings import load_settings
+    from stt.settings.loading import load_settings
 
     loaded = load_settings(file)
     click.echo(_document(loaded) if as_json else _table(loaded), nl=False)
@@ -61,7 +61,7 @@ def show_command(context: click.Context, file: Path | None, as_json: bool) -> No
     \b
     stt config show --json
     """
-    from stt.settings import load_settings
+    from stt.settings.loading import load_settings
 
     assert context.parent is not None
     loaded = load_settings(file or context.parent.params["file"])
@@ -79,7 +79,7 @@ def get_command(context: click.Context, key: str, file: Path | None) -> None:
     \b
     stt config get precision
     """
-    from stt.settings import load_settings, unknown_key
+    from stt.settings.loading import load_settings, unknown_key
 
     assert context.parent is not None
     values = _effective(load_settings(file or context.parent.params["file"]))
@@ -107,7 +107,7 @@ def set_command(context: click.Context, key: str, value: str, file: Path | None)
     stt config set precision fp32
     stt config set formats txt,srt
     """
-    from stt.settings import parse_value
+    from stt.settings.loading import parse_value
 
     parsed = parse_value(key, value)
     streams.drop_if_closed()
@@ -128,8 +128,8 @@ def unset_command(context: click.Context, key: str, file: Path | None) -> None:
     \b
     stt config unset precision
     """
-    from stt.config_file import parse_config
-    from stt.settings import Settings, unknown_key
+    from stt.settings.file import parse_config
+    from stt.settings.loading import Settings, unknown_key
 
     streams.drop_if_closed()
     path = _target(context, file)
@@ -149,7 +149,7 @@ def unset_command(context: click.Context, key: str, file: Path | None) -> None:
 
 def _effective(loaded: LoadedSettings) -> dict[str, Any]:
     """Key -> value as JSON."""
-    from stt.settings import plain
+    from stt.settings.loading import plain
 
     values = loaded.settings.model_dump(mode="json")
     return {key: plain(value) for key, value in values.items()}
@@ -202,7 +202,7 @@ def _document(loaded: LoadedSettings) -> str:
 
 def _target(context: click.Context, file: Path | None) -> Path:
     """The file to change: that of the settings, or the `local` one it names beside it."""
-    from stt.settings import local_config
+    from stt.settings.loading import local_config
 
     path = _config_of(context, file)
     return (local_config(path) if path.is_file() else None) or path
@@ -210,7 +210,7 @@ def _target(context: click.Context, file: Path | None) -> Path:
 
 def _config_of(context: click.Context, file: Path | None) -> Path:
     """The settings file: the one named, else the one in use, else the user's own, to be made."""
-    from stt.settings import find_config, user_config
+    from stt.settings.loading import find_config, user_config
 
     assert context.parent is not None
     named = file or context.parent.params["file"]
@@ -223,7 +223,7 @@ def _config_of(context: click.Context, file: Path | None) -> Path:
 
 def _set_below(context: click.Context, file: Path | None, key: str) -> str:
     """Say that the settings file has a key which its local file has not."""
-    from stt.config_file import parse_config
+    from stt.settings.file import parse_config
 
     path = _config_of(context, file)
     if _target(context, file) == path or key not in parse_config(_text(path), path):
@@ -233,7 +233,7 @@ def _set_below(context: click.Context, file: Path | None, key: str) -> str:
 
 def _text(path: Path) -> str:
     """The file's text, '' where there is no file yet."""
-    from stt.config_file import read_config
+    from stt.settings.file import read_config
 
     return read_config(path) if path.exists() else ""
 
@@ -275,7 +275,7 @@ def set_member(text: str, key: str, value: object, path: Path) -> str:
     A new member goes last, with the white space the last one had. `path` is for messages. Raises
     SettingsError if the text is not usable as `parse_config` says.
     """
-    from stt.config_file import parse_config
+    from stt.settings.file import parse_config
 
     text = text if text.strip() else "{\n}\n"
     values = parse_config(text, path)
@@ -303,7 +303,7 @@ def remove_member(text: str, key: str, path: Path) -> str:
 
     `path` is for messages. Raises SettingsError if the text is not usable as `parse_config` says.
     """
-    from stt.config_file import parse_config
+    from stt.settings.file import parse_config
 
     if key not in parse_config(text, path):
         return text

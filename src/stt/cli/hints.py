@@ -92,7 +92,7 @@ class HintedGroup(click.Group):
 def _option_hint(option: str) -> str | None:
     if option in OPTION_HINTS:
         return OPTION_HINTS[option]
-    from stt.settings_schema import ENV_PREFIX, KEYS
+    from stt.settings.schema import ENV_PREFIX, KEYS
 
     key = option.lstrip("-").replace("-", "_")
     if option.startswith("--") and key in KEYS:

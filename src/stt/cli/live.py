@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from stt.cli.screen import Output, Tally
     from stt.cli.talk import Talk
     from stt.events import Event, Problem
-    from stt.settings import LoadedSettings
+    from stt.settings.loading import LoadedSettings
     from stt.transcriber import Transcriber
 
 
@@ -94,7 +94,7 @@ def live(list_: bool, config: Path | None, **options: Any) -> int:
     flags = {key: options.pop(key) for key in ("model", "precision", "provider", "strict")}
     wishes = Wishes(**options)
     check(wishes)
-    from stt.settings import load_settings
+    from stt.settings.loading import load_settings
 
     given = {key: value for key, value in flags.items() if value is not None}
     loaded = load_settings(config, given)

@@ -14,7 +14,7 @@ from stt.cli.progress import StageProgress
 from stt.cli.report import report
 
 if TYPE_CHECKING:
-    from stt.settings import LoadedSettings
+    from stt.settings.loading import LoadedSettings
     from stt.transcriber import Transcriber
 
 Command = TypeVar("Command", bound=Callable[..., Any])

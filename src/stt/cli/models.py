@@ -34,7 +34,7 @@ def models(context: click.Context, file: Path | None, as_json: bool) -> None:
     if context.invoked_subcommand is not None:
         return
     from stt.install.inventory import inventory
-    from stt.settings import load_settings
+    from stt.settings.loading import load_settings
 
     places = load_settings(file).places
     items = inventory(places)
@@ -73,7 +73,7 @@ def remove_command(context: click.Context, name: str, yes: bool, file: Path | No
     stt models remove parakeet-v2
     """
     from stt.install.inventory import lying, remove, size_of
-    from stt.settings import load_settings
+    from stt.settings.loading import load_settings
 
     assert context.parent is not None
     places = load_settings(file or context.parent.params["file"]).places

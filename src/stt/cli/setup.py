@@ -19,8 +19,8 @@ from stt.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
     from stt.install.installation import Events
-    from stt.install.places import Places
     from stt.install.setup import Order
+    from stt.settings.places import Places
 
 NO_PRECISION = "fp32"
 _COLUMNS = 80
@@ -110,7 +110,7 @@ def setup(
     """
     from stt.install.installation import Events
     from stt.install.setup import Order
-    from stt.settings import load_settings
+    from stt.settings.loading import load_settings
 
     streams.drop_if_closed()
     loaded = load_settings(config, {})

@@ -15,7 +15,7 @@ from stt.errors import OutputError, UsageError
 from stt.user_folders import expanded
 
 if TYPE_CHECKING:
-    from stt.settings import Settings
+    from stt.settings.loading import Settings
     from stt.transcript import Transcript
 
 _FILE_LIKE = re.compile(r"\.(?=.*[a-z])[a-z0-9]{1,5}", re.IGNORECASE)

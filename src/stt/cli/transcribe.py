@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from stt.cli.target import OutputFile
     from stt.errors import AudioError
     from stt.pipeline import Step
-    from stt.settings import LoadedSettings, Settings
+    from stt.settings.loading import LoadedSettings, Settings
     from stt.transcriber import Transcriber
     from stt.transcript import Transcript
 
@@ -136,7 +136,7 @@ def transcribe(
     stt transcribe talks --recursive -o out -f txt,srt,json
     """
     from stt.audio.selection import Selection
-    from stt.settings import load_settings
+    from stt.settings.loading import load_settings
 
     selection = Selection.of(track, channel, start, end)
     given = {key: value for key, value in flags.items() if value not in (None, ())}

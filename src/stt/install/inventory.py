@@ -13,7 +13,7 @@ from stt.engine.manifest import Manifest
 from stt.errors import ModelError, SttError
 from stt.install.catalog import KNOWN, MODELS, STARTER, Known
 from stt.install.lock import exclusive
-from stt.install.places import Places
+from stt.settings.places import Places
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 from stt.engine.folder import ModelFolder, inspect
 from stt.errors import ModelError
 from stt.install.catalog import KNOWN, STARTER
-from stt.install.places import Places
+from stt.settings.places import Places
 from stt.user_folders import expanded
 
 ReportProgress = Callable[[str, int, int], None]

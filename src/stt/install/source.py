@@ -11,8 +11,8 @@ from stt.engine.folder import MANIFEST, graph_names
 from stt.engine.manifest import Manifest
 from stt.errors import ModelError, UsageError
 from stt.install.catalog import KNOWN, MODELS, PinnedFile, PinnedModel
-from stt.install.places import Places
 from stt.install.published import resolve
+from stt.settings.places import Places
 
 _NEMO = ("nemo-conformer-tdt", "nemo-conformer-rnnt", "nemo-conformer-ctc")
 

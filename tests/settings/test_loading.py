@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from stt import settings
 from stt.errors import SettingsError
-from stt.install import places
-from stt.settings import (
+from stt.settings import loading as settings
+from stt.settings import places
+from stt.settings.loading import (
     LoadedSettings,
     Settings,
     find_config,
@@ -345,5 +345,5 @@ def test_every_key_is_described_in_the_table() -> None:
 
 def test_readme_has_the_table() -> None:
     readme = (ROOT / "README.md").read_text("utf-8")
-    begin = "<!-- settings: made by stt.settings.settings_table() -->\n"
+    begin = "<!-- settings: made by stt.settings.loading.settings_table() -->\n"
     assert readme.split(begin)[1].split("<!-- /settings -->")[0] == settings_table()

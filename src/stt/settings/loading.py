@@ -18,10 +18,10 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from stt.config_file import parse_config, read_config
 from stt.errors import SettingsError
-from stt.install.places import Places, find_places
-from stt.settings_schema import ENV_PREFIX, KEYS, Settings
+from stt.settings.file import parse_config, read_config
+from stt.settings.places import Places, find_places
+from stt.settings.schema import ENV_PREFIX, KEYS, Settings
 from stt.user_folders import config_folder, expanded
 
 if TYPE_CHECKING:

@@ -1,0 +1,1 @@
+"""Settings: stt_config.json, the environment and flags, each source checked."""
