@@ -3,8 +3,8 @@
 usage: python scripts/measure_batch.py [MODEL_DIR] [-n 200] [--seconds 0.2] [--ray [ADDRESS]]
 
 Writes N recordings of silence, of which no model hears anything, transcribes them with
-`stt.batch.folder.transcribe_all` into a folder, and then once more, when all are done. Prints milliseconds
-per recording, and the memory of this process along the way; with `--ray` on a cluster.
+`stt.batch.folder.transcribe_all` into a folder, and then once more, when all are done. Prints
+milliseconds per recording, and the memory of this process along the way; with `--ray` on a cluster.
 """
 
 from __future__ import annotations
