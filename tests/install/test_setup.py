@@ -308,15 +308,20 @@ def test_int8_is_made_again_only_where_it_would_be_wrong(
     assert forms() == {"uint8"}
 
 
+@pytest.mark.parametrize("written", ["manifest-2026-11-26.json", "made-2026-11-27/manifest.json"])
 def test_a_manifest_of_an_older_version_is_read_and_kept(
-    source: Source, tmp_path: Path, clips: tuple[Clip, ...], monkeypatch: pytest.MonkeyPatch
+    source: Source,
+    tmp_path: Path,
+    clips: tuple[Clip, ...],
+    monkeypatch: pytest.MonkeyPatch,
+    written: str,
 ) -> None:
     """What the version before `Artifact` made and proved is neither made nor proven again."""
     monkeypatch.setattr(making, "cpu_saturates", lambda: False)  # it knew of no such processor
     folder, _ = install(source, tmp_path / "models", clips, Order(("fp16", "int8")))
     path = folder / "manifest.json"
     ours = json.loads(path.read_text())
-    old = json.loads((DATA / "manifest-2026-11-26.json").read_text())
+    old = json.loads((DATA / written).read_text())
     for name, entry in old["files"].items():
         if name not in ours["files"]:  # parts of int8: no longer made
             (folder / name).write_bytes(b"as it was")
