@@ -53,10 +53,10 @@ from stt.audio.vad import SpeechProbability
 from stt.engine.fallback import GuardedRecognizer
 from stt.engine.recognizer import WhisperRecognizer
 from stt.events import Committed, Draft, Event, Final, Level
-from stt.live.jobs import Pace
-from stt.live.replay import Replay
-from stt.live.session import LiveSession
-from stt.live.stream import live, pace_for
+from stt.streaming.jobs import Pace
+from stt.streaming.replay import Replay
+from stt.streaming.session import LiveSession
+from stt.streaming.stream import live, pace_for
 from stt.transcriber import Transcriber
 from stt.transcript import Segment
 

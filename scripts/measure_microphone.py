@@ -3,7 +3,7 @@
 usage: python scripts/measure_microphone.py [AUDIO_DIR] [--set NAME | --file NAME] [-n 50]
            [--model NAME|DIR] [--minutes M] [--load 2]
 
-A private PulseAudio daemon (tests/live/pulse.py) plays speech into a microphone at real speed. A
+A private PulseAudio daemon (tests/support/pulse.py) plays speech into a microphone at real speed. A
 child process listens with `stt.live`; this process stamps its events as they arrive, and hears the
 same microphone by itself with `parec`. Both recordings are laid over what was played, which tells
 on this process's clock when each moment of the audio was heard. `--minutes` repeats the speech for

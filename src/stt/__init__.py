@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from stt.errors import SttError
-    from stt.live.listen import Listening
+    from stt.streaming.listen import Listening
     from stt.transcriber import Transcriber, load
     from stt.transcript import Choice, Segment, Transcript, Word
 
@@ -124,7 +124,7 @@ def live(
     """
     from pathlib import Path
 
-    from stt.live.listen import Listening
+    from stt.streaming.listen import Listening
     from stt.transcriber import load
 
     transcriber = load(model, precision=precision, provider=provider, live=True)

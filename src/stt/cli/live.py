@@ -174,7 +174,7 @@ def _session(
 ) -> int:
     from stt.cli.screen import Lines, Screen, Tally
     from stt.cli.talk import Talk, keys
-    from stt.live.notes import Notes
+    from stt.streaming.notes import Notes
     from stt.transcriber import now
 
     with _ending(microphone.stop):
@@ -223,10 +223,10 @@ def _events(
     source: Iterator[Block | Problem], transcriber: Transcriber, rate: int, *, fast: bool
 ) -> AbstractContextManager[Iterable[Event]]:
     if fast:
-        from stt.live.replay import replayed
+        from stt.streaming.replay import replayed
 
         return nullcontext(replayed(source, transcriber, rate))
-    from stt.live.stream import live as events_of
+    from stt.streaming.stream import live as events_of
 
     return events_of(source, transcriber, rate)
 

@@ -18,9 +18,9 @@ from stt.audio.resample import SAMPLE_RATE, resampled
 from stt.audio.sample_values import finite
 from stt.audio.vad import SpeechProbability
 from stt.events import Event, Problem
-from stt.live.jobs import Job
-from stt.live.session import LiveSession
-from stt.live.stream import RecognizerLike, guarded_for, pace_for
+from stt.streaming.jobs import Job
+from stt.streaming.session import LiveSession
+from stt.streaming.stream import RecognizerLike, guarded_for, pace_for
 from stt.transcriber import Transcriber
 from stt.transcript import Segment
 
@@ -87,7 +87,7 @@ def replayed(
     """Recognise sound that is there already as if it were spoken now, in less time.
 
     The clock is the audio's, and recognising takes of it what it really takes: the events, their
-    times and latencies are those that `stt.live.stream.live` gives on this machine.
+    times and latencies are those that `stt.streaming.stream.live` gives on this machine.
 
     Args:
         source: blocks of mono audio in order, as `Playback.blocks` gives them; it ends.

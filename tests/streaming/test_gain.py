@@ -8,7 +8,7 @@ import pytest
 
 from stt.audio.segmenter import levels
 from stt.audio.vad import FRAME
-from stt.live.gain import Gain
+from stt.streaming.gain import Gain
 
 
 def tone(db: float, frames: int) -> npt.NDArray[np.float32]:

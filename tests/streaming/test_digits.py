@@ -9,7 +9,7 @@ import soundfile
 
 import stt
 from stt.events import Committed, Draft
-from stt.live.stream import live
+from stt.streaming.stream import live
 from stt.transcriber import Transcriber
 from support.live_fakes import assert_nothing_committed_changes, blocks, finals, text_of
 from support.paths import ROOT
@@ -50,8 +50,8 @@ def test_words_are_committed_while_one_speaks(transcriber: Transcriber) -> None:
     """In simulated time, so that it does not matter how fast the machine is."""
     from stt.audio.vad import SpeechProbability
     from stt.engine.fallback import GuardedRecognizer
-    from stt.live.replay import Replay
-    from stt.live.session import LiveSession
+    from stt.streaming.replay import Replay
+    from stt.streaming.session import LiveSession
 
     guarded = GuardedRecognizer(transcriber.recognizer, "fp32")
     replay = Replay(LiveSession(SpeechProbability()), guarded, lambda *_: 0.05)

@@ -1,6 +1,6 @@
 """One live session: blocks and results in, events out. It has no thread and no clock of its own.
 
-Whoever drives it (`stt.live.stream` in real time, `replay` in simulated) calls `feed` with
+Whoever drives it (`stt.streaming.stream` in real time, `replay` in simulated) calls `feed` with
 audio, asks `next_job` whenever the recogniser is free, and hands the result to `done`. Finals
 come first and none is dropped; what else the recogniser has time for goes into drafts.
 """
@@ -20,11 +20,11 @@ from stt.audio.resample import SAMPLE_RATE
 from stt.audio.segmenter import MIN_SPEECH, SpeechProbabilities, Utterance, levels
 from stt.audio.vad import FRAME
 from stt.events import Committed, Draft, Event, Final, State
-from stt.live.agreement import Agreement, heard
-from stt.live.endpoint import TAIL, Ended, Endpointer
-from stt.live.gain import Gain
-from stt.live.jobs import Job, Pace
-from stt.live.meter import Meter
+from stt.streaming.agreement import Agreement, heard
+from stt.streaming.endpoint import TAIL, Ended, Endpointer
+from stt.streaming.gain import Gain
+from stt.streaming.jobs import Job, Pace
+from stt.streaming.meter import Meter
 from stt.text.doubt import Evidence, doubt
 from stt.text.hallucination import without_invented
 from stt.transcript import Segment

@@ -7,7 +7,7 @@ from itertools import pairwise
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stt.live.agreement import Agreement, Heard, heard
+from stt.streaming.agreement import Agreement, Heard, heard
 from stt.transcript import Segment, Word
 
 LATER = 100.0

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from stt.audio.segmenter import Utterance
 from stt.audio.vad import FRAME
 from stt.events import Committed, Draft, Event, Final, Level, State
-from stt.live.jobs import Job, Pace
-from stt.live.replay import Replay
-from stt.live.session import LiveSession
+from stt.streaming.jobs import Job, Pace
+from stt.streaming.replay import Replay
+from stt.streaming.session import LiveSession
 from stt.transcript import Segment, Word
 from support.live_fakes import (
     FRAME_S,

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stt.audio.segmenter import MIN_SPEECH
-from stt.live.endpoint import LONGEST, PRE_ROLL, SHORTEST, TAIL, Ended, Endpointer
+from stt.streaming.endpoint import LONGEST, PRE_ROLL, SHORTEST, TAIL, Ended, Endpointer
 
 Frames = list[tuple[float, float]]
 LOUD, QUIET = -20.0, -70.0

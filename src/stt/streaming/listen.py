@@ -7,7 +7,7 @@ from pathlib import Path
 
 from stt.audio.microphone import Microphone
 from stt.events import Event
-from stt.live.stream import live
+from stt.streaming.stream import live
 from stt.transcriber import Transcriber
 
 
