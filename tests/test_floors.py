@@ -18,17 +18,7 @@ FLOORS = (
     {"text", "engine"},
     {"audio"},
     {"settings"},
-    {
-        "errors",
-        "types",
-        "transcript",
-        "events",
-        "system",
-        "version",
-        "optional",
-        "temporary",
-        "user_folders",
-    },
+    {"errors", "types", "transcript", "events", "system"},
 )
 """From the top. Rooms of one floor may import one another, but not in a circle."""
 BREACHES: set[tuple[str, str]] = {

@@ -53,7 +53,7 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     """Import a public name, or the version, when it is first asked for (PEP 562)."""
     if name == "__version__":
-        from stt.version import stt_version
+        from stt.system.packages import stt_version
 
         return stt_version()
     if name not in _HOMES:

@@ -29,10 +29,9 @@ from stt.engine.folder import PRECISIONS, ModelFolder, inspect
 from stt.engine.sessions import usable_cores
 from stt.errors import ModelError, UsageError
 from stt.install.sherpa import export
-from stt.optional import require
 from stt.settings.places import Places
-from stt.temporary import temporary_folder
-from stt.version import stt_version
+from stt.system.packages import require, stt_version
+from stt.system.temporary import temporary_folder
 
 ENGINES = ("stt", "onnx-asr", "sherpa-onnx")
 STAGES = ("features", "encoder", "decoding", "other")

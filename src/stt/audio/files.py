@@ -32,7 +32,7 @@ from stt.audio.selection import Selection, stretch
 from stt.audio.sound_file import HEADS, open_sound_file
 from stt.audio.tracks import no_such_track
 from stt.errors import AudioError
-from stt.temporary import copied
+from stt.system.temporary import copied
 
 Samples = npt.NDArray[np.float32]
 

@@ -20,7 +20,7 @@ import numpy.typing as npt
 import psutil
 
 from stt.errors import OutputError, UsageError
-from stt.user_folders import state_folder
+from stt.system.folders import state_folder
 
 Samples = npt.NDArray[np.float32]
 

@@ -17,7 +17,7 @@ from stt.engine.fallback import Fallback
 from stt.errors import SttError
 from stt.pipeline import Step
 from stt.settings.loading import LoadedSettings, Settings
-from stt.temporary import temporary_folder
+from stt.system.temporary import temporary_folder
 from stt.transcriber import load_with, recognizing_pool
 from stt.transcript import Choice, Segment
 

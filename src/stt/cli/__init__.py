@@ -23,9 +23,8 @@ from stt.cli.setup import setup
 from stt.cli.stopping import stoppable
 from stt.cli.transcribe import transcribe
 from stt.errors import SttError
-from stt.optional import missing
-from stt.temporary import sweep
-from stt.version import stt_version
+from stt.system.packages import missing, stt_version
+from stt.system.temporary import sweep
 
 FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from stt.audio.files import STDIN
 from stt.errors import OutputError, UsageError
-from stt.user_folders import expanded
+from stt.system.folders import expanded
 
 if TYPE_CHECKING:
     from stt.settings.loading import Settings

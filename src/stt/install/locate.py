@@ -10,7 +10,7 @@ from stt.engine.folder import ModelFolder, inspect
 from stt.errors import ModelError
 from stt.install.catalog import KNOWN, STARTER
 from stt.settings.places import Places
-from stt.user_folders import expanded
+from stt.system.folders import expanded
 
 ReportProgress = Callable[[str, int, int], None]
 """(stage, done, total): drawn by the command line, ignored by default elsewhere."""

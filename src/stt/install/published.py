@@ -14,7 +14,7 @@ from stt.errors import ModelError, UsageError
 from stt.install.catalog import PinnedFile, PinnedModel
 from stt.install.download import download
 from stt.install.hub import IMPORT, line, model_info
-from stt.temporary import temporary_folder
+from stt.system.temporary import temporary_folder
 
 _ENCODER_AND_DECODER = ("encoder-model.onnx", "decoder_joint-model.onnx")
 _GRAPHS = {

@@ -30,7 +30,7 @@ from stt.install.prover import Prover
 from stt.install.source import Source
 from stt.install.time_left import TimeLeft, Work
 from stt.install.trial import try_fp32
-from stt.optional import require
+from stt.system.packages import require
 
 CONVERTED = ("fp16", "mixed", "int8")
 """Precisions that set-up makes from FP32."""

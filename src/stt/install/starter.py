@@ -26,7 +26,7 @@ from stt.models.whisper_features import log_mel
 from stt.models.whisper_rules import log_softmax
 from stt.models.whisper_session import OrtWhisper
 from stt.models.whisper_vocabulary import load_vocabulary
-from stt.optional import require
+from stt.system.packages import require
 
 __all__ = [
     "NAME",

@@ -22,7 +22,7 @@ from stt.errors import SettingsError
 from stt.settings.file import parse_config, read_config
 from stt.settings.places import Places, find_places
 from stt.settings.schema import ENV_PREFIX, KEYS, Settings
-from stt.user_folders import config_folder, expanded
+from stt.system.folders import config_folder, expanded
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails

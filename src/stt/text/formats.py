@@ -14,12 +14,12 @@ from types import MappingProxyType
 from typing import Any
 
 from stt.errors import OutputError
+from stt.system.packages import stt_version
 from stt.text.paragraphs import LOOK as PARAGRAPHS
 from stt.text.paragraphs import paragraphs
 from stt.text.subtitle_formats import as_ass, as_srt, as_vtt
 from stt.text.subtitles import DEFAULT_STYLE, SubtitleStyle, channel_label, one_line
 from stt.transcript import Coverage, Segment, Transcript, Word
-from stt.version import stt_version
 
 __all__ = [
     "FORMATS",

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from stt import temporary
+from stt.system import temporary
 from support.paths import DIGITS
 
 CLIPS = sorted((DIGITS / "clips").glob("*.flac"))

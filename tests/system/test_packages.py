@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from stt.errors import UsageError
-from stt.optional import CURES, require
+from stt.system.packages import CURES, require
 from support.paths import ROOT
 
 CLIP = str(ROOT / "tests/data/parakeet-digits/clips/two-digits.flac")

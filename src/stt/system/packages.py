@@ -1,11 +1,13 @@
-"""Packages that not every installation has: what is said where one is missing.
+"""This package's version, and what is said of packages that are missing.
 
-Each comes with an extra of this package, or by its own name where no extra brings it.
+Each of those comes with an extra of this package, or by its own name where no extra brings it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
+from importlib import metadata
 from importlib.util import find_spec
 from types import MappingProxyType
 
@@ -21,6 +23,15 @@ CURES: Mapping[str, str] = MappingProxyType(
     }
 )
 """Module -> how to install it."""
+
+
+@cache
+def stt_version() -> str:
+    """Return the installed version; 'unknown' where the package runs without being installed."""
+    try:
+        return metadata.version("stt-parakeet")
+    except metadata.PackageNotFoundError:
+        return "unknown"
 
 
 def require(module: str, purpose: str) -> None:

@@ -1,0 +1,1 @@
+"""The ground below all rooms: packages, the user's folders, temporary files."""
