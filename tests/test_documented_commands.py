@@ -22,8 +22,8 @@ from support.paths import ROOT
 SCRIPTS = ROOT / "scripts"
 DIGITS = ROOT / "tests" / "data" / "parakeet-digits"
 PAGES = [
-    *(ROOT / name for name in ("README.md", "ARCHITECTURE.md")),
-    *sorted((ROOT / "docs").glob("*.md")),
+    *(ROOT / name for name in ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
     *(ROOT / folder / "README.md" for folder in ("samples", "tests")),
 ]
 _BEGINS = re.compile(r"(stt|make|pip|uv|pytest|python -m pytest|(python )?scripts/\w+\.py)(\s|$)")

@@ -1,4 +1,4 @@
-"""The README says what is true: its Python example runs, its commands and options exist."""
+"""README and docs say what is true: their Python runs, their commands, options and files exist."""
 
 from __future__ import annotations
 
@@ -15,12 +15,23 @@ from stt.cli import stt as command_line
 from support.paths import ROOT
 
 README = (ROOT / "README.md").read_text("utf-8")
+DOCS = {path.name: path.read_text("utf-8") for path in sorted((ROOT / "docs").glob("*.md"))}
+PAGE_OF = {"transcribe": "files.md", "live": "live.md", "setup": "setup.md", "bench": "speed.md"}
+"""Command with a synopsis -> the page that has it."""
+
+
+def test_the_readme_is_short() -> None:
+    assert len(README.split()) <= 1300
 
 
 def test_the_python_example_runs(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "samples", tmp_path / "samples")
-    example, live_example = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    compile(live_example, "README.md", "exec")  # tests/live has a microphone to run the like on
+    example, live_example = re.findall(r"```python\n(.*?)```", DOCS["python.md"], re.DOTALL)
+    [short] = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    assert [line.split("  #")[0] for line in example.splitlines()][: len(short.splitlines())] == (
+        short.splitlines()
+    )
+    compile(live_example, "python.md", "exec")  # tests/sound has a microphone to run the like on
     done = subprocess.run(
         [sys.executable, "-c", example], capture_output=True, text=True, check=False, cwd=tmp_path
     )
@@ -37,9 +48,9 @@ def test_every_command_is_in_the_readme(name: str) -> None:
     assert f"stt {name}" in README
 
 
-@pytest.mark.parametrize("name", ["transcribe", "live", "setup", "bench"])
-def test_every_option_is_in_the_readme(name: str) -> None:
-    told = re.search(rf"```\n(stt {name} (?:PATH|\[).*?)```", README, re.DOTALL)
+@pytest.mark.parametrize("name", sorted(PAGE_OF))
+def test_every_option_is_on_its_page(name: str) -> None:
+    told = re.search(rf"```\n(stt {name} (?:PATH|\[).*?)```", DOCS[PAGE_OF[name]], re.DOTALL)
     assert told
     for parameter in command_line.commands[name].params:
         if parameter.param_type_name == "option" and parameter.name != "help":
@@ -53,6 +64,31 @@ def test_the_help_shows_each_command_whole() -> None:
         assert all(len(line) <= 100 for line in result.output.splitlines())
 
 
-def test_files_the_readme_names_exist() -> None:
-    for target in re.findall(r"\]\(([^)#]+)\)", README):
-        assert (ROOT / target).exists(), target
+_LINKS = re.compile(r"\]\(([^)\s]+)\)")
+_PAGES = [
+    *(ROOT / name for name in ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
+
+
+@pytest.mark.parametrize("page", _PAGES, ids=lambda page: page.name)
+def test_files_and_headings_that_a_page_links_to_exist(page: Path) -> None:
+    for link in _LINKS.findall(page.read_text("utf-8")):
+        name, _, heading = link.partition("#")
+        if "://" in name:
+            continue
+        target = page.parent / name if name else page
+        assert target.exists(), link
+        if heading:
+            assert heading in _headings(target), link
+
+
+def _headings(page: Path) -> set[str]:
+    """The headings of a page as links name them."""
+    lines = re.findall(r"^#+ (.*)$", page.read_text("utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", line.lower()).replace(" ", "-") for line in lines}
+
+
+def test_every_page_of_the_docs_is_linked_from_the_readme() -> None:
+    linked = {link.split("#")[0] for link in _LINKS.findall(README)}
+    assert {f"docs/{name}" for name in DOCS} <= linked

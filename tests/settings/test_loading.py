@@ -343,7 +343,7 @@ def test_every_key_is_described_in_the_table() -> None:
         assert row.count("|") == 5
 
 
-def test_readme_has_the_table() -> None:
-    readme = (ROOT / "README.md").read_text("utf-8")
+def test_the_page_of_settings_has_the_table() -> None:
+    page = (ROOT / "docs" / "settings.md").read_text("utf-8")
     begin = "<!-- settings: made by stt.settings.loading.settings_table() -->\n"
-    assert readme.split(begin)[1].split("<!-- /settings -->")[0] == settings_table()
+    assert page.split(begin)[1].split("<!-- /settings -->")[0] == settings_table()

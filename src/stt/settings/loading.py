@@ -342,7 +342,7 @@ def _listed(names: Sequence[str], last: str) -> str:
 
 
 def settings_table() -> str:
-    """README's table of settings, in Markdown; tested to be the one there."""
+    """The table of settings in docs/settings.md, in Markdown; tested to be the one there."""
     return "\n".join(_table_rows()) + "\n"
 
 
