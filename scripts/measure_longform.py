@@ -28,9 +28,10 @@ import numpy.typing as npt
 
 from recordings import AUDIO_HELP, SAMPLES, group, in_set, rows
 from stt.audio.files import open_audio
-from stt.audio.resample import SAMPLE_RATE, resampled
+from stt.audio.resample import resampled
 from stt.audio.vad import FRAME, SpeechProbability
 from stt.transcriber import Transcriber, load
+from stt.types import SAMPLE_RATE
 
 Samples = npt.NDArray[np.float32]
 PAUSE = round(0.6 * SAMPLE_RATE / FRAME)

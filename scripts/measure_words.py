@@ -22,13 +22,14 @@ import numpy as np
 
 from recordings import DIGITS_MODEL, MODEL_HELP, rows
 from stt.audio.files import open_audio
-from stt.audio.resample import SAMPLE_RATE, resampled
+from stt.audio.resample import resampled
 from stt.engine.folder import inspect
 from stt.engine.recognizer import TRAILING_SILENCE, TdtRecognizer
 from stt.models.onnx_asr_edge import Samples, load_tdt
 from stt.text.word_edges import refined
 from stt.text.words import words
 from stt.transcript import Word
+from stt.types import SAMPLE_RATE
 
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 PAUSE_S = 0.03

@@ -17,11 +17,11 @@ import numpy as np
 import onnxruntime
 from onnx_asr.preprocessors.numpy_preprocessor import NemoPreprocessorNumpy
 
-from stt.audio.resample import SAMPLE_RATE
 from stt.convert.calibration import Clip, collect, load
 from stt.convert.int8 import quantize
 from stt.errors import ModelError, SttError, UsageError
 from stt.models.whisper_features import log_mel
+from stt.types import SAMPLE_RATE
 
 STEMS = ("encoder-model", "decoder_joint-model", "encoder_model", "decoder_model_merged")
 CLIPS = 8

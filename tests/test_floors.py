@@ -23,8 +23,6 @@ FLOORS = (
 """From the top. Rooms of one floor may import one another, but not in a circle."""
 BREACHES: set[tuple[str, str]] = {
     ("audio.recording", "text.formats"),
-    ("convert.split", "install.locate"),
-    ("engine.precision", "install.catalog"),
     ("engine.recognizer", "models.ctc"),
     ("engine.recognizer", "models.onnx_asr_edge"),
     ("engine.recognizer", "models.redecoding"),

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from stt.engine.collapse import CollapseError
 from stt.engine.fallback import GuardedRecognizer, Reserve
+from stt.errors import NonFiniteOutput
 from stt.pipeline import Cutting, Step, recognized
 from stt.text import words
 from stt.transcript import Coverage, Segment, Word
@@ -148,7 +148,7 @@ class MuteParrot(Parrot):
         found = super().recognize(batch, speech)
         mute = [any(np.array_equal(samples, one) for one in self.mute) for samples in batch]
         if self.fails and any(mute):
-            raise CollapseError("NaN in the logits", mute.index(True))
+            raise NonFiniteOutput("NaN in the logits", mute.index(True))
         return [[] if silent else segments for silent, segments in zip(mute, found, strict=True)]
 
 
@@ -256,7 +256,7 @@ def test_an_utterance_that_fails_is_told_and_the_others_are_done(long: Samples) 
 def test_a_recording_of_which_nothing_came_fails(long: Samples) -> None:
     parrot = Parrot()
     steps(long, parrot)
-    with pytest.raises(CollapseError):
+    with pytest.raises(NonFiniteOutput):
         steps(long, MuteParrot(parrot.heard, fails=True))
 
 

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from stt.engine.providers import preload, session_providers
+from stt.engine.sessions import preload, session_providers
 from stt.install.measure import peak_mib
 
 Transcribe = Callable[[Sequence[Path], int], list[str]]

@@ -6,6 +6,7 @@ SttError
 │   └── ProviderError   a provider asked for by name cannot be had      exit code 2
 ├── AudioError          a recording cannot be read                      exit code 1
 ├── ModelError          a model folder is missing, damaged or refused   exit code 1
+│   └── NonFiniteOutput a model gave NaN or infinity; met within only   exit code 1
 └── OutputError         a result cannot be written                      exit code 1
 """
 
@@ -48,6 +49,20 @@ class AudioError(SttError):
 
 class ModelError(SttError):
     """A model folder is missing, incomplete, damaged, or no precision of it loads."""
+
+
+class NonFiniteOutput(ModelError):  # noqa: N818 - says what was met
+    """A model's output holds NaN or infinity, as when FP16 overflows: nothing can be read from it.
+
+    Not in `__all__`: recordings go on in FP32, or fail with a ModelError that says where.
+    """
+
+    def __init__(self, what: str, index: int = 0) -> None:
+        """`what` and where, e.g. NaN in the encoder output; `index`: which of the batch."""
+        super().__init__(f"{what}: this model gives nothing usable; run `stt setup` for it again")
+        self.what = what
+        self.index = index
+        """Place of the utterance in its batch; the first where it is not known."""
 
 
 class OutputError(SttError):

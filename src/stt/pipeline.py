@@ -12,15 +12,15 @@ import numpy as np
 import numpy.typing as npt
 
 from stt.audio.conditioning import AHEAD, Conditioner, conditioned
-from stt.audio.resample import SAMPLE_RATE, resampled
+from stt.audio.resample import resampled
 from stt.audio.segmenter import Segmenter, Skipped, Utterance, utterances
 from stt.audio.vad import FRAME, SpeechProbability
-from stt.engine.collapse import CollapseError
 from stt.engine.fallback import Attempt, Fallback, GuardedRecognizer, clock
-from stt.errors import AudioError, ModelError
+from stt.errors import AudioError, ModelError, NonFiniteOutput
 from stt.text.hallucination import without_invented
 from stt.text.stitching import Seams
 from stt.transcript import Coverage, Segment, Word
+from stt.types import SAMPLE_RATE
 
 Samples = npt.NDArray[np.float32]
 
@@ -368,4 +368,4 @@ def _recovered(run: Sequence[Word]) -> str:
 
 def _told(span: tuple[int, int], error: ModelError) -> str:
     begin, end = (clock(place / SAMPLE_RATE) for place in span)
-    return f"{begin} to {end}: {error.what if isinstance(error, CollapseError) else error}"
+    return f"{begin} to {end}: {error.what if isinstance(error, NonFiniteOutput) else error}"

@@ -18,13 +18,14 @@ from stt.engine.fallback import GuardedRecognizer, Reserve
 from stt.engine.folder import ModelFolder
 from stt.engine.recognizer import TRAILING_SILENCE, Recognizer, WhisperRecognizer, load_recognizer
 from stt.errors import AudioError, ModelError
-from stt.install.locate import ReportProgress, locate
+from stt.install.locate import locate
 from stt.pipeline import Cutting, Memory, Step, recognized
 from stt.settings.loading import LoadedSettings, Settings, load_settings
 from stt.sources import Part, PartMemory, Source, parts, tracks_note
 from stt.system.packages import require
 from stt.text.likelihood import NOT_ENGLISH, Likelihood
 from stt.transcript import Choice, Coverage, Segment, Transcript, together
+from stt.types import ReportProgress
 
 OnStep = Callable[[Step, float | None], None]
 """(step, seconds of the whole recording where known): called as a recording proceeds."""

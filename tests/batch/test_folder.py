@@ -19,10 +19,9 @@ import soundfile
 from stt.batch.folder import Delivery, Job, Outcome, transcribe_all
 from stt.batch.journal import Content, Journal
 from stt.batch.pool import lanes_of, transcribe_many
-from stt.engine.collapse import CollapseError
 from stt.engine.fallback import Reserve
 from stt.engine.recognizer import Recognizer
-from stt.errors import AudioError, SttError
+from stt.errors import AudioError, NonFiniteOutput, SttError
 from stt.settings.loading import LoadedSettings, Settings
 from stt.transcriber import Transcriber, load, load_with
 from stt.transcript import Choice, Segment, Transcript
@@ -297,7 +296,7 @@ def test_a_recording_that_left_its_precision_goes_on_without_it(long_place: Plac
             self, batch: Sequence[Samples], speech: Sequence[Sequence[float]] = ()
         ) -> list[list[Segment]]:
             if len(self.lengths) >= 3:
-                raise CollapseError("NaN in the logits")
+                raise NonFiniteOutput("NaN in the logits")
             return super().recognize(batch, speech)
 
     class Full(Counting):
@@ -363,7 +362,7 @@ def test_what_fails_in_part_is_tried_again_and_what_was_heard_is_not(long_place:
         ) -> list[list[Segment]]:
             self.lengths += [len(samples) for samples in batch]
             if len(self.lengths) == 3:
-                raise CollapseError("NaN in the logits")
+                raise NonFiniteOutput("NaN in the logits")
             return self._inner.recognize(batch, speech)
 
     failing = Failing(long_place.transcriber.recognizer)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pytest
 
 from stt.engine.batching import GatheringRecognizer
-from stt.engine.collapse import CollapseError
+from stt.errors import NonFiniteOutput
 from stt.transcript import Segment
 
 Samples = npt.NDArray[np.float32]
@@ -37,7 +37,7 @@ class Slow:
         if self.error:
             raise self.error
         if self.broken in firsts:
-            raise CollapseError("NaN in the logits", firsts.index(self.broken))
+            raise NonFiniteOutput("NaN in the logits", firsts.index(self.broken))
         return [[Segment(0.0, 1.0, str(first), 1.0)] for first in firsts]
 
 
@@ -81,7 +81,7 @@ def test_one_that_collapses_is_told_so_and_the_others_go_on() -> None:
     slow = Slow(broken=4.0)
     first, second, third, last = answers(slow, 8, (1.0,), (2.0,), (3.0, 4.0), (5.0,))
     assert (first, second, last) == (["1.0"], ["2.0"], ["5.0"])
-    assert isinstance(third, CollapseError)
+    assert isinstance(third, NonFiniteOutput)
     assert third.index == 1
 
 

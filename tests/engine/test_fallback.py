@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stt.audio.segmenter import Utterance
-from stt.engine.collapse import CollapseError, finite
 from stt.engine.fallback import CLEAR_SPEECH_S, GuardedRecognizer, Reserve
-from stt.errors import ModelError
+from stt.engine.sessions import finite
+from stt.errors import ModelError, NonFiniteOutput
 from stt.transcript import Segment
 
 Samples = npt.NDArray[np.float32]
@@ -42,7 +42,7 @@ class Scripted:
     def _one(self, index: int, content: float) -> list[Segment]:
         heard = self.hears.get(content, content)
         if heard == BROKEN:
-            raise CollapseError("NaN in the encoder output", index)
+            raise NonFiniteOutput("NaN in the encoder output", index)
         return [Segment(0.0, 1.0, self.name, 0.9)] if heard == SPOKEN else []
 
 
@@ -220,5 +220,5 @@ def test_finite(values: list[float]) -> None:
         assert finite(array, "logits") is array
         return
     what = "NaN" if np.isnan(array).any() else "infinity"
-    with pytest.raises(CollapseError, match=f"^{what} in the logits: "):
+    with pytest.raises(NonFiniteOutput, match=f"^{what} in the logits: "):
         finite(array, "logits")

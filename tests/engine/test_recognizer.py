@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from stt.engine.collapse import CollapseError
 from stt.engine.folder import ModelFolder, inspect
 from stt.engine.recognizer import TdtRecognizer, load_recognizer
-from stt.errors import ModelError, ProviderError
+from stt.errors import ModelError, NonFiniteOutput, ProviderError
 from stt.models.onnx_asr_edge import TdtModel, encode_batch, load_tdt
 from stt.models.tdt import greedy_tdt
 from support.paths import DIGITS
@@ -91,7 +90,7 @@ def test_batches_of_like_length_encode_what_each_gives_alone(model: TdtModel) ->
 def test_a_collapse_in_a_batch_is_told_with_its_place(model: TdtModel) -> None:
     batch = [soundfile.read(path, dtype="float32")[0] for path in CLIPS[:3]]
     batch[1] = np.full_like(np.tile(batch[1], 2), np.nan)
-    with pytest.raises(CollapseError) as told:
+    with pytest.raises(NonFiniteOutput) as told:
         encode_batch(replace(model, provider="cuda"), batch)
     assert told.value.index == 1
 

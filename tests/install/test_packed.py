@@ -14,11 +14,11 @@ from stt.engine import sessions
 from stt.engine.folder import inspect, packed_folder
 from stt.errors import ModelError
 from stt.install import measure, packed
-from stt.install.locate import ReportProgress
 from stt.install.setup import Order
 from stt.install.verify import check
 from stt.models import onnx_asr_edge as onnx_asr_models
 from stt.models.onnx_asr_edge import load_tdt
+from stt.types import ReportProgress
 from support.place import CLIPS, Place
 
 ALWAYS = float("-inf")

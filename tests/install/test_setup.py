@@ -27,11 +27,11 @@ from stt.errors import ModelError, UsageError
 from stt.install import making, measure, proof, prover
 from stt.install.clips import Clip, bundled_clips
 from stt.install.installation import Events
-from stt.install.locate import ReportProgress
 from stt.install.setup import Order, set_up
 from stt.install.source import Source, find_source
 from stt.install.verify import check
 from stt.settings.places import Places
+from stt.types import ReportProgress
 from support.paths import DATA
 
 DIGITS = DATA / "parakeet-digits"

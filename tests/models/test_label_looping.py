@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stt.convert.split import split_file
-from stt.engine.collapse import CollapseError
 from stt.engine.folder import inspect, split_names
+from stt.errors import NonFiniteOutput
 from stt.install.clips import bundled_clips
 from stt.models.label_looping import Decoding, label_looping
 from stt.models.onnx_asr_edge import TdtModel, load_tdt
@@ -151,7 +151,7 @@ def test_a_collapse_names_the_utterance_and_unread_frames_do_not_count(bad: floa
     table[:, 1:4, :, 1] = bad  # passed over
     table[1, 5, 1, 1] = bad  # past this utterance's end
     assert [len(d.emissions) for d in decode(table, [6, 5, 6])] == [1, 1, 1]
-    with pytest.raises(CollapseError, match="logits") as caught:
+    with pytest.raises(NonFiniteOutput, match="logits") as caught:
         decode(table, [6, 6, 6])
     assert caught.value.index == 1
 

@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stt.engine.collapse import CollapseError
 from stt.engine.folder import inspect
 from stt.engine.recognizer import (
     CtcRecognizer,
@@ -20,7 +19,7 @@ from stt.engine.recognizer import (
     TokenRecognizer,
     load_recognizer,
 )
-from stt.errors import ModelError
+from stt.errors import ModelError, NonFiniteOutput
 from stt.models.onnx_asr_edge import load_ctc, load_tdt
 from stt.models.tdt import LONGEST
 from support import tiny_nemo, tiny_tdt
@@ -129,14 +128,14 @@ def test_nan_in_the_encoder_output_is_an_error_that_says_which_utterance(tmp_pat
     folder = tiny_tdt.build(tmp_path / "tiny")
     tiny_tdt.add_collapsing(folder)
     recognizer = TdtRecognizer(load_tdt(inspect(folder), "fp16", "cpu", 1))
-    with pytest.raises(CollapseError, match=r"^NaN in the encoder output: .*stt setup") as caught:
+    with pytest.raises(NonFiniteOutput, match=r"^NaN in the encoder output: .*stt setup") as caught:
         recognizer.recognize([noise(0, 1), noise(1, 1)])
     assert caught.value.index == 0
 
 
 def test_infinite_logits_are_an_error(folders: dict[str, Path]) -> None:
     model = load_tdt(inspect(folders[KINDS[0]]), "fp32", "cpu", 1)
-    with pytest.raises(CollapseError, match="infinity in the logits"):
+    with pytest.raises(NonFiniteOutput, match="infinity in the logits"):
         model.step(3, model.initial_state(), np.array([0, 0, -np.inf, 0], np.float32))
 
 

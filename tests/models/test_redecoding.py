@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stt.engine.collapse import CollapseError
 from stt.engine.folder import inspect
 from stt.engine.recognizer import TdtRecognizer
+from stt.errors import NonFiniteOutput
 from stt.install.clips import bundled_clips
 from stt.models.label_looping import Decoding, label_looping
 from stt.models.onnx_asr_edge import load_tdt
@@ -87,7 +87,7 @@ def one_by_one(durations: tuple[int, ...]) -> Decode:
     def step(last: int, state: int, frame: Floats) -> tuple[Floats, int]:
         logits = logits_of(frame, last, durations)
         if np.isnan(logits).any():
-            raise CollapseError("NaN in the logits")
+            raise NonFiniteOutput("NaN in the logits")
         return logits, state
 
     def decode(batch: Sequence[Floats]) -> list[Decoding]:
@@ -95,7 +95,7 @@ def one_by_one(durations: tuple[int, ...]) -> Decode:
         for index, frames in enumerate(batch):
             try:
                 found.append(Decoding(greedy_tdt(step, 0, frames, vocabulary)))
-            except CollapseError as error:
+            except NonFiniteOutput as error:
                 error.index = index
                 raise
         return found
@@ -213,7 +213,7 @@ def test_a_collapse_names_the_utterance(decoder: Callable[[tuple[int, ...]], Dec
     stuck = frames_of(SENTENCE | LATER, 100)
     broken = stuck.copy()
     broken[60] = BLANK, np.nan
-    with pytest.raises(CollapseError) as caught:
+    with pytest.raises(NonFiniteOutput) as caught:
         again(decode, [frames_of({}, 5), stuck, broken], [[], spoken(100), spoken(100)])
     assert caught.value.index == 2
 

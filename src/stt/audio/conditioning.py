@@ -20,8 +20,8 @@ import numpy as np
 import numpy.typing as npt
 
 from stt.audio.highpass import HighPass
-from stt.audio.resample import SAMPLE_RATE
 from stt.audio.vad import FRAME
+from stt.types import SAMPLE_RATE
 
 Samples = npt.NDArray[np.float32]
 

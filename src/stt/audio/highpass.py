@@ -13,7 +13,7 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 
-from stt.audio.resample import SAMPLE_RATE
+from stt.types import SAMPLE_RATE
 
 Samples = npt.NDArray[np.float32]
 

@@ -5,12 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 import numpy as np
-import numpy.typing as npt
 
-Samples = npt.NDArray[np.float32]
-
-SAMPLE_RATE = 16_000
-"""Hz. Parakeet, Whisper and Silero VAD all work at this rate."""
+from stt.types import SAMPLE_RATE, Samples
 
 
 def resampled(blocks: Iterable[Samples], rate: int) -> Iterator[Samples]:

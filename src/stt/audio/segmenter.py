@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from stt.audio.resample import SAMPLE_RATE
 from stt.audio.vad import FRAME
+from stt.types import SAMPLE_RATE
 
 Samples = npt.NDArray[np.float32]
 SpeechProbabilities = Callable[[Samples], npt.NDArray[np.float32]]

@@ -71,7 +71,7 @@ def installed(_: click.Context, __: click.Parameter, incomplete: str) -> list[Co
 
 def models(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Complete `-m`: what is installed, else a folder."""
-    from stt.install.catalog import STARTER
+    from stt.engine.folder import STARTER
 
     return _with_folders({"auto", STARTER, *_installed()}, incomplete)
 

@@ -93,7 +93,7 @@ def _introduce_starter(folder: Path) -> None:
 
 
 def _announce(transcriber: Transcriber, requested: str) -> None:
-    from stt.install.catalog import STARTER
+    from stt.engine.folder import STARTER
 
     if transcriber.model == STARTER:
         _introduce_starter(transcriber.folder.path)

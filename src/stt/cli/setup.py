@@ -264,8 +264,8 @@ def _check_quickly(folder: Path, events: Events, say: Say) -> int:
 
 def _refuse(folder: Path, wrong: Sequence[str]) -> None:
     """Tell what a check found wrong."""
+    from stt.engine.folder import STARTER
     from stt.engine.manifest import Manifest
-    from stt.install.catalog import STARTER
 
     for line in wrong:
         report(f"{folder}: {line}")

@@ -15,8 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from stt.audio.files import AUDIO_SUFFIXES, open_audio
-from stt.audio.resample import SAMPLE_RATE, resampled
+from stt.audio.resample import resampled
 from stt.errors import AudioError, SttError
+from stt.types import SAMPLE_RATE
 
 Samples = npt.NDArray[np.float32]
 

@@ -21,7 +21,6 @@ from stt.convert.element_types import FLOAT, FLOAT16, Types, attribute, called, 
 from stt.convert.model_file import GraphFile, read, reported, value_of, write
 from stt.convert.rowwise import quantise_rows_apart
 from stt.errors import ModelError
-from stt.install.locate import ReportProgress
 from stt.models.split_transducer import (
     FRAMES,
     LOGITS,
@@ -31,6 +30,7 @@ from stt.models.split_transducer import (
     STATES,
     TOKENS,
 )
+from stt.types import ReportProgress
 
 if TYPE_CHECKING:
     import onnx

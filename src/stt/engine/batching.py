@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from stt.engine.collapse import CollapseError
 from stt.engine.recognizer import Recognizer, Speech
+from stt.errors import NonFiniteOutput
 from stt.transcript import Segment
 
 Samples = npt.NDArray[np.float32]
@@ -87,7 +87,7 @@ class GatheringRecognizer:
                 [one for request in together for one in request.batch],
                 [one for request in together for one in request.speech],
             )
-        except CollapseError as error:
+        except NonFiniteOutput as error:
             owner, error.index = _owner(together, error.index)
             together[owner].answer.set_exception(error)
             if rest := together[:owner] + together[owner + 1 :]:

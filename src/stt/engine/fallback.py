@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from stt.audio.resample import SAMPLE_RATE
 from stt.audio.segmenter import Utterance
-from stt.engine.collapse import CollapseError
 from stt.engine.recognizer import Recognizer
-from stt.errors import ModelError, SttError
+from stt.errors import ModelError, NonFiniteOutput, SttError
 from stt.transcript import Choice, Segment
+from stt.types import SAMPLE_RATE
 
 CLEAR_SPEECH_S = 1.5
 """Seconds of clear speech in an utterance that must give a word."""
@@ -73,7 +72,7 @@ class Attempt:
     """What a recogniser made of a batch, before anybody has judged it."""
 
     by: Recognizer
-    found: list[list[Segment]] | CollapseError
+    found: list[list[Segment]] | NonFiniteOutput
 
 
 class GuardedRecognizer:
@@ -115,7 +114,7 @@ class GuardedRecognizer:
         running = self._running
         try:
             return Attempt(running, _recognized(running, batch))
-        except CollapseError as error:
+        except NonFiniteOutput as error:
             return Attempt(running, error)
 
     def settle(self, batch: Sequence[Utterance], attempt: Attempt) -> list[list[Segment]]:
@@ -123,7 +122,7 @@ class GuardedRecognizer:
         made again."""
         if attempt.by is not self._running:
             attempt = self.attempt(batch)
-        if isinstance(attempt.found, CollapseError):
+        if isinstance(attempt.found, NonFiniteOutput):
             self._go_on_in_fp32(batch[attempt.found.index], attempt.found)
             return _recognized(self._running, batch)
         if self._reserve is None or self.fallback:
@@ -151,7 +150,7 @@ class GuardedRecognizer:
                 raise ModelError(f"{fallback}, and {self._reserve.missing}; redo it with --force")
             self.fallback, self._running = fallback, full
 
-    def _go_on_in_fp32(self, utterance: Utterance, error: CollapseError) -> None:
+    def _go_on_in_fp32(self, utterance: Utterance, error: NonFiniteOutput) -> None:
         if self._reserve is None or self.fallback:  # it is fp32 that collapsed
             raise error
         full = self._reserve.get()
@@ -184,7 +183,7 @@ class GuardedRecognizer:
             return []
         try:
             (segments,) = _recognized(full, [utterance])
-        except CollapseError:
+        except NonFiniteOutput:
             return []
         if segments and self.fallback is None:
             self._switch(full, utterance, "no word where speech was clear")

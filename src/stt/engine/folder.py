@@ -17,6 +17,8 @@ from stt.errors import ModelError
 PRECISIONS = ("fp16", "mixed", "fp32", "int8")
 """In the order `auto` prefers them. `mixed` is FP16 with a few nodes in FP32."""
 MANIFEST = "manifest.json"
+STARTER = "starter"
+"""Name of the embedded default, built from package data and never downloaded."""
 
 _GRAPHS = {
     "nemo-conformer-tdt": ("encoder-model", "decoder_joint-model"),

@@ -7,9 +7,8 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from stt.engine.folder import MANIFEST, PRECISIONS, Measurement, ModelFolder, Proof, absent
+from stt.engine.folder import MANIFEST, PRECISIONS, STARTER, Measurement, ModelFolder, Proof, absent
 from stt.errors import ModelError
-from stt.install.catalog import STARTER
 from stt.transcript import Choice
 
 FASTER = 1.05

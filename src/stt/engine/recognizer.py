@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from stt.engine import providers
+from stt.engine import sessions
 from stt.engine.folder import ModelFolder
 from stt.engine.precision import Known, choose
 from stt.engine.sessions import Share, running_graphs, share_of
@@ -80,7 +80,7 @@ class Recognizer(Protocol):
             For each utterance its segments, in seconds from the utterance's own start.
 
         Raises:
-            CollapseError: the model's output for one of them cannot be read.
+            NonFiniteOutput: the model's output for one of them cannot be read.
         """
         ...
 
@@ -287,8 +287,8 @@ def load_recognizer(
 
     folder.check_vocabulary()
     if provider != "cpu":
-        providers.preload(onnxruntime)
-    candidates = providers.to_try(provider, onnxruntime.get_available_providers())
+        sessions.preload(onnxruntime)
+    candidates = sessions.to_try(provider, onnxruntime.get_available_providers())
     note = ""
     for candidate in candidates:
         try:
@@ -309,7 +309,7 @@ def load_recognizer(
         if recognizer.provider == candidate:
             return recognizer, Choice(choice.precision, candidate, choice.reason + note)
         if provider != "auto":
-            raise providers.not_running(provider, recognizer.provider)
+            raise sessions.not_running(provider, recognizer.provider)
         note = f"; {candidate} passed over: ONNX Runtime lists it but could not start it"
     raise ModelError(f"{folder.path}: ran on no provider{note}")
 

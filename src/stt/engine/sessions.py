@@ -1,4 +1,7 @@
-"""How sessions of ONNX Runtime are made: their options, in one place, chosen by measurement."""
+"""How sessions of ONNX Runtime are made: on which provider, with which options; what they raise.
+
+The options are in one place, chosen by measurement.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +9,28 @@ import hashlib
 import os
 import platform
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stt.errors import ModelError
+import numpy as np
+
+from stt.errors import ModelError, NonFiniteOutput, ProviderError
+from stt.types import Floats
+
+PROVIDERS = {
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
+    "directml": "DmlExecutionProvider",
+    "coreml": "CoreMLExecutionProvider",
+}
+_CUDA_OPTIONS = {
+    "cudnn_conv_algo_search": "HEURISTIC",  # EXHAUSTIVE searches anew for every input length
+    "arena_extend_strategy": "kSameAsRequested",  # the default doubles, and never gives back
+}
 
 
 def usable_cores() -> int:
@@ -150,3 +168,73 @@ def packing_key() -> str | None:
         return None
     parts = (onnxruntime.__version__, platform.machine(), *told)
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+def finite(values: Floats, where: str) -> Floats:
+    """Return a model's output as it is.
+
+    Raises:
+        NonFiniteOutput: a value is NaN or infinite; its text names `where`.
+    """
+    if np.isfinite(values).all():
+        return values
+    raise NonFiniteOutput(f"{'NaN' if np.isnan(values).any() else 'infinity'} in the {where}")
+
+
+def preload(onnxruntime: Any) -> None:
+    """Let ONNX Runtime find the CUDA libraries of installed wheels, where it was built for CUDA.
+
+    One built for the CPU alone (1.23) prints advice on standard output, which is for text.
+    """
+    able = PROVIDERS["cuda"] in onnxruntime.get_available_providers()
+    if able and hasattr(onnxruntime, "preload_dlls"):
+        onnxruntime.preload_dlls()
+
+
+def to_try(requested: str, available: Sequence[str]) -> list[str]:
+    """Return the short names to try in order, given what this ONNX Runtime was built with.
+
+    `auto` tries CUDA where it is built in, then the CPU.
+
+    Raises:
+        ProviderError: a provider asked for by name is not in this ONNX Runtime.
+    """
+    if requested == "auto":
+        return [name for name in ("cuda", "cpu") if PROVIDERS[name] in available]
+    if PROVIDERS[requested] not in available:
+        raise ProviderError(
+            f"provider {requested} is not in this ONNX Runtime (it has "
+            f"{', '.join(name for name in PROVIDERS if PROVIDERS[name] in available)}); "
+            f"{_cure(requested)}"
+        )
+    return [requested]
+
+
+def not_running(requested: str, actual: str) -> ProviderError:
+    """Return the error for a provider that ONNX Runtime lists but did not use."""
+    return ProviderError(
+        f"provider {requested} was asked for, but ONNX Runtime ran on {actual}: its libraries or "
+        f"driver could not be loaded; {_cure(requested)}"
+    )
+
+
+def session_providers(name: str) -> list[Any]:
+    """Return ONNX Runtime's `providers` argument for one short name, the CPU as its helper."""
+    if name == "cpu":
+        return [PROVIDERS["cpu"]]
+    options = _CUDA_OPTIONS if name == "cuda" else {}
+    return [(PROVIDERS[name], options), PROVIDERS["cpu"]]
+
+
+def short_name(provider: str) -> str:
+    """Return the short name of an ONNX Runtime provider, or its own where it has none."""
+    return next((short for short, name in PROVIDERS.items() if name == provider), provider)
+
+
+def _cure(name: str) -> str:
+    if name in ("cuda", "tensorrt"):
+        return (
+            "install this package with its extra `gpu` instead of `cpu` in a fresh environment "
+            "(README, Install) and an NVIDIA driver, or choose provider cpu"
+        )
+    return "install an ONNX Runtime that has it, or choose provider cpu"

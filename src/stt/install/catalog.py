@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from stt.engine.folder import STARTER
+
 
 @dataclass(frozen=True, slots=True)
 class PinnedFile:
@@ -102,8 +104,6 @@ PARAKEET_V2 = PinnedModel(
 MODELS: Mapping[str, PinnedModel] = MappingProxyType(
     {model.name: model for model in (PARAKEET_V3, PARAKEET_V2)}
 )
-STARTER = "starter"
-"""Name of the embedded default, built from package data and never downloaded."""
 
 _EUROPEAN, _CC = "25 European", "CC-BY-4.0"
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from stt.engine.folder import ModelFolder, graph_names, inspect
 from stt.engine.manifest import Manifest, sha256_of
-from stt.install.locate import ReportProgress
 from stt.install.measure import Speed
+from stt.types import ReportProgress
 
 _MAKER = 1
 """Raised when conversions change, so that older ones are made again."""

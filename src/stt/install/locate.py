@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 
-from stt.engine.folder import ModelFolder, inspect
+from stt.engine.folder import STARTER, ModelFolder, inspect
 from stt.errors import ModelError
-from stt.install.catalog import KNOWN, STARTER
+from stt.install.catalog import KNOWN
 from stt.settings.places import Places
 from stt.system.folders import expanded
-
-ReportProgress = Callable[[str, int, int], None]
-"""(stage, done, total): drawn by the command line, ignored by default elsewhere."""
+from stt.types import ReportProgress
 
 
 def locate(model: str, places: Places, report: ReportProgress) -> ModelFolder:

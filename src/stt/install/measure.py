@@ -23,9 +23,9 @@ from typing import Any
 import psutil
 
 from stt.engine.folder import ModelFolder, graph_names, inspect
-from stt.engine.providers import PROVIDERS
+from stt.engine.sessions import PROVIDERS
 from stt.errors import ModelError
-from stt.install.locate import ReportProgress
+from stt.types import ReportProgress
 
 _AUDIO_S = 14.0
 """Seconds of speech in a turn."""

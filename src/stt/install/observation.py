@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import psutil
 
-from stt.engine.collapse import CollapseError
 from stt.engine.folder import ModelFolder, graph_names
+from stt.errors import NonFiniteOutput
 from stt.install.clips import Clip, of_length
 from stt.models.ctc import greedy_ctc
 from stt.models.onnx_asr_edge import (
@@ -118,7 +118,7 @@ def observe(
 def _ctc_tokens(model: CtcModel, frames: Floats, told: int) -> tuple[int, ...]:
     try:
         return tuple(token.id for token in greedy_ctc(usable(frames, told), model.blank))
-    except CollapseError:
+    except NonFiniteOutput:
         return ()  # counted as empty where FP32 is not
 
 
@@ -136,7 +136,7 @@ def _decoded(
     try:
         usable_frames = usable(frames, told)
         return tuple(greedy_tdt(step, model.initial_state(), usable_frames, model.vocabulary))
-    except CollapseError:
+    except NonFiniteOutput:
         return ()
 
 

@@ -15,10 +15,10 @@ from stt.errors import ModelError, UsageError
 from stt.install import measure
 from stt.install.clips import Clip, bundled_clips
 from stt.install.installation import Events, Installation
-from stt.install.locate import ReportProgress
 from stt.install.making import made, options_of
 from stt.install.time_left import TimeLeft
 from stt.install.whisper_proof import prove
+from stt.types import ReportProgress
 
 MADE = ("fp16", "int8")
 _KIND = "whisper"

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from stt.engine.collapse import CollapseError
 from stt.engine.folder import inspect
 from stt.engine.manifest import Manifest, sha256_of
 from stt.engine.recognizer import load_recognizer
-from stt.errors import ModelError
+from stt.errors import ModelError, NonFiniteOutput
 from stt.install import proof
 from stt.install.clips import Clip, bundled_clips
 from stt.install.installation import Events, Installation, reading
@@ -94,7 +93,7 @@ def check_quickly(
     recognizer, choice = load_recognizer(inspect(folder))
     try:
         heard = " ".join(part.text for part in recognizer.recognize([clip.samples])[0])
-    except CollapseError as error:
+    except NonFiniteOutput as error:
         return [f"{choice.precision}: {error.what} on {clip.name}"], ""
     if not heard and _understands(at.manifest):
         return [f"{choice.precision}: no word on {clip.name}, which is clear speech"], ""

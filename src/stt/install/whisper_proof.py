@@ -13,16 +13,15 @@ from difflib import SequenceMatcher
 import numpy as np
 import numpy.typing as npt
 
-from stt.engine.collapse import CollapseError
 from stt.engine.folder import ModelFolder
-from stt.errors import ModelError
+from stt.errors import ModelError, NonFiniteOutput
 from stt.install.clips import Clip
-from stt.install.locate import ReportProgress
 from stt.install.proof import Check, Verdict, relative_error, static_checks
 from stt.models.onnx_asr_edge import WhisperModel, load_whisper
 from stt.models.whisper import Step, decode_greedily
 from stt.models.whisper_features import log_mel
 from stt.models.whisper_rules import Rules
+from stt.types import ReportProgress
 
 Floats = npt.NDArray[np.float32]
 Int64 = npt.NDArray[np.int64]
@@ -104,14 +103,14 @@ def _hear_one(model: WhisperModel, samples: Floats, like: Heard | None) -> Heard
     try:
         (said,) = decode_greedily(recorder, ["en"], rules)
         tokens = tuple(said.tokens)
-    except CollapseError:
+    except NonFiniteOutput:
         tokens = ()
     if like is None:
         return Heard(hidden, tuple(recorder.fed), np.stack(recorder.logits), tokens)
     step = model.sessions.start(features)
     try:
         logits = np.stack([step(fed)[0] for fed in like.fed])
-    except CollapseError:
+    except NonFiniteOutput:
         logits = np.full_like(like.logits, np.nan)
     return Heard(hidden, like.fed, logits, tokens)
 

@@ -17,7 +17,8 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from stt.engine.collapse import CollapseError, finite
+from stt.engine.sessions import finite
+from stt.errors import NonFiniteOutput
 from stt.models.tdt import Emission, TdtVocabulary, logprob
 
 Floats = npt.NDArray[np.float32]
@@ -102,7 +103,7 @@ def label_looping(
         vocabulary: sizes and limits.
 
     Raises:
-        CollapseError: NaN or infinity in logits; its `index` is the utterance's.
+        NonFiniteOutput: NaN or infinity in logits; its `index` is the utterance's.
     """
     tracks = [_Track(row, frames) for row, frames in enumerate(lengths)]
     active = [track for track in tracks if track.goes_on]
@@ -115,7 +116,7 @@ def label_looping(
         for track, window in zip(active, windows, strict=True):
             try:
                 emitted = track.advance(window, vocabulary)
-            except CollapseError as error:
+            except NonFiniteOutput as error:
                 error.index = track.row
                 raise
             if emitted and track.goes_on:

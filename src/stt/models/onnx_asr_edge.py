@@ -1,6 +1,6 @@
 """The only importer of onnx_asr. It finds a model's files, loads their sessions and computes
 features; what it calls private is used here and nowhere else, and held by a contract test
-(`tests/engine/test_onnx_asr_contract.py`) against the pinned release.
+(`tests/models/test_onnx_asr_contract.py`) against the pinned release.
 """
 
 from __future__ import annotations
@@ -13,11 +13,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from stt.engine.collapse import CollapseError, finite
 from stt.engine.folder import TUNED, ModelFolder, packed_folder, split_names
-from stt.engine.providers import session_providers, short_name
-from stt.engine.sessions import packed_options, packing_key, runtime_errors, session_options
-from stt.errors import ModelError
+from stt.engine.sessions import (
+    finite,
+    packed_options,
+    packing_key,
+    runtime_errors,
+    session_options,
+    session_providers,
+    short_name,
+)
+from stt.errors import ModelError, NonFiniteOutput
 from stt.models.buckets import buckets
 from stt.models.label_looping import Decoding, label_looping
 from stt.models.nemo_features import nemo_features
@@ -116,7 +122,7 @@ def encode_batch(model: TdtModel | CtcModel, batch: Sequence[Samples]) -> list[F
     like length.
 
     Raises:
-        CollapseError: NaN or infinity in them; its `index` is the utterance's.
+        NonFiniteOutput: NaN or infinity in them; its `index` is the utterance's.
     """
     groups = [[place] for place in range(len(batch))]
     if model.provider != "cpu":
@@ -127,7 +133,7 @@ def encode_batch(model: TdtModel | CtcModel, batch: Sequence[Samples]) -> list[F
         for place, row, length in zip(group, frames, valid, strict=True):
             try:
                 found[place] = usable(row, int(length))
-            except CollapseError as error:
+            except NonFiniteOutput as error:
                 error.index = place
                 raise
     return [found[place] for place in range(len(batch))]
@@ -203,7 +209,7 @@ def usable(outputs: Floats, valid: int) -> Floats:
     are, or fewer than none.
 
     Raises:
-        CollapseError: NaN or infinity in them; what padding holds does not matter.
+        NonFiniteOutput: NaN or infinity in them; what padding holds does not matter.
     """
     return finite(np.asarray(outputs[: max(valid, 0)]), "encoder output")
 
@@ -235,7 +241,7 @@ class TdtModel:
         """Decode encoder frames, float32 [T, D] of each utterance.
 
         Raises:
-            CollapseError: NaN or infinity in logits; its `index` is the utterance's.
+            NonFiniteOutput: NaN or infinity in logits; its `index` is the utterance's.
         """
         if self.split is not None:
             lengths = [len(frames) for frames in batch]
@@ -245,7 +251,7 @@ class TdtModel:
     def _decode_fused(self, frames: Floats, index: int) -> Decoding:
         try:
             return Decoding(greedy_tdt(self.step, self.initial_state(), frames, self.vocabulary))
-        except CollapseError as error:
+        except NonFiniteOutput as error:
             error.index = index
             raise
 

@@ -16,11 +16,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from stt.audio.resample import SAMPLE_RATE
 from stt.audio.vad import FRAME
-from stt.engine.collapse import CollapseError
+from stt.errors import NonFiniteOutput
 from stt.models.label_looping import Decoding
 from stt.models.tdt import Emission
+from stt.types import SAMPLE_RATE
 
 Floats = npt.NDArray[np.float32]
 Decode = Callable[[Sequence[Floats]], Sequence[Decoding]]
@@ -71,7 +71,7 @@ def redecoded(
         The same with the tokens that were found in addition, marked `recovered`, in their places.
 
     Raises:
-        CollapseError: NaN or infinity in logits; its `index` is the utterance's.
+        NonFiniteOutput: NaN or infinity in logits; its `index` is the utterance's.
     """
     made = [Decoding(list(one.emissions), one.near_ties) for one in decoded]
     tried: set[tuple[int, int]] = set()
@@ -98,7 +98,7 @@ def _decoded(
 ) -> Sequence[Decoding]:
     try:
         return decode(stretches)
-    except CollapseError as error:
+    except NonFiniteOutput as error:
         error.index = gaps[error.index].row
         raise
 

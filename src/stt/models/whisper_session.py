@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from stt.engine.collapse import finite
+from stt.engine.sessions import finite
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession

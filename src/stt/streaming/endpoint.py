@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from stt.audio.resample import SAMPLE_RATE
 from stt.audio.segmenter import CLEAR, MIN_SPEECH, quietest
 from stt.audio.vad import FRAME
+from stt.types import SAMPLE_RATE
 
 FRAMES_PER_SECOND = SAMPLE_RATE / FRAME
 PRE_ROLL = round(0.6 * FRAMES_PER_SECOND)

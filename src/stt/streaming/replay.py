@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stt.audio.microphone import Block
-from stt.audio.resample import SAMPLE_RATE, resampled
+from stt.audio.resample import resampled
 from stt.audio.sample_values import finite
 from stt.audio.vad import SpeechProbability
 from stt.events import Event, Problem
@@ -23,6 +23,7 @@ from stt.streaming.session import LiveSession
 from stt.streaming.stream import RecognizerLike, guarded_for, pace_for
 from stt.transcriber import Transcriber
 from stt.transcript import Segment
+from stt.types import SAMPLE_RATE
 
 Samples = npt.NDArray[np.float32]
 Cost = Callable[[Job, float], float]

@@ -16,7 +16,6 @@ import numpy as np
 import numpy.typing as npt
 
 from stt.audio.conditioning import Conditioner, levelled
-from stt.audio.resample import SAMPLE_RATE
 from stt.audio.segmenter import MIN_SPEECH, SpeechProbabilities, Utterance, levels
 from stt.audio.vad import FRAME
 from stt.events import Committed, Draft, Event, Final, State
@@ -28,6 +27,7 @@ from stt.streaming.meter import Meter
 from stt.text.doubt import Evidence, doubt
 from stt.text.hallucination import without_invented
 from stt.transcript import Segment
+from stt.types import SAMPLE_RATE
 
 Samples = npt.NDArray[np.float32]
 

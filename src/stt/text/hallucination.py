@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from stt.audio.resample import SAMPLE_RATE
 from stt.audio.segmenter import ZERO_DB, Utterance
 from stt.audio.vad import FRAME
 from stt.text import words
 from stt.transcript import Segment, Word
+from stt.types import SAMPLE_RATE
 
 LITTLE_SPEECH_S = 0.15
 """Seconds of speech below which a text without word times must be likely to be believed: noise that

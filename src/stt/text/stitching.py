@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from stt.audio.resample import SAMPLE_RATE
 from stt.audio.segmenter import OVERLAP, Utterance
 from stt.audio.vad import FRAME
 from stt.text import words
 from stt.text.spacing import lengthened
 from stt.transcript import Segment, Word
+from stt.types import SAMPLE_RATE
 
 SAME_TIME = 0.24
 """Seconds (three encoder frames) by which the start of a word may differ between two hearings."""

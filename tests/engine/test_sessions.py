@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from stt.engine import providers
+from stt.engine import sessions
 from stt.errors import ProviderError
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
@@ -24,22 +24,22 @@ CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
     ],
 )
 def test_to_try(requested: str, available: list[str], tried: list[str]) -> None:
-    assert providers.to_try(requested, available) == tried
+    assert sessions.to_try(requested, available) == tried
 
 
 def test_a_named_provider_that_is_not_built_in_is_an_error_with_cause_and_cure() -> None:
     with pytest.raises(ProviderError, match=r"cuda is not in .* \(it has cpu\).*extra `gpu`"):
-        providers.to_try("cuda", [CPU])
+        sessions.to_try("cuda", [CPU])
 
 
 def test_a_listed_provider_that_does_not_run_is_an_error_with_cause_and_cure() -> None:
-    assert "ran on cpu" in str(providers.not_running("cuda", "cpu"))
-    assert "choose provider cpu" in str(providers.not_running("cuda", "cpu"))
+    assert "ran on cpu" in str(sessions.not_running("cuda", "cpu"))
+    assert "choose provider cpu" in str(sessions.not_running("cuda", "cpu"))
 
 
 def test_every_provider_has_the_cpu_as_helper() -> None:
-    for name in providers.PROVIDERS:
-        assert providers.session_providers(name)[-1] == CPU
+    for name in sessions.PROVIDERS:
+        assert sessions.session_providers(name)[-1] == CPU
 
 
 def test_libraries_of_cuda_are_looked_for_only_where_they_are_of_use() -> None:
@@ -49,6 +49,6 @@ def test_libraries_of_cuda_are_looked_for_only_where_they_are_of_use() -> None:
             get_available_providers=lambda available=available: available,
             preload_dlls=lambda available=available: asked.append(available[0]),
         )
-        providers.preload(runtime)
+        sessions.preload(runtime)
     assert asked == ["CUDAExecutionProvider"]
-    providers.preload(SimpleNamespace(get_available_providers=lambda: ["CUDAExecutionProvider"]))
+    sessions.preload(SimpleNamespace(get_available_providers=lambda: ["CUDAExecutionProvider"]))
