@@ -31,8 +31,8 @@ import onnx
 from recordings import DIGITS_MODEL, MODEL_HELP
 from stt.convert.casts import fix
 from stt.convert.fp16 import convert, size_of
+from stt.convert.graph import prepared
 from stt.convert.model_file import GraphFile, read, write
-from stt.convert.node_order import prepared
 from stt.errors import ModelError
 
 sys.path.append(str(Path(__file__).parents[1] / "tests" / "convert"))  # graphs.py, others.py

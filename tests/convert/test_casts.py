@@ -11,9 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper, parser
 
-from stt.convert import casts, node_order
+from stt.convert import casts, graph
 from stt.convert.cast_rewriting import Settled
-from stt.convert.element_types import conflicts, subgraphs
+from stt.convert.element_types import conflicts
+from stt.convert.graph import subgraphs
 from stt.errors import ModelError
 from support import graphs, others
 
@@ -104,7 +105,7 @@ def test_lengths_that_came_out_wrong_come_out_right(converter: str):
     case = graphs.CASES["lengths"]
     model = graphs.build(case.text)
     want = graphs.evaluate(model, case.inputs)["encoded_lengths"]
-    broken = node_order.prepared(graphs.in_memory(others.ALL[converter](model))).model
+    broken = graph.prepared(graphs.in_memory(others.ALL[converter](model))).model
     assert not np.array_equal(graphs.evaluate(broken, case.inputs)["encoded_lengths"], want)
     repaired = graphs.evaluate(fixed(broken), case.inputs)["encoded_lengths"]
     assert np.array_equal(repaired, want)

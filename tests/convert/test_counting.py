@@ -10,7 +10,7 @@ from onnx import parser
 from stt.convert import model_file
 from stt.convert.counting import find_counting
 from stt.convert.element_types import infer
-from stt.convert.node_order import prepared
+from stt.convert.graph import prepared
 from support import graphs
 from support.paths import DIGITS
 

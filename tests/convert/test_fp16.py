@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper, parser
 from test_casts import bytes_of, counts_right, elem_types, nodes, same, settles
 
-from stt.convert import casts, model_file, node_order
+from stt.convert import casts, graph, model_file
 from stt.convert.element_types import conflicts, infer
 from stt.convert.fp16 import convert, size_of, to_fp16
 from stt.convert.model_file import GraphFile, read, write
@@ -239,7 +239,7 @@ def by_others(request: pytest.FixtureRequest) -> onnx.ModelProto:
 def lengths(model: onnx.ModelProto) -> np.ndarray:
     """`encoded_lengths` for all of FRAMES, with float16 that is real."""
     part = graphs.cut(model, "encoded_lengths", {"length": TensorProto.INT64})
-    part = node_order.prepared(graphs.in_memory(part)).model
+    part = graph.prepared(graphs.in_memory(part)).model
     return graphs.evaluate(part, {"length": FRAMES})["encoded_lengths"]
 
 
@@ -325,13 +325,13 @@ def test_a_decoder_that_others_converted_well_stays_as_it_is_but_for_its_order(c
     theirs = others.ALL[converter](onnx.load(DIGITS / "decoder_joint-model.onnx"))
     settled = casts.fix(graphs.in_memory(theirs))
     assert settled.changes == ()
-    ordered = node_order.prepared(graphs.in_memory(theirs)).model
+    ordered = graph.prepared(graphs.in_memory(theirs)).model
     assert settles(settled).graph.node == ordered.graph.node
     session_of(settled.file.model.SerializeToString())
 
 
 def test_the_blanket_rewriting_gets_lengths_wrong():
-    broken = node_order.prepared(graphs.in_memory(others.blanket(digits_encoder()))).model
+    broken = graph.prepared(graphs.in_memory(others.blanket(digits_encoder()))).model
     wrong = lengths(broken) != right_lengths()
     assert not wrong[FRAMES <= 2048].any()
     assert wrong[FRAMES > 2049].mean() > 0.1

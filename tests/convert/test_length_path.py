@@ -11,7 +11,7 @@ import pytest
 from onnx import parser
 
 from stt.convert import fp16
-from stt.convert.length_path import CountingError, counted, cut_lengths, miscounted
+from stt.convert.counting import CountingError, counted, cut_lengths, miscounted
 from stt.convert.model_file import GraphFile, read
 from support import others
 from support.graphs import LENGTHS, LENGTHS_IN_A_BRANCH

@@ -17,7 +17,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from stt.convert import model_file
-from stt.convert.model_file import GraphFile, Weight, read, write
+from stt.convert.model_file import GraphFile, read, write
+from stt.convert.weight import Weight
 from stt.errors import ModelError
 from support import graphs
 
@@ -470,7 +471,8 @@ KILLED = """
 import sys, time
 from pathlib import Path
 import numpy as np, onnx
-from stt.convert.model_file import Weight, write
+from stt.convert.model_file import write
+from stt.convert.weight import Weight
 model = onnx.parser.parse_model('<ir_version: 8, opset_import: ["" : 17]> g (float[N] x) => '
                                 '(float[N] y) { y = Relu(x) }')
 def load(index):

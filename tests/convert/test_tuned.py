@@ -12,8 +12,7 @@ import pytest
 from stt.convert import positions
 from stt.convert.attention import fuse_relative_attention
 from stt.convert.model_file import read, write
-from stt.convert.positions import precompute_positions
-from stt.convert.tuned import tune
+from stt.convert.positions import precompute_positions, tune
 from support.paths import DIGITS
 
 RNG = np.random.default_rng(5)

@@ -11,9 +11,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from stt.convert.element_types import FLOAT, FLOAT16, infer
-from stt.convert.fp16 import convert, to_fp16
+from stt.convert.fp16 import convert, to_fp16, widened
 from stt.convert.model_file import GraphFile, read
-from stt.convert.widening import widened
 from stt.errors import ModelError
 
 ROWS = np.random.default_rng(5).normal(size=(40, 32)).astype(np.float16)

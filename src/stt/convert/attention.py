@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from stt.convert.model_file import GraphFile, value_of
-from stt.convert.pointwise import replace_nodes
+from stt.convert.graph import replace_nodes
+from stt.convert.model_file import GraphFile
+from stt.convert.weight import value_of
 
 if TYPE_CHECKING:
     from onnx import NodeProto

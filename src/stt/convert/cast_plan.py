@@ -14,10 +14,9 @@ from stt.convert.element_types import (
     Schemas,
     Signature,
     Types,
-    captures,
     output_types,
-    subgraphs,
 )
+from stt.convert.graph import captures, subgraphs
 from stt.convert.model_file import GraphFile
 
 if TYPE_CHECKING:

@@ -7,33 +7,80 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from stt.convert.cast_plan import SOURCES, Plan
 from stt.convert.element_types import (
     FLOAT,
     FLOAT16,
     FLOATS,
+    LARGEST,
+    SMALLEST,
     Types,
+    output_types,
+    type_name,
+)
+from stt.convert.graph import (
+    all_names,
     attribute,
     called,
     captures,
-    output_types,
-    subgraphs,
-    type_name,
-)
-from stt.convert.graph_edits import (
-    all_names,
     constant_value,
     free_name,
     rename,
     replace,
     set_attribute,
+    subgraphs,
 )
-from stt.convert.half import Tally, to_half
-from stt.convert.model_file import Array, GraphFile, Weight, value_of
+from stt.convert.model_file import GraphFile
+from stt.convert.weight import Array, Weight, value_of
 
 if TYPE_CHECKING:
     import onnx
+
+
+@dataclass(slots=True)
+class Tally:
+    """What the conversion of weights changed; counts grow while weights are written."""
+
+    values: int = 0
+    """Numbers converted to float16."""
+    clipped: int = 0
+    """Of them, those larger in magnitude than 1e4."""
+    raised: int = 0
+    """Of them, those that were not zero and smaller in magnitude than 1e-7."""
+
+
+def to_half(values: npt.NDArray[np.float32], tally: Tally) -> npt.NDArray[np.float16]:
+    """Convert float32 of any shape; NaN stays NaN.
+
+    Magnitudes over 1e4 become 1e4, those under 1e-7 other than zero become 1e-7. Infinities are
+    clipped too: exported masks use them for "never", which -1e4 says as well before a softmax,
+    without its NaN.
+    """
+    flat = np.ascontiguousarray(values).reshape(-1)
+    result = np.empty(flat.shape, np.float16)
+    for begin in range(0, len(flat), _BLOCK):
+        result[begin : begin + _BLOCK] = _block(flat[begin : begin + _BLOCK], tally)
+    tally.values += flat.size
+    return result.reshape(values.shape)
+
+
+_BLOCK = 1 << 16  # numbers that stay in the processor's cache through all the passes over them
+
+
+def _block(values: npt.NDArray[np.float32], tally: Tally) -> npt.NDArray[np.float32]:
+    size = np.abs(values)
+    over = int(np.count_nonzero(size > LARGEST))
+    if over:
+        values = np.clip(values, -LARGEST, LARGEST)
+        tally.clipped += over
+    small = (size < SMALLEST) & (size > 0)
+    raised = int(np.count_nonzero(small))
+    if raised:
+        values = np.where(small, np.copysign(np.float32(SMALLEST), values), values)
+        tally.raised += raised
+    return values
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,23 +19,31 @@ import numpy as np
 
 from stt.convert.cast_plan import SOURCES, Plan, RunsIn
 from stt.convert.cast_rewriting import Change, Rewriting, Settled
-from stt.convert.counting import Counting, find_counting, read_by
+from stt.convert.counting import Counting, find_counting
 from stt.convert.element_types import (
     FLOAT,
     FLOAT16,
     Schemas,
     Types,
-    called,
     conflicts,
     conflicts_inside,
     infer,
-    subgraphs,
     type_name,
     untyped,
 )
-from stt.convert.graph_edits import all_names, free_name, rename, replace
-from stt.convert.model_file import GraphFile, value_of
-from stt.convert.node_order import doubles, prepared
+from stt.convert.graph import (
+    all_names,
+    called,
+    doubles,
+    free_name,
+    prepared,
+    read_by,
+    rename,
+    replace,
+    subgraphs,
+)
+from stt.convert.model_file import GraphFile
+from stt.convert.weight import value_of
 from stt.errors import ModelError
 
 if TYPE_CHECKING:

@@ -7,27 +7,23 @@ stay in float32 or lengths come out wrong for recordings over 20.48 s (onnx-asr 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
-from stt.convert.element_types import (
-    DOUBLE,
-    FLOAT16,
-    FLOATS,
-    UNKNOWN,
-    Types,
-    attribute,
-    captures,
-    subgraphs,
-)
-from stt.convert.half import LARGEST
-from stt.convert.model_file import GraphFile, value_of
+from stt.convert.element_types import DOUBLE, FLOAT16, FLOATS, LARGEST, UNKNOWN, Types
+from stt.convert.graph import attribute, read_by, subgraphs
+from stt.convert.model_file import GraphFile
+from stt.convert.weight import Array, value_of
 
 if TYPE_CHECKING:
     import onnx
 
+LENGTH, ENCODED = "length", "encoded_lengths"
+"""An encoder's input and output that hold lengths, int64 [B]."""
 MOVES = frozenset(
     "Concat Expand Flatten Gather GatherElements GatherND Identity Reshape Slice Split Squeeze "  # noqa: SIM905
     "Tile Transpose Unsqueeze".split()
@@ -140,11 +136,6 @@ def _counts(node: onnx.NodeProto, types: Types, counts: set[str], constant: set[
     return all(name in counts or name in constant for name in floats)
 
 
-def read_by(node: onnx.NodeProto) -> list[str]:
-    """Values a node reads, those of graphs inside it too."""
-    return [name for name in node.input if name] + captures(node)
-
-
 def _is_float(elem_type: int) -> bool:
     return elem_type in _FLOAT_LIKE or elem_type == UNKNOWN
 
@@ -176,3 +167,95 @@ def _ends_in_integers(node: onnx.NodeProto, types: Types) -> bool:
         return to is not None and to.i not in _FLOAT_LIKE
     results = [types.get(name) for name in node.output]
     return bool(results) and not any(_is_float(result) for result in results)
+
+
+def cut_lengths(file: GraphFile) -> onnx.ModelProto | None:
+    """Cut out what follows from `length` and constants alone: a few dozen nodes without weights.
+
+    Returns:
+        A graph from `length`, int64 [B], to `encoded_lengths` and to each value that leaves the
+        arithmetic, such as the operands of masks. None where the encoder's lengths depend on more
+        than `length`.
+    """
+    from onnx import ModelProto, TensorProto
+    from onnx.helper import make_empty_tensor_value_info, make_tensor_value_info
+
+    graph = file.model.graph
+    constant = {tensor.name for tensor in graph.initializer}
+    counts = {LENGTH} & {value.name for value in graph.input}
+    nodes: list[onnx.NodeProto] = []
+    leaving: dict[str, None] = {}
+    for node in graph.node:
+        read = read_by(node)
+        if all(name in constant for name in read):
+            constant.update(node.output)
+            nodes.append(node)
+        elif all(name in constant or name in counts for name in read):
+            counts.update(node.output)
+            nodes.append(node)
+        else:
+            leaving.update(dict.fromkeys(name for name in read if name in counts - {LENGTH}))
+    if any(output.name == ENCODED for output in graph.output):
+        if ENCODED not in counts:
+            return None
+        leaving[ENCODED] = None
+    if not leaving:
+        return None
+    kept, needed = _needed(nodes, set(leaving))
+    part = ModelProto(ir_version=file.model.ir_version, opset_import=file.model.opset_import)
+    part.graph.name = "lengths"
+    part.graph.node.extend(kept)
+    part.graph.initializer.extend(t for t in graph.initializer if t.name in needed)
+    part.graph.input.append(make_tensor_value_info(LENGTH, TensorProto.INT64, ["B"]))
+    part.graph.output.extend(make_empty_tensor_value_info(name) for name in leaving)
+    return part
+
+
+def _needed(nodes: list[onnx.NodeProto], needed: set[str]) -> tuple[list[onnx.NodeProto], set[str]]:
+    """Return the nodes that the needed values come from, in order, and all values they read."""
+    kept = []
+    for node in reversed(nodes):
+        if needed.intersection(node.output):
+            kept.append(node)
+            needed.update(read_by(node))
+    return kept[::-1], needed
+
+
+def counted(part: onnx.ModelProto, lengths: npt.NDArray[np.int64]) -> Mapping[str, Array]:
+    """Compute what a cut-out part gives for feature frames `lengths`, int64 [B], by output name.
+
+    ONNX's reference implementation computes real float16, as a device that has it does; ONNX
+    Runtime on a CPU computes float16 in float32, which hides miscounting.
+
+    Raises:
+        CountingError: its types do not fit together, or the reference lacks an operator.
+    """
+    from onnx.reference import ReferenceEvaluator
+
+    names = [output.name for output in part.graph.output]
+    try:
+        with np.errstate(over="ignore", invalid="ignore"):  # float16 ends at 65,504
+            found = ReferenceEvaluator(part).run(names, {LENGTH: lengths})
+    except (RuntimeError, NotImplementedError, TypeError) as error:
+        raise CountingError(" ".join(str(error).split())) from error
+    return dict(zip(names, found, strict=True))
+
+
+class CountingError(Exception):
+    """A length path that cannot be computed alone."""
+
+
+def miscounted(
+    right: Mapping[str, Array], got: Mapping[str, Array], lengths: npt.NDArray[np.int64]
+) -> npt.NDArray[np.int64]:
+    """Return those of `lengths` for which `got` is not `right`, or lacks a value of it."""
+    wrong = np.zeros(len(lengths), bool)
+    for name, values in right.items():
+        if name not in got or got[name].shape != values.shape:
+            wrong[:] = True
+        elif values.shape[:1] == lengths.shape:
+            unequal = got[name].astype(np.float64) != values.astype(np.float64)
+            wrong |= unequal.reshape(len(lengths), -1).any(axis=1)
+        elif not np.array_equal(got[name], values):
+            wrong[:] = True
+    return lengths[wrong]

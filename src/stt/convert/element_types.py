@@ -16,11 +16,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import onnx
 
+from stt.convert.graph import attribute, called, subgraphs
 from stt.convert.model_file import GraphFile
 
 UNKNOWN, FLOAT, FLOAT16, DOUBLE = 0, 1, 10, 11
 FLOATS = frozenset({FLOAT, FLOAT16})
 """The two types a precision decides between; doubles and bfloat16 are left as they are."""
+LARGEST, SMALLEST = 1e4, 1e-7
+"""Magnitudes that conversion to float16 keeps, as onnxconverter_common's documents them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +37,7 @@ class Port:
     @property
     def flexible(self) -> bool:
         """Whether it may be float or float16."""
-        return allowed_floats(self.allowed) == FLOATS
-
-
-def allowed_floats(allowed: frozenset[int]) -> frozenset[int]:
-    """The part of a set of types that a precision decides about."""
-    return allowed & FLOATS
+        return self.allowed >= FLOATS
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,29 +165,6 @@ def _type_id(told: str) -> int:
 
 def _type_ids(told: Iterable[str]) -> frozenset[int]:
     return frozenset(map(_type_id, told))
-
-
-def subgraphs(node: onnx.NodeProto) -> list[onnx.GraphProto]:
-    """The graphs inside a node: branches of If, bodies of Loop and Scan."""
-    return [g for a in node.attribute for g in ([a.g] if a.HasField("g") else a.graphs)]
-
-
-def captures(node: onnx.NodeProto) -> list[str]:
-    """Values that the graphs inside a node read from the graph around it."""
-    found: dict[str, None] = {}
-    for graph in subgraphs(node):
-        inside = {value.name for value in graph.input} | {t.name for t in graph.initializer}
-        for inner in graph.node:
-            names = [*inner.input, *captures(inner)]
-            found.update(dict.fromkeys(n for n in names if n and n not in inside))
-            inside.update(inner.output)
-        found.update(dict.fromkeys(v.name for v in graph.output if v.name not in inside))
-    return list(found)
-
-
-def attribute(node: onnx.NodeProto, name: str) -> onnx.AttributeProto | None:
-    """A node's attribute by name."""
-    return next((a for a in node.attribute if a.name == name), None)
 
 
 def infer(file: GraphFile) -> Types:
@@ -363,11 +338,6 @@ def _constant_type(node: onnx.NodeProto) -> int:
         if a.name.startswith("value_string"):
             return int(TensorProto.STRING)
     return UNKNOWN
-
-
-def called(node: onnx.NodeProto) -> str:
-    """A node's name, or the value it gives where it has none."""
-    return node.name or (node.output[0] if node.output else node.op_type)
 
 
 def type_name(elem_type: int) -> str:

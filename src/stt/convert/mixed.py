@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from stt.convert.element_types import called
 from stt.convert.fp16 import Conversion, convert
+from stt.convert.graph import called
 from stt.convert.model_file import read
 from stt.errors import ModelError
 

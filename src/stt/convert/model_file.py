@@ -9,24 +9,20 @@ can be walked (protobuf.dev, "Encoding"), and messages of one type written in a 
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from functools import partial
-from itertools import accumulate
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
-import numpy.typing as npt
 
+from stt.convert.weight import DTYPES, Array, Weight, data_bytes, external, stored, value_of
 from stt.errors import ModelError
 
 if TYPE_CHECKING:
     import onnx
-
-Array = npt.NDArray[np.generic]
 
 LARGE = 1024
 """Bytes. Smaller initializers stay in the graph, where shape inference looks into them."""
@@ -37,31 +33,6 @@ _INSIDE_LIMIT = 1_900_000_000
 _MODEL_GRAPH, _GRAPH_INITIALIZER = 7, 5
 _FLOAT_DATA, _RAW_DATA = 4, 9
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
-
-# By onnx.TensorProto.DataType: what numpy has itself, and the bits of a number of the other types
-_DTYPES = {
-    **{1: "<f4", 2: "u1", 3: "i1", 4: "<u2", 5: "<i2", 6: "<i4", 7: "<i8", 9: "?", 10: "<f2"},
-    **{11: "<f8", 12: "<u4", 13: "<u8", 14: "<c8", 15: "<c16"},
-}
-_BITS = {16: 16, 17: 8, 18: 8, 19: 8, 20: 8, 21: 4, 22: 4, 23: 4, 24: 8, 25: 2, 26: 2}
-
-
-@dataclass(frozen=True, slots=True)
-class Weight:
-    """A large initializer that is not in memory."""
-
-    name: str
-    elem_type: int
-    """onnx.TensorProto.DataType."""
-    shape: tuple[int, ...]
-    nbytes: int
-    load: Callable[[], Array]
-    """Read or compute it: an array of `nbytes` bytes, new on every call.
-
-    Of types that numpy does not have (bfloat16, 4 bits) it is the bytes as they are stored.
-    """
-    place: tuple[Path, int] | None = None
-    """The file and the byte where it lies as it is; None where it is made or parsed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,32 +145,6 @@ def write_beside(path: Path, model: onnx.ModelProto, weights: Iterable[Weight]) 
         partial.unlink(missing_ok=True)
 
 
-def reported(
-    weights: Iterable[Weight], stage: str, report: Callable[[str, int, int], None]
-) -> list[Weight]:
-    """The same weights, telling (stage, bytes loaded so far, bytes in all) as each is loaded."""
-    weights = list(weights)
-    total = sum(weight.nbytes for weight in weights)
-    before = dict(
-        zip((w.name for w in weights), accumulate(w.nbytes for w in weights), strict=True)
-    )
-
-    def load(weight: Weight) -> Array:
-        array = weight.load()
-        report(stage, before[weight.name], total)
-        return array
-
-    return [replace(weight, load=partial(load, weight)) for weight in weights]
-
-
-def value_of(tensor: onnx.TensorProto) -> Array:
-    """The array of a small initializer or of a Constant's attribute."""
-    from onnx import numpy_helper
-
-    array: Array = numpy_helper.to_array(tensor)
-    return array
-
-
 def _settle(file: BinaryIO) -> None:
     file.flush()
     os.fsync(file.fileno())
@@ -256,15 +201,15 @@ def _tensor(file: BinaryIO, start: int, end: int, path: Path) -> Weight | None:
             head += _span(file, key, stop)
     tensor = TensorProto.FromString(bytes(head))
     if tensor.data_location == TensorProto.EXTERNAL:
-        return _external(tensor, path)
+        return external(tensor, path)
     if raw:
-        return _stored(tensor, path, *raw)
-    if tensor.data_type not in _DTYPES:  # strings, and small types in int32_data
+        return stored(tensor, path, *raw)
+    if tensor.data_type not in DTYPES:  # strings, and small types in int32_data
         return None
     if packed and tensor.data_type == TensorProto.FLOAT and not tensor.float_data:
-        return _stored(tensor, path, *packed)
+        return stored(tensor, path, *packed)
     # int64_data and the like: numbers of varying length; floats in several parts
-    shape, nbytes = tuple(tensor.dims), _nbytes(tensor)
+    shape, nbytes = tuple(tensor.dims), data_bytes(tensor)
     load = partial(_parsed, path, start, end)
     return Weight(tensor.name, tensor.data_type, shape, nbytes, load)
 
@@ -286,7 +231,7 @@ def _take_out_external(model: onnx.ModelProto, path: Path, weights: dict[str, We
     inside = []
     for tensor in model.graph.initializer:
         if tensor.data_location == TensorProto.EXTERNAL:
-            weight = _external(tensor, path)
+            weight = external(tensor, path)
             if weight.nbytes >= LARGE:
                 weights[weight.name] = weight
                 continue
@@ -296,7 +241,7 @@ def _take_out_external(model: onnx.ModelProto, path: Path, weights: dict[str, We
     model.graph.initializer.extend(inside)
     for tensor in _tensors_of_nodes(model.graph):
         if tensor.data_location == TensorProto.EXTERNAL:
-            _fill(tensor, _external(tensor, path))
+            _fill(tensor, external(tensor, path))
 
 
 def _tensors_of_nodes(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
@@ -314,56 +259,6 @@ def _fill(tensor: onnx.TensorProto, weight: Weight) -> None:
     tensor.ClearField("external_data")
     tensor.ClearField("data_location")
     tensor.raw_data = weight.load().tobytes()
-
-
-def _external(tensor: onnx.TensorProto, path: Path) -> Weight:
-    entries = {entry.key: entry.value for entry in tensor.external_data}
-    location = entries.get("location", "")
-    parts = PureWindowsPath(location)  # knows both slashes: a model is refused on every system
-    if parts.drive or parts.root or ".." in parts.parts or not parts.parts:
-        raise ModelError(
-            f"{path}: weight {tensor.name} lies at {location!r}, outside the model's folder; "
-            "do not use this model"
-        )
-    file, size = path.parent / location, _nbytes(tensor)
-    try:
-        offset, length = int(entries.get("offset", 0)), int(entries.get("length", size))
-    except ValueError:
-        offset = length = -1
-    if offset < 0 or length < 0:
-        raise ModelError(f"{path}: weight {tensor.name} lies at no place; fetch the model again")
-    have = file.stat().st_size if file.is_file() else None
-    if have is None or have < offset + length:
-        told = "is missing" if have is None else f"has {have:,} bytes, {offset + length:,} needed"
-        raise ModelError(f"{path}: its weights file {file.name} {told}; fetch it again")
-    return _stored(tensor, file, offset, length)
-
-
-def _stored(tensor: onnx.TensorProto, file: Path, offset: int, length: int) -> Weight:
-    shape = tuple(tensor.dims)
-    if length != _nbytes(tensor):
-        raise ModelError(
-            f"{file}: weight {tensor.name} of shape {shape} has {length:,} bytes; fetch it again"
-        )
-    known = _DTYPES.get(tensor.data_type)
-    dtype = np.dtype(known or "u1")
-
-    def load() -> Array:
-        # not memory-mapped: pages of a map count as memory of this process
-        array: Array = np.fromfile(file, dtype, length // dtype.itemsize, offset=offset)
-        return array.reshape(shape) if known else array
-
-    return Weight(tensor.name, tensor.data_type, shape, length, load, (file, offset))
-
-
-def _nbytes(tensor: onnx.TensorProto) -> int:
-    """Bytes of a tensor's data when stored raw."""
-    count: int = math.prod(tensor.dims)
-    if tensor.data_type in _DTYPES:
-        return count * np.dtype(_DTYPES[tensor.data_type]).itemsize
-    if tensor.data_type in _BITS:
-        return -(-count * _BITS[tensor.data_type] // 8)
-    raise ValueError(f"{tensor.name} has the unknown type {tensor.data_type}")
 
 
 def _store(file: BinaryIO, weight: Weight) -> tuple[int, int]:

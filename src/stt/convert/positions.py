@@ -13,13 +13,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stt.convert.attention import Graph, NoMatchError
-from stt.convert.model_file import Array, GraphFile, Weight
-from stt.convert.pointwise import replace_nodes
+from stt.convert.attention import Graph, NoMatchError, fuse_relative_attention
+from stt.convert.graph import replace_nodes, tidied
+from stt.convert.model_file import GraphFile, read, write_beside
+from stt.convert.weight import Array, Weight
 
 if TYPE_CHECKING:
     from onnx import GraphProto, NodeProto
@@ -159,3 +161,29 @@ def _projected(table: Array, weight: Weight, heads: int) -> Array:
     """Project the table, [2 * FRAMES + 1, D], as the layer does: [1, heads, width, rows]."""
     product = table.astype(np.float32) @ weight.load().astype(np.float32, copy=False)
     return np.ascontiguousarray(product.T.reshape(1, heads, -1, len(table)))
+
+
+def tune(source: Path, target: Path) -> int:
+    """Write an FP32 encoder tighter; returns how many layers were rewritten.
+
+    The same function in less time, as a graph beside the weights it shares: attention in fewer
+    passes, position projections as constants. 12 % less time on a CPU, the same values up to
+    rounding. One-by-one convolutions written as products gain nothing in FP32 (docs/speed.md).
+
+    Where none can be, nothing is written.
+
+    Args:
+        source: an FP32 graph.
+        target: in the same folder; it refers to the source's `.data` file.
+
+    Raises:
+        ModelError: the source cannot be read.
+        OSError: e.g. a full disk; the target stays as it was.
+    """
+    file = read(source)
+    if not fuse_relative_attention(file):
+        return 0
+    layers = precompute_positions(file)
+    if layers:
+        write_beside(target, file.model, tidied(file))
+    return layers

@@ -6,8 +6,8 @@ import shutil
 from collections.abc import Mapping, Sequence
 from functools import partial
 
+from stt.convert.positions import tune
 from stt.convert.split import split_file
-from stt.convert.tuned import tune
 from stt.engine.folder import TRANSDUCERS, TUNED, graph_names, split_names
 from stt.install.artifact import Artifact, Told
 from stt.install.installation import Installation

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from stt.convert import fp16, mixed
+from stt.convert.int8 import cpu_saturates
 from stt.convert.mixed import Feed
-from stt.convert.saturation import cpu_saturates
 from stt.engine.folder import graph_names
 from stt.install.installation import Events, Installation
 

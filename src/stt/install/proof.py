@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from stt.convert.length_path import CountingError, counted, cut_lengths, miscounted
+from stt.convert.counting import CountingError, counted, cut_lengths, miscounted
 from stt.convert.model_file import GraphFile, read
 from stt.engine.folder import ModelFolder, graph_names
 from stt.install.clips import Clip
@@ -169,7 +169,8 @@ def lengths_alone(folder: ModelFolder, precision: str) -> Check | None:
 def _half_lengths(file: GraphFile) -> list[str]:
     """Nodes of the length arithmetic that give or take float16."""
     from stt.convert.counting import find_counting
-    from stt.convert.element_types import FLOAT16, called, infer
+    from stt.convert.element_types import FLOAT16, infer
+    from stt.convert.graph import called
 
     types = infer(file)
     nodes = file.model.graph.node
