@@ -29,11 +29,11 @@ import numpy.typing as npt
 
 from recordings import SAMPLES
 from stt.install.starter import ensure_starter, installed_weights
-from stt.models.whisper import Said, split_pieces, transcribe
-from stt.models.whisper_features import SAMPLE_RATE, WINDOW_SECONDS, log_mel
-from stt.models.whisper_rules import Rules
-from stt.models.whisper_session import OrtWhisper
+from stt.models.whisper import split_pieces, transcribe
+from stt.models.whisper_decoding import Rules, Said
+from stt.models.whisper_session import WINDOW_SECONDS, OrtWhisper, log_mel
 from stt.models.whisper_vocabulary import load_vocabulary
+from stt.types import SAMPLE_RATE
 
 Float32 = npt.NDArray[np.float32]
 

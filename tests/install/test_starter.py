@@ -18,9 +18,8 @@ from stt.errors import ModelError
 from stt.install import starter
 from stt.install.starter import SOURCE, ensure_starter, verify_starter
 from stt.models.whisper import transcribe
-from stt.models.whisper_features import log_mel
-from stt.models.whisper_rules import Rules
-from stt.models.whisper_session import OrtWhisper
+from stt.models.whisper_decoding import Rules
+from stt.models.whisper_session import OrtWhisper, log_mel
 from stt.models.whisper_vocabulary import load_vocabulary
 from support.paths import SAMPLES
 

@@ -12,16 +12,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stt.errors import ModelError
-from stt.models.whisper import (
+from stt.models.whisper import split_pieces, transcribe
+from stt.models.whisper_decoding import (
     Interrupted,
+    Rules,
     Said,
+    apply_rules,
     decode_greedily,
-    split_pieces,
-    transcribe,
+    log_softmax,
+    loop_start,
 )
-from stt.models.whisper_features import log_mel
-from stt.models.whisper_loops import loop_start
-from stt.models.whisper_rules import Rules, apply_rules, log_softmax
+from stt.models.whisper_session import log_mel
 from stt.models.whisper_vocabulary import WhisperVocabulary, load_vocabulary
 
 # ids: 0-9 text, 10 end, 11 start, 12 en, 13 de, 14 translate, 15 transcribe, 16 nospeech,

@@ -19,7 +19,7 @@ from stt.audio.segmenter import Utterance
 from stt.engine.fallback import Fallback
 from stt.errors import AudioError, ModelError
 from stt.events import Event, Final, Level, Problem
-from stt.models.whisper import Interrupted
+from stt.models.whisper_decoding import Interrupted
 from stt.streaming.session import LiveSession
 from stt.streaming.stream import Live, RecognizerLike, Source
 from stt.transcript import Segment

@@ -29,8 +29,8 @@ from stt.models.onnx_asr_edge import (
 from stt.models.redecoding import redecoded
 from stt.models.tdt import Emission, until_next
 from stt.models.whisper import WhisperPiece, transcribe
-from stt.models.whisper_features import WINDOW_SECONDS
-from stt.models.whisper_rules import Rules
+from stt.models.whisper_decoding import Rules
+from stt.models.whisper_session import WINDOW_SECONDS
 from stt.text import word_edges, words
 from stt.text.spacing import lengthened
 from stt.transcript import Choice, Segment, Token
@@ -209,7 +209,7 @@ class WhisperRecognizer:
     def hasty(self, interrupted: Callable[[], bool]) -> WhisperRecognizer:
         """Return one of the same model that encodes no more silence than it needs.
 
-        While `interrupted()`, its `recognize` raises `whisper.Interrupted`.
+        While `interrupted()`, its `recognize` raises `whisper_decoding.Interrupted`.
         """
         return WhisperRecognizer(self._model, _HASTY_WINDOW_S, interrupted)
 

@@ -18,9 +18,8 @@ from stt.errors import ModelError, NonFiniteOutput
 from stt.install.clips import Clip
 from stt.install.proof import Check, Verdict, relative_error, static_checks
 from stt.models.onnx_asr_edge import WhisperModel, load_whisper
-from stt.models.whisper import Step, decode_greedily
-from stt.models.whisper_features import log_mel
-from stt.models.whisper_rules import Rules
+from stt.models.whisper_decoding import Rules, Step, decode_greedily
+from stt.models.whisper_session import log_mel
 from stt.types import ReportProgress
 
 Floats = npt.NDArray[np.float32]
@@ -124,14 +123,14 @@ class _Recorder:
         self.logits: list[Floats] = []
 
     def __call__(self, tokens: Int64) -> Floats:
-        """See `whisper.Step`."""
+        """See `whisper_decoding.Step`."""
         logits = self._step(tokens)
         self.fed.append(tokens.copy())
         self.logits.append(logits[0].copy())  # the rules write into them
         return logits
 
     def keep(self, rows: Sequence[int]) -> None:
-        """See `whisper.Step`."""
+        """See `whisper_decoding.Step`."""
         self._step.keep(rows)
 
 

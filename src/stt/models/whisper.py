@@ -1,54 +1,18 @@
-"""Greedy decoding with Whisper: utterances in, timed pieces of text out."""
+"""Whisper: utterances in, timed pieces of text out."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Protocol
+from dataclasses import dataclass, replace
 
-import numpy as np
-import numpy.typing as npt
-
-from stt.models.whisper_features import SAMPLE_RATE, WINDOW_SECONDS, log_mel
-from stt.models.whisper_loops import loop_start
-from stt.models.whisper_rules import Rules, apply_rules, log_softmax
+from stt.models.whisper_decoding import Rules, Said, Step, decode_greedily, never
+from stt.models.whisper_session import WINDOW_SECONDS, log_mel
 from stt.models.whisper_vocabulary import WhisperVocabulary
-
-__all__ = [
-    "Interrupted",
-    "Said",
-    "Step",
-    "WhisperPiece",
-    "WhisperResult",
-    "decode_greedily",
-    "split_pieces",
-    "transcribe",
-]
-
-Float32 = npt.NDArray[np.float32]
-Int64 = npt.NDArray[np.int64]
+from stt.types import SAMPLE_RATE, Floats
 
 SPARE_S = 5.0
 """Seconds of silence encoded behind an utterance; with 2 s live text gets worse (docs/live.md)."""
 _SHORTEST_REST = 0.5  # seconds; less than this behind the last piece is not looked at again
-
-
-class Interrupted(Exception):  # noqa: N818 - nothing is wrong
-    """The result is not wanted any more."""
-
-
-def _never() -> bool:
-    return False
-
-
-class Step(Protocol):
-    """A decoder holding the state of a batch of utterances."""
-
-    def __call__(self, tokens: Int64) -> Float32:
-        """Append tokens [B, S] to the utterances kept; logits [B, vocabulary] of what follows."""
-
-    def keep(self, rows: Sequence[int]) -> None:
-        """Forget all utterances but these, given by their place among those kept so far."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,122 +44,16 @@ class WhisperResult:
         return " ".join(piece.text for piece in self.pieces)
 
 
-@dataclass(slots=True)
-class Said:
-    """One utterance while it is decoded, and after."""
-
-    language: str
-    no_speech_prob: float
-    tokens: list[int] = field(default_factory=list)
-    """Those sampled, timestamps among them, without <|endoftext|>."""
-    logprobs: list[float] = field(default_factory=list)
-    """Of each token, among those the rules allow."""
-
-
-def decode_greedily(
-    step: Step,
-    languages: Sequence[str | None],
-    rules: Rules,
-    interrupted: Callable[[], bool] = _never,
-) -> list[Said]:
-    """The likeliest token each time, for a batch of utterances at once.
-
-    step: stands before its first token. languages: one per utterance, as a code; None lets a
-    multilingual model choose. interrupted: asked before each token; raises Interrupted if so.
-    An utterance ends with <|endoftext|>, after half the positions the model has (as in OpenAI's
-    code), or where it begins to repeat itself; it then leaves the batch.
-
-    Raises ValueError for a language the model does not know.
-    """
-    vocabulary = rules.vocabulary
-    logits = step(np.full((len(languages), 1), vocabulary.start))
-    said = _judge_start(logits, vocabulary, languages)
-    prompt = [_prompt(one.language, rules) for one in said]
-    if prompt[0]:
-        logits = step(np.array(prompt, np.int64))
-    limit = min(vocabulary.max_positions // 2, vocabulary.max_positions - 1 - len(prompt[0]))
-    going = said
-    for left in reversed(range(limit)):
-        if interrupted():
-            raise Interrupted
-        apply_rules(logits, [one.tokens for one in going], rules)
-        chosen = logits.argmax(axis=-1)
-        kept = _append(going, chosen, _logprobs(logits, chosen), vocabulary)
-        if not kept or not left:
-            break
-        if len(kept) < len(going):
-            step.keep(kept)
-            going = [going[place] for place in kept]
-        logits = step(chosen[kept, None])
-    return said
-
-
-def _judge_start(
-    logits: Float32, vocabulary: WhisperVocabulary, languages: Sequence[str | None]
-) -> list[Said]:
-    """From what follows <|startoftranscript|>: is it speech, and in which language?"""
-    known = vocabulary.languages or {"en": vocabulary.start}
-    unknown = set(languages) - set(known) - {None}
-    if unknown:
-        raise ValueError(f"the model does not know the language {unknown.pop()!r}")
-    codes = list(known)
-    likeliest = logits[:, [known[code] for code in codes]].argmax(axis=-1)
-    no_speech = np.exp(log_softmax(logits)[:, vocabulary.no_speech])
-    return [
-        Said(given or codes[i], float(p))
-        for given, i, p in zip(languages, likeliest, no_speech, strict=True)
-    ]
-
-
-def _prompt(language: str, rules: Rules) -> list[int]:
-    """What comes between <|startoftranscript|> and the first token sampled."""
-    vocabulary = rules.vocabulary
-    task = [vocabulary.languages[language], vocabulary.transcribe] if vocabulary.languages else []
-    return task if rules.timestamps else [*task, vocabulary.no_timestamps]
-
-
-def _logprobs(logits: Float32, chosen: Int64) -> Float32:
-    """Logarithm of the probability of the chosen, likeliest tokens: float32 [B]."""
-    best = np.take_along_axis(logits, chosen[:, None], axis=-1)
-    logprobs: Float32 = -np.log(np.exp(logits - best).sum(axis=-1))
-    return logprobs
-
-
-def _append(
-    going: Sequence[Said], chosen: Int64, logprobs: Float32, vocabulary: WhisperVocabulary
-) -> list[int]:
-    """Give each utterance its token; the places of those that go on."""
-    kept = []
-    for place, (one, token, logprob) in enumerate(zip(going, chosen, logprobs, strict=True)):
-        if token == vocabulary.end:
-            continue
-        one.tokens.append(int(token))
-        one.logprobs.append(float(logprob))
-        if not _cut_loop(one, vocabulary):
-            kept.append(place)
-    return kept
-
-
-def _cut_loop(one: Said, vocabulary: WhisperVocabulary) -> bool:
-    """Whether the text repeats itself; if so all but the first time is taken back."""
-    places = [i for i, token in enumerate(one.tokens) if token < vocabulary.end]
-    repeated = loop_start([one.tokens[i] for i in places])
-    if repeated is None:
-        return False
-    del one.tokens[places[repeated] :], one.logprobs[places[repeated] :]
-    return True
-
-
 def transcribe(
-    utterances: Sequence[Float32],
-    start: Callable[[Sequence[Float32]], Step],
+    utterances: Sequence[Floats],
+    start: Callable[[Sequence[Floats]], Step],
     rules: Rules,
     *,
     language: str | None = None,
     mels: int = 80,
     batch: int = 8,
     window_s: float = WINDOW_SECONDS,
-    interrupted: Callable[[], bool] = _never,
+    interrupted: Callable[[], bool] = never,
 ) -> list[WhisperResult]:
     """Recognise utterances, float32 [n] at 16 kHz each; results in the same order.
 
@@ -226,7 +84,7 @@ def _frames(samples: int, window_s: float) -> int:
 class _Work:
     """An utterance on its way through one or more windows of 30 s."""
 
-    def __init__(self, samples: Float32, language: str | None) -> None:
+    def __init__(self, samples: Floats, language: str | None) -> None:
         self.samples = samples
         self.language = language
         self.position = 0  # samples recognised so far
@@ -237,7 +95,7 @@ class _Work:
     def done(self) -> bool:
         return self.no_speech_prob is not None and self.position >= len(self.samples)
 
-    def window(self) -> Float32:
+    def window(self) -> Floats:
         return self.samples[self.position : self.position + WINDOW_SECONDS * SAMPLE_RATE]
 
     def take(self, said: Said, rules: Rules) -> None:

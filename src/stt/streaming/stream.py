@@ -29,7 +29,7 @@ from stt.audio.vad import SpeechProbability
 from stt.engine.fallback import GuardedRecognizer
 from stt.engine.recognizer import WhisperRecognizer
 from stt.events import Event, Final, Level, Problem
-from stt.models.whisper import Interrupted
+from stt.models.whisper_decoding import Interrupted
 from stt.streaming.jobs import Job, Pace
 from stt.streaming.session import LiveSession
 from stt.text.likelihood import NOT_ENGLISH, Likelihood
