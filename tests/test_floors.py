@@ -22,7 +22,6 @@ FLOORS = (
 )
 """From the top. Rooms of one floor may import one another, but not in a circle."""
 BREACHES: set[tuple[str, str]] = {
-    ("audio.recording", "text.formats"),
     ("engine.recognizer", "models.ctc"),
     ("engine.recognizer", "models.onnx_asr_edge"),
     ("engine.recognizer", "models.redecoding"),
@@ -30,9 +29,6 @@ BREACHES: set[tuple[str, str]] = {
     ("engine.recognizer", "models.whisper"),
     ("engine.recognizer", "models.whisper_decoding"),
     ("engine.recognizer", "models.whisper_session"),
-    ("settings.schema", "text.subtitles"),
-    ("transcript", "text.formats"),
-    ("transcript", "text.subtitles"),
 }
 """Importing module and imported one, which are still to be mended."""
 PACKAGE = ROOT / "src" / "stt"

@@ -261,7 +261,7 @@ def test_a_full_disk_keeps_the_recording_and_goes_on(
     def full(path: Path, text: str) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("stt.text.formats.replace_file", full)
+    monkeypatch.setattr("stt.system.files.replace_file", full)
     code, out, err = run("--save", tmp_path / "talk.txt")
     assert code == 1
     assert len(out.splitlines()) == 2, "what was said is printed all the same"

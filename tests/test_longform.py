@@ -10,8 +10,8 @@ import numpy.typing as npt
 import pytest
 import soundfile
 
+from stt.text.transcript import Transcript
 from stt.transcriber import Transcriber, load
-from stt.transcript import Transcript
 from support.paths import DIGITS
 
 Samples = npt.NDArray[np.float32]

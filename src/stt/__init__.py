@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 
     from stt.errors import SttError
     from stt.streaming.listen import Listening
+    from stt.text.transcript import Transcript
     from stt.transcriber import Transcriber, load
-    from stt.transcript import Choice, Segment, Transcript, Word
+    from stt.transcript import Choice, Segment, Word
 
 # ONNX Runtime's wheels carry a telemetry client; nothing here reports to anybody.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
@@ -44,7 +45,7 @@ _HOMES = {
     "Segment": "stt.transcript",
     "SttError": "stt.errors",
     "Transcriber": "stt.transcriber",
-    "Transcript": "stt.transcript",
+    "Transcript": "stt.text.transcript",
     "Word": "stt.transcript",
     "load": "stt.transcriber",
 }

@@ -24,7 +24,8 @@ from stt.settings.loading import LoadedSettings, Settings, load_settings
 from stt.sources import Part, PartMemory, Source, parts, tracks_note
 from stt.system.packages import require
 from stt.text.likelihood import NOT_ENGLISH, Likelihood
-from stt.transcript import Choice, Coverage, Segment, Transcript, together
+from stt.text.transcript import Transcript
+from stt.transcript import Choice, Coverage, Segment, together
 from stt.types import ReportProgress
 
 OnStep = Callable[[Step, float | None], None]

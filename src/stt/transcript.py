@@ -1,16 +1,9 @@
-"""The values that travel: tokens, words, segments, transcripts. Frozen, with units stated."""
+"""The values that transcripts are made of: tokens, words, segments. Frozen, with units stated."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import TYPE_CHECKING
-
-from stt.errors import UsageError
-
-if TYPE_CHECKING:
-    from stt.text.subtitles import SubtitleStyle
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +57,20 @@ class Segment:
     """Where each channel or track was heard for itself, which: 'left', 'channel 3', 'track 2'."""
 
 
+def shifted(segment: Segment, offset_s: float) -> Segment:
+    """Move a segment and all times of its words by `offset_s` seconds."""
+    words = tuple(
+        replace(
+            word,
+            start=word.start + offset_s,
+            end=word.end + offset_s,
+            burst_at=None if word.burst_at is None else word.burst_at + offset_s,
+        )
+        for word in segment.words
+    )
+    return replace(segment, start=segment.start + offset_s, end=segment.end + offset_s, words=words)
+
+
 @dataclass(frozen=True, slots=True)
 class Choice:
     """Which precision runs on which provider, and why."""
@@ -115,71 +122,27 @@ def together(coverages: Sequence[Coverage]) -> Coverage | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Transcript:
-    """What was said in one recording, and exactly what produced it."""
+class SubtitleStyle:
+    """What a cue may be, and what is written of it. The defaults follow broadcasters' guides."""
 
-    source: str
-    """The path as the user gave it, '-' for standard input, or 'array'."""
-    duration: float
-    """Seconds of audio read."""
-    segments: tuple[Segment, ...]
-    model: str
-    """Name of the model folder, e.g. parakeet or starter."""
-    choice: Choice
-    """What ran; FP32 where the recording went on in it, the reason says from when."""
-    elapsed: float
-    """Seconds of wall time spent on this recording, model loading not included."""
-    coverage: Coverage | None = None
-    """None for what was heard live."""
-    language: str | None = None
-    """ISO 639-1 code where the model knows but one, e.g. 'en'; None: it does not tell, or the text
-    is too improbable to be in it, which a note in the coverage says."""
-    date: str | None = field(default=None, compare=False)
-    """When the transcript was made, ISO 8601 with the offset from UTC; None: not known."""
+    max_chars: int = 42
+    """Characters in a line."""
+    max_lines: int = 2
+    """Lines in a cue."""
+    min_duration: float = 0.5
+    """Seconds a cue stays at least, unless its speech is shorter and the next follows at once: then
+    it stays 0.2 s."""
+    max_duration: float = 7.0
+    """Seconds a cue stays at most."""
+    chars_per_second: float = 17.0
+    """Reading speed a cue is given time for, where there is room before the next."""
+    linger: float = 0.5
+    """Seconds a cue stays after its last word; a gap shorter than this is closed to `min_gap`."""
+    min_gap: float = 0.08
+    """Seconds between two cues, by which one sees that the text changes; where there is no room, a
+    cue stays `min_duration` first."""
+    word_timestamps: bool = False
+    """Write when each word is said, where the format has a place for it and the model tells."""
 
-    def to(self, form: str, style: SubtitleStyle | None = None) -> str:
-        """Return it as text.
 
-        Args:
-            form: txt, srt, vtt, ass, json or tsv.
-            style: how subtitles are made; None: as by default.
-
-        Raises:
-            UsageError: there is no such format.
-        """
-        from stt.text.formats import FORMATS, written
-        from stt.text.subtitles import DEFAULT_STYLE
-
-        if form not in FORMATS:
-            raise UsageError(f"{form!r} is no format; choose {', '.join(FORMATS)}")
-        return written(form, self, style or DEFAULT_STYLE)
-
-    def save(self, path: str | Path, style: SubtitleStyle | None = None) -> None:
-        """Write it to a file, whole or not at all, in the format that the name ends in.
-
-        Args:
-            path: e.g. talk.srt; a file that is there is replaced.
-            style: how subtitles are made; None: as by default.
-
-        Raises:
-            UsageError: the name ends in no format's suffix.
-            OutputError: the file cannot be written; what was there stays.
-        """
-        from stt.text.formats import FORMATS, write_text
-
-        path = Path(path)
-        form = path.suffix.lower().removeprefix(".")
-        if form not in FORMATS:
-            endings = ", ".join(f".{known}" for known in FORMATS)
-            raise UsageError(f"{path}: no format has this ending; give a name with {endings}")
-        write_text(path, self.to(form, style))
-
-    @property
-    def text(self) -> str:
-        """The whole text on one line."""
-        return " ".join(segment.text for segment in self.segments if segment.text)
-
-    @property
-    def rtfx(self) -> float:
-        """Seconds of audio per second of work (inverse real-time factor)."""
-        return self.duration / self.elapsed if self.elapsed > 0 else 0.0
+DEFAULT_STYLE = SubtitleStyle()

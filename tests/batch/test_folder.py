@@ -23,8 +23,9 @@ from stt.engine.fallback import Reserve
 from stt.engine.recognizer import Recognizer
 from stt.errors import AudioError, NonFiniteOutput, SttError
 from stt.settings.loading import LoadedSettings, Settings
+from stt.text.transcript import Transcript
 from stt.transcriber import Transcriber, load, load_with
-from stt.transcript import Choice, Segment, Transcript
+from stt.transcript import Choice, Segment
 from support.paths import DIGITS
 from support.timeless import content
 

@@ -18,7 +18,8 @@ from stt.audio.segmenter import Utterance
 from stt.batch.journal import FOLDER, Content, Journal, Output
 from stt.engine.fallback import Fallback
 from stt.errors import OutputError
-from stt.transcript import Choice, Coverage, Segment, Transcript, Word
+from stt.text.transcript import Transcript
+from stt.transcript import Choice, Coverage, Segment, Word
 
 CONTENT = Content(5, 6, "ab")
 RECIPE = {"model": "m", "precision": "fp32", "longest utterance": 28.0}

@@ -1,11 +1,10 @@
-"""Every format against a file kept beside the tests, its escapes, and writing that does no harm.
+"""Every format against a file kept beside the tests, and its escapes.
 
-After a wanted change: `UPDATE_GOLDEN=1 pytest tests/test_writers.py`, then read the difference.
+After a wanted change `UPDATE_GOLDEN=1 pytest tests/text/test_formats.py`, then read the difference.
 """
 
 from __future__ import annotations
 
-import errno
 import html
 import json
 import os
@@ -23,11 +22,10 @@ import webvtt
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from stt.errors import OutputError
-from stt.text import formats as writers
-from stt.text.formats import FORMATS, write_text, written
-from stt.text.subtitles import Cue, SubtitleStyle, cues
-from stt.transcript import Choice, Coverage, Segment, Transcript, Word
+from stt.text import transcript as transcripts
+from stt.text.subtitles import Cue, cues, one_line
+from stt.text.transcript import FORMATS, Transcript
+from stt.transcript import Choice, Coverage, Segment, SubtitleStyle, Word
 from support.paths import ROOT, TESTS
 
 GOLDEN = TESTS / "golden"
@@ -83,14 +81,14 @@ NOTHING = Transcript("-", 3.0, (), "starter", CHOICE, 0.0)
 
 @pytest.fixture(autouse=True)
 def fixed_version(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writers, "stt_version", lambda: "0.0.0")
+    monkeypatch.setattr(transcripts, "stt_version", lambda: "0.0.0")
 
 
 @pytest.mark.parametrize("name", FORMATS)
 @pytest.mark.parametrize(("stem", "recording"), [("recording", RECORDING), ("nothing", NOTHING)])
 def test_golden(name: str, stem: str, recording: Transcript) -> None:
     path = GOLDEN / f"{stem}.{name}"
-    text = written(name, recording)
+    text = recording.to(name)
     if os.environ.get("UPDATE_GOLDEN"):
         path.write_bytes(text.encode())
     assert text == path.read_bytes().decode()
@@ -99,7 +97,7 @@ def test_golden(name: str, stem: str, recording: Transcript) -> None:
 def test_golden_with_the_time_of_each_word() -> None:
     for form in ("vtt", "ass"):
         path = GOLDEN / f"recording.words.{form}"
-        text = written(form, RECORDING, SubtitleStyle(word_timestamps=True))
+        text = RECORDING.to(form, SubtitleStyle(word_timestamps=True))
         if os.environ.get("UPDATE_GOLDEN"):
             path.write_bytes(text.encode())
         assert text == path.read_bytes().decode()
@@ -132,7 +130,7 @@ def recordings(draw: st.DrawFn) -> Transcript:
 
 @given(recordings())
 def test_json_keeps_to_its_schema(recording: Transcript) -> None:
-    document = json.loads(written("json", recording))
+    document = json.loads(recording.to("json"))
     jsonschema.validate(document, SCHEMA, cls=jsonschema.Draft202012Validator)
     assert document["text"] == recording.text
     for segment, values in zip(recording.segments, document["segments"], strict=True):
@@ -143,26 +141,26 @@ def test_json_keeps_to_its_schema(recording: Transcript) -> None:
 
 def test_the_schema_is_one_and_describes_every_key() -> None:
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
-    document = json.loads(written("json", RECORDING))
+    document = json.loads(RECORDING.to("json"))
     assert list(document) == SCHEMA["required"] == list(SCHEMA["properties"])
-    assert document["schema_version"] == writers.JSON_SCHEMA_VERSION
+    assert document["schema_version"] == transcripts.JSON_SCHEMA_VERSION
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(document | {"extra": 1}, SCHEMA)
 
 
 def test_json_is_readable_utf8() -> None:
-    assert "Zoë" in written("json", RECORDING)
+    assert "Zoë" in RECORDING.to("json")
 
 
 def test_json_of_a_file_name_that_is_not_utf8() -> None:
     name = b"caf\xe9.wav".decode("utf-8", "surrogateescape")
-    text = written("json", Transcript(name, 1.0, (), "m", CHOICE, 1.0))
+    text = Transcript(name, 1.0, (), "m", CHOICE, 1.0).to("json")
     assert json.loads(text.encode("utf-8"))["source"] == "caf\ufffd.wav"
 
 
 def test_the_version_is_that_of_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
-    assert re.fullmatch(r"\d+\.\d+\.\d+.*|unknown", writers.stt_version())
+    assert re.fullmatch(r"\d+\.\d+\.\d+.*|unknown", transcripts.stt_version())
 
 
 # --- lines and cues --------------------------------------------------------------------------
@@ -170,8 +168,8 @@ def test_the_version_is_that_of_the_package(monkeypatch: pytest.MonkeyPatch) -> 
 
 @given(recordings())
 def test_tsv_has_a_line_for_each_segment(recording: Transcript) -> None:
-    said = sum(1 for segment in recording.segments if writers.one_line(segment.text))
-    tsv = written("tsv", recording)
+    said = sum(1 for segment in recording.segments if one_line(segment.text))
+    tsv = recording.to("tsv")
     assert tsv.count("\n") == len(tsv.splitlines()) == said + 1
     assert all(row.count("\t") == 2 for row in tsv.splitlines())
 
@@ -181,7 +179,7 @@ def test_subtitles_parse_back(recording: Transcript) -> None:
     clock = r"\d\d+:[0-5]\d:[0-5]\d{}\d{{3}}"
     for name, sign in (("srt", ","), ("vtt", r"\.")):
         time = clock.format(sign)
-        blocks = written(name, recording).split("\n\n")
+        blocks = recording.to(name).split("\n\n")
         if name == "vtt":
             assert blocks.pop(0).strip() == "WEBVTT"
         for number, block in enumerate(filter(None, blocks), start=1):
@@ -191,13 +189,13 @@ def test_subtitles_parse_back(recording: Transcript) -> None:
 
 
 def test_vtt_escapes_what_would_be_markup() -> None:
-    assert "R&amp;D said a &lt; b --&gt; c," in written("vtt", RECORDING)
-    assert "R&D said a < b -> c," in written("srt", RECORDING)
+    assert "R&amp;D said a &lt; b --&gt; c," in RECORDING.to("vtt")
+    assert "R&D said a < b -> c," in RECORDING.to("srt")
 
 
 def test_ass_escapes_what_would_be_an_override() -> None:
     odd = Transcript("-", 3.0, (Segment(0, 2, r"a {\b1} C:\New one", 0.9),), "m", CHOICE, 1.0)
-    (event,) = pysubs2.SSAFile.from_string(written("ass", odd), "ass").events
+    (event,) = pysubs2.SSAFile.from_string(odd.to("ass"), "ass").events
     assert event.text == "a \\{\\\u2060b1\\} C:\\\u2060New one"
     assert "\n" not in event.plaintext
 
@@ -209,9 +207,9 @@ def shown(cue: Cue) -> str:
 @given(recordings(), st.booleans())
 def test_real_parsers_read_what_is_shown(recording: Transcript, timed: bool) -> None:
     style = SubtitleStyle(word_timestamps=timed)
-    expected = cues(recording, style)
+    expected = cues(recording.segments, recording.duration, style)
     assume(all(cue.end < 99 * 3600 for cue in expected))  # SubStation has no more hours
-    ass = pysubs2.SSAFile.from_string(written("ass", recording, style), "ass")
+    ass = pysubs2.SSAFile.from_string(recording.to("ass", style), "ass")
     assert len(ass.events) == len(expected)
     for event, cue in zip(ass.events, expected, strict=True):
         assert (event.start, event.end) == (
@@ -221,7 +219,7 @@ def test_real_parsers_read_what_is_shown(recording: Transcript, timed: bool) -> 
         assert event.start <= event.end
     if any("<" in shown(cue) or "{" in shown(cue) for cue in expected):
         return  # these parsers take for markup what SubRip has no escape for
-    srt = pysubs2.SSAFile.from_string(written("srt", recording, style), "srt")
+    srt = pysubs2.SSAFile.from_string(recording.to("srt", style), "srt")
     assert [event.plaintext for event in srt.events] == [
         shown(cue).replace("-->", "->") for cue in expected
     ]
@@ -229,8 +227,8 @@ def test_real_parsers_read_what_is_shown(recording: Transcript, timed: bool) -> 
 
 def test_a_web_player_s_parser_reads_the_words() -> None:
     style = SubtitleStyle(word_timestamps=True)
-    found = webvtt.from_string(written("vtt", RECORDING, style)).captions
-    expected = cues(RECORDING, style)
+    found = webvtt.from_string(RECORDING.to("vtt", style)).captions
+    expected = cues(RECORDING.segments, RECORDING.duration, style)
     assert [(one.start_in_seconds, one.end_in_seconds) for one in found] == [
         (int(cue.start), int(cue.end)) for cue in expected
     ]
@@ -242,7 +240,7 @@ def test_a_web_player_s_parser_reads_the_words() -> None:
 
 @given(recordings())
 def test_word_times_rise_within_their_cue(recording: Transcript) -> None:
-    text = written("vtt", recording, SubtitleStyle(word_timestamps=True))
+    text = recording.to("vtt", SubtitleStyle(word_timestamps=True))
     for block in text.split("\n\n")[1:]:
         stamps = re.findall(r"(\d\d+):(\d\d):(\d\d\.\d{3})", block)
         start, end, *inner = [int(h) * 3600 + int(m) * 60 + float(s) for h, m, s in stamps]
@@ -254,124 +252,16 @@ def test_word_times_rise_within_their_cue(recording: Transcript) -> None:
 def test_ffmpeg_burns_it_into_a_picture(form: str, tmp_path: Path) -> None:
     """Something white appears at the foot of a black picture while a cue is shown, and goes."""
     style = SubtitleStyle(word_timestamps=True)
-    (tmp_path / f"talk.{form}").write_text(written(form, RECORDING, style), "utf-8")
+    (tmp_path / f"talk.{form}").write_text(RECORDING.to(form, style), "utf-8")
     command = ["ffmpeg", "-v", "error", "-f", "lavfi", "-i", "color=black:s=640x360:r=5:d=9"]
     burn = ["-vf", f"subtitles=talk.{form}", "-f", "rawvideo", "-pix_fmt", "gray", "out.raw"]
     subprocess.run([*command, *burn], cwd=tmp_path, check=True)
     pictures = np.fromfile(tmp_path / "out.raw", np.uint8).reshape(-1, 360, 640)
     assert len(pictures) == 45
     lit = (pictures > 100).sum(axis=(1, 2))
+    shown = cues(RECORDING.segments, RECORDING.duration, style)
     for number, count in enumerate(lit):
         time = number / 5
-        shown_now = any(c.start <= time + 0.01 < c.end for c in cues(RECORDING, style))
+        shown_now = any(cue.start <= time + 0.01 < cue.end for cue in shown)
         assert (count > 100) == shown_now, time
     assert (pictures[:, :180] > 100).sum() == 0  # at the foot
-
-
-# --- files -----------------------------------------------------------------------------------
-
-
-def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
-    path = tmp_path / ("n" * 251 + ".txt")  # as long as names may be
-    write_text(path, "old\n")
-    write_text(path, "naïve\n")
-    assert path.read_bytes() == "naïve\n".encode()
-    assert list(tmp_path.iterdir()) == [path]
-
-
-@pytest.mark.parametrize(
-    ("number", "cure"),
-    [
-        (errno.ENOSPC, "disk is full"),
-        (errno.EROFS, "read-only"),
-        (errno.EACCES, "no permission"),
-        (errno.EIO, "choose another place"),
-    ],
-)
-def test_a_failure_leaves_the_old_file_and_nothing_else(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, cure: str
-) -> None:
-    path = tmp_path / "a.txt"
-    path.write_text("old")
-
-    def fail(_: int) -> None:
-        raise OSError(number, os.strerror(number))
-
-    monkeypatch.setattr(os, "fsync", fail)
-    with pytest.raises(OutputError, match=cure) as caught:
-        write_text(path, "new")
-    assert str(path) in str(caught.value)
-    assert "\n" not in str(caught.value)
-    assert path.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_an_interruption_leaves_nothing_behind(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def interrupt(_: int) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(os, "fsync", interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        write_text(tmp_path / "a.txt", "new")
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a Linux device")
-def test_a_full_device() -> None:
-    with pytest.raises(OutputError, match="disk is full"):
-        write_text(Path("/dev/full"), "text")
-
-
-def test_places_that_cannot_be(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    for path, cure in (
-        (tmp_path / "missing" / "a.txt", "make it first"),
-        (tmp_path, "is a folder"),
-        (tmp_path / "file" / "a.txt", "is not a folder"),
-        (tmp_path / ("n" * 300), "too long"),
-    ):
-        with pytest.raises(OutputError, match=cure):
-            write_text(path, "text")
-
-
-@pytest.mark.skipif(
-    os.name == "nt" or (hasattr(os, "geteuid") and os.geteuid() == 0),
-    reason="permissions do not bind here",
-)
-def test_a_read_only_folder_and_file(tmp_path: Path) -> None:
-    path = tmp_path / "a.txt"
-    path.write_text("old")
-    path.chmod(0o444)
-    with pytest.raises(OutputError, match="no permission"):
-        write_text(path, "new")
-    tmp_path.chmod(0o555)
-    try:
-        with pytest.raises(OutputError, match="no permission"):
-            write_text(tmp_path / "b.txt", "new")
-    finally:
-        tmp_path.chmod(0o755)
-
-
-def test_a_file_that_may_not_be_written_is_not_replaced(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "a.txt"
-    path.write_text("old")
-    monkeypatch.setattr(os, "access", lambda *_: False)
-    with pytest.raises(OutputError, match="no permission"):
-        write_text(path, "new")
-    assert path.read_text() == "old"
-
-
-@pytest.mark.skipif(os.name == "nt", reason="links and modes of POSIX")
-def test_links_and_modes_stay(tmp_path: Path) -> None:
-    target, link = tmp_path / "target.txt", tmp_path / "link.txt"
-    target.write_text("old")
-    target.chmod(0o640)
-    link.symlink_to(target)
-    write_text(link, "new")
-    assert link.is_symlink()
-    assert target.read_text() == "new"
-    assert target.stat().st_mode & 0o777 == 0o640

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stt.text.formats import as_json
 from stt.text.spacing import SHORTEST_S, lengthened, spaced
-from stt.text.subtitles import READABLE_MS, SubtitleStyle, cues
+from stt.text.subtitles import READABLE_MS, cues
+from stt.text.transcript import Transcript
 from stt.text.word_edges import refined
 from stt.text.words import segments, words
-from stt.transcript import Choice, Segment, Token, Transcript, Word
+from stt.transcript import Choice, Segment, SubtitleStyle, Token, Word
 
 NARROW = SubtitleStyle(max_chars=10, max_lines=1)
 
@@ -95,7 +95,7 @@ def test_whatever_a_transducer_emits_words_have_a_length_in_json(
     samples = (level * rng.standard_normal(len(level))).astype(np.float32)
     seconds = len(samples) / 16_000
     spoken = lengthened(refined(words(ordered, 0.08, 0.0, seconds), samples), seconds)
-    document = json.loads(as_json(transcript(segments(spoken), seconds)))
+    document = json.loads(transcript(segments(spoken), seconds).to("json"))
     found = [one for segment in document["segments"] for one in segment["words"]]
     assert len(found) == len(spoken)
     assert all(one["start"] < one["end"] for one in found)
@@ -112,7 +112,7 @@ def transcript(found: list[Segment], duration: float) -> Transcript:
 
 def test_fast_words_on_narrow_lines_can_be_read() -> None:
     spoken = [Word(at, at + 0.05, "abcdefgh", 0.9) for at in (1.0, 1.0, 1.05, 1.1, 4.0)]
-    found = cues(transcript(segments(spoken), 6.0), NARROW)
+    found = cues(segments(spoken), 6.0, NARROW)
     assert [(cue.start, cue.end) for cue in found] == [
         *[(1.0, 1.2), (1.2, 1.4), (1.4, 1.6)],
         *[(1.6, 2.1), (4.0, 4.55)],
@@ -134,7 +134,7 @@ def test_no_cue_is_shorter_than_can_be_read_where_there_is_time(
         for start, length, text in sorted(spoken)
     ]
     given_segments = [Segment(w.start, w.end, w.text, 0.9, (w,) if timed else ()) for w in inside]
-    found = cues(transcript(given_segments, duration), NARROW)
+    found = cues(given_segments, duration, NARROW)
     least = min(READABLE_MS, int(duration * 1000) // max(1, len(found)))
     for cue in found:
         assert round(1000 * (cue.end - cue.start)) >= least - 1

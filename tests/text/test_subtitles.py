@@ -7,14 +7,20 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stt.text.subtitles import Cue, SubtitleStyle, cues, one_line
-from stt.transcript import Choice, Segment, Transcript, Word
+from stt.text import subtitles
+from stt.text.subtitles import Cue, one_line
+from stt.text.transcript import Transcript
+from stt.transcript import DEFAULT_STYLE, Choice, Segment, SubtitleStyle, Word
 
 CHOICE = Choice("fp32", "cpu", "the only one")
 
 
 def transcript(*segments: Segment, duration: float = 0.0) -> Transcript:
     return Transcript("a.wav", duration, segments, "m", CHOICE, 1.0)
+
+
+def cues(recording: Transcript, limits: SubtitleStyle = DEFAULT_STYLE) -> list[Cue]:
+    return subtitles.cues(recording.segments, recording.duration, limits)
 
 
 def spoken(text: str, start: float = 0.0, per_char: float = 0.06) -> Segment:

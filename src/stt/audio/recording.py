@@ -20,6 +20,7 @@ import numpy.typing as npt
 import psutil
 
 from stt.errors import OutputError, UsageError
+from stt.system.files import os_error_text
 from stt.system.folders import state_folder
 
 Samples = npt.NDArray[np.float32]
@@ -73,8 +74,6 @@ class Recording:
             OutputError: the file cannot be made.
         """
         import soundfile
-
-        from stt.text.formats import os_error_text
 
         folder = folder or recordings_dir()
         # the process's number tells a run that is going on from one that was killed

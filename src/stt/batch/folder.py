@@ -17,9 +17,9 @@ from stt.batch.journal import Content, Entry, Journal, Output
 from stt.batch.pool import Lanes
 from stt.engine.manifest import sha256_of
 from stt.errors import AudioError, OutputError, SttError
-from stt.text.formats import TEMPORARY, essence, look, os_error_text, write_text, written
-from stt.text.subtitles import DEFAULT_STYLE, SubtitleStyle
-from stt.transcript import Transcript
+from stt.system.files import TEMPORARY, os_error_text, write_text
+from stt.text.transcript import Transcript, essence, look
+from stt.transcript import DEFAULT_STYLE, SubtitleStyle
 
 _LOOK_S = 1.0
 """Seconds between two looks at what another process has under way."""
@@ -245,7 +245,7 @@ class _Desk:
         style = self._delivery.style
         for form in formats:
             path = self._delivery.path(job.name, form)
-            text = written(form, transcript, style)
+            text = transcript.to(form, style)
             outputs[form] = Output(_sha256(form, text.encode()), look(form, style))
             now, old = (o.sha256 if o else None for o in (outputs[form], before.get(form)))
             try:

@@ -22,7 +22,8 @@ from typing import Any
 from stt.audio.segmenter import Utterance
 from stt.engine.fallback import Fallback
 from stt.errors import OutputError
-from stt.transcript import Choice, Coverage, Segment, Transcript, Word
+from stt.text.transcript import Transcript
+from stt.transcript import Choice, Coverage, Segment, Word
 
 FOLDER = ".stt"
 """In the output folder; begins with a dot, so that no search for recordings looks into it."""
@@ -58,7 +59,7 @@ class Output:
 
     sha256: str
     look: str
-    """What it depends on beside the transcript, see `stt.text.formats.look`."""
+    """What it depends on beside the transcript, see `stt.text.transcript.look`."""
 
 
 @dataclass(frozen=True, slots=True)

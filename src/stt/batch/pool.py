@@ -19,8 +19,8 @@ from stt.batch.journal import UtteranceMemory
 from stt.engine.batching import GatheringRecognizer
 from stt.errors import SttError
 from stt.pipeline import Step
+from stt.text.transcript import Transcript
 from stt.transcriber import Transcriber, recognizing_pool
-from stt.transcript import Transcript
 
 Source = str | Path
 OnStep = Callable[[Source, Step, float | None], None]

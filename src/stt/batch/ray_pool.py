@@ -30,8 +30,8 @@ from stt.batch.ray_connection import connected, last_line
 from stt.batch.ray_engine import About, Absent, Engine, Failed, Item, Proceeds
 from stt.errors import AudioError, ModelError
 from stt.settings.loading import LoadedSettings
+from stt.text.transcript import Transcript
 from stt.transcriber import Gathering
-from stt.transcript import Transcript
 
 Read = TypeVar("Read")
 ATTEMPTS = 4

@@ -240,7 +240,7 @@ def _text(path: Path) -> str:
 
 def _save(path: Path, before: str, after: str) -> None:
     """Replace the file's text; a byte order mark that was there stays."""
-    from stt.text.formats import os_error_text, replace_file
+    from stt.system.files import os_error_text, replace_file
 
     if after == before:
         return

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from stt.batch.journal import Entry, Journal
     from stt.batch.pool import Lanes, OnStep
     from stt.errors import AudioError
-    from stt.transcript import Transcript
+    from stt.text.transcript import Transcript
 
 _LOOK_S = 0.1
 """Seconds between two looks at what has ended, while waiting for recordings."""

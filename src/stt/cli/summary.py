@@ -20,7 +20,7 @@ from stt.cli.report import report
 
 if TYPE_CHECKING:
     from stt.batch.folder import Outcome
-    from stt.transcript import Transcript
+    from stt.text.transcript import Transcript
 
 SUMMARY = f"{FOLDER}/summary.json"
 """Below the folder of results, where no result of a recording can lie."""
@@ -123,7 +123,7 @@ class Summary:
         Raises:
             OutputError: it cannot be written.
         """
-        from stt.text.formats import write_text
+        from stt.system.files import write_text
 
         document = {
             "recordings": tally.count,
@@ -195,7 +195,7 @@ def _row(outcome: Outcome, transcript: Transcript | None) -> tuple[str, ...]:
 
 
 def _values(outcome: Outcome, transcript: Transcript | None) -> dict[str, Any]:
-    from stt.text.formats import coverage_values, without_surrogates
+    from stt.text.transcript import coverage_values, without_surrogates
 
     return {
         "name": without_surrogates(outcome.job.name),

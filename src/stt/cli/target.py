@@ -16,7 +16,7 @@ from stt.system.folders import expanded
 
 if TYPE_CHECKING:
     from stt.settings.loading import Settings
-    from stt.transcript import Transcript
+    from stt.text.transcript import Transcript
 
 _FILE_LIKE = re.compile(r"\.(?=.*[a-z])[a-z0-9]{1,5}", re.IGNORECASE)
 """An ending like a file's: .docx, .mp3; not that of a folder called 2026.11 or `Dr. Who`."""
@@ -42,9 +42,9 @@ class OutputFile:
             OutputError: it cannot be written.
         """
         from stt.batch.folder import put_aside
-        from stt.text.formats import os_error_text, write_text, written
+        from stt.system.files import os_error_text, write_text
 
-        text = written(self.form, transcript, settings.subtitle_style)
+        text = transcript.to(self.form, settings.subtitle_style)
         kept = ""
         try:
             if self.path.is_file() and self.path.read_bytes() != text.encode():

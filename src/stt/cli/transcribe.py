@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from stt.errors import AudioError
     from stt.pipeline import Step
     from stt.settings.loading import LoadedSettings, Settings
+    from stt.text.transcript import Transcript
     from stt.transcriber import Transcriber
-    from stt.transcript import Transcript
 
 FORMAT_NAMES = ("txt", "srt", "vtt", "ass", "json", "tsv")
 _SUBTITLE_OPTIONS = (
@@ -329,7 +329,6 @@ def _one(
     """Transcribe one recording and print it, text as it comes, or write it into `file`."""
     from stt.cli.folder_progress import warnings
     from stt.cli.printing import Printing
-    from stt.text.formats import written
 
     is_text = settings.formats[0] == "txt" and file is None
     as_it_comes = is_text and not transcriber.selection.has_parts  # else by time, in the end
@@ -351,7 +350,7 @@ def _one(
             printing.take(() if as_it_comes else transcript.segments)
             printing.show("")  # the heading, where nothing was said
         elif file is None:
-            printing.show(written(settings.formats[0], transcript, settings.subtitle_style))
+            printing.show(transcript.to(settings.formats[0], settings.subtitle_style))
     saved = file.write(transcript, settings) if file else ""
     if not quiet:
         told = "" if transcript.text else "; no speech found"

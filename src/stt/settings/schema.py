@@ -12,7 +12,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from stt.text.subtitles import SubtitleStyle
+from stt.transcript import SubtitleStyle
 
 ENV_PREFIX = "STT_"
 Format = Literal["txt", "srt", "vtt", "ass", "json", "tsv"]

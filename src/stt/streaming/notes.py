@@ -7,8 +7,9 @@ from pathlib import Path
 
 from stt.errors import OutputError
 from stt.events import Event, Final
-from stt.text.subtitles import DEFAULT_STYLE, SubtitleStyle
-from stt.transcript import Choice, Segment, Transcript
+from stt.system.files import write_text
+from stt.text.transcript import Transcript
+from stt.transcript import DEFAULT_STYLE, Choice, Segment, SubtitleStyle
 
 
 class Notes:
@@ -51,11 +52,9 @@ class Notes:
         """Write all so far; a failure is told, and the session goes on: the text can be seen."""
         if self._save is None:
             return
-        from stt.text.formats import write_text, written
-
         form = self._save.suffix.lower().removeprefix(".")
         try:
-            write_text(self._save, written(form, self.transcript(), self._style))
+            write_text(self._save, self.transcript().to(form, self._style))
         except OutputError as error:
             if self.saved:
                 self._note(str(error))

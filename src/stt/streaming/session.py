@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -26,7 +26,7 @@ from stt.streaming.jobs import Job, Pace
 from stt.streaming.meter import Meter
 from stt.text.doubt import Evidence, doubt
 from stt.text.hallucination import without_invented
-from stt.transcript import Segment
+from stt.transcript import Segment, shifted
 from stt.types import SAMPLE_RATE
 
 Samples = npt.NDArray[np.float32]
@@ -276,7 +276,10 @@ class LiveSession:
         """Take the segments of each of a job's utterances, in seconds from its own start."""
         self._running = None
         found = [
-            _shifted(without_invented(segments, utterance)[0], utterance.start / SAMPLE_RATE)
+            [
+                shifted(segment, utterance.start / SAMPLE_RATE)
+                for segment in without_invented(segments, utterance)[0]
+            ]
             for utterance, segments in zip(job.utterances, results, strict=True)
         ]
         if job.kind == "final":
@@ -337,7 +340,7 @@ class LiveSession:
             end=(begin + len(one.utterance.samples)) / SAMPLE_RATE + skipped,
             speech_end=(ended.last_speech + 1) * FRAME_S + skipped,
             endpoint=ended.endpoint * FRAME_S + skipped,
-            segments=tuple(_shifted(settled.segments, skipped)),
+            segments=tuple(shifted(segment, skipped) for segment in settled.segments),
             text=settled.text,
             latency_s=max(0.0, now - one.wall),
             disagreements=settled.disagreements,
@@ -356,18 +359,3 @@ class LiveSession:
 
 def _evidence(ended: Ended) -> Evidence:
     return Evidence(ended.clear * FRAME_S, (ended.last_speech + 1 - ended.start) * FRAME_S)
-
-
-def _shifted(segments: Sequence[Segment], offset: float) -> list[Segment]:
-    return [
-        replace(
-            segment,
-            start=segment.start + offset,
-            end=segment.end + offset,
-            words=tuple(
-                replace(word, start=word.start + offset, end=word.end + offset)
-                for word in segment.words
-            ),
-        )
-        for segment in segments
-    ]

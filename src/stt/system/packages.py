@@ -1,6 +1,6 @@
 """This package's version, and what is said of packages that are missing.
 
-Each of those comes with an extra of this package, or by its own name where no extra brings it.
+Each of these comes with an extra of this package, or by its own name where no extra brings it.
 """
 
 from __future__ import annotations

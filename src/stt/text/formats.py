@@ -1,63 +1,43 @@
-"""Transcript -> text in each format, and text -> file without ever leaving half of one."""
+"""Segments and subtitle cues -> text in each format but JSON, which `stt.text.transcript` makes."""
 
 from __future__ import annotations
 
-import errno
-import json
-import os
-import re
-import secrets
-import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
-from types import MappingProxyType
-from typing import Any
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
 
-from stt.errors import OutputError
-from stt.system.packages import stt_version
-from stt.text.paragraphs import LOOK as PARAGRAPHS
-from stt.text.paragraphs import paragraphs
-from stt.text.subtitle_formats import as_ass, as_srt, as_vtt
-from stt.text.subtitles import DEFAULT_STYLE, SubtitleStyle, channel_label, one_line
-from stt.transcript import Coverage, Segment, Transcript, Word
+from stt.text.subtitles import Cue, channel_label, one_line
+from stt.transcript import Segment
 
-__all__ = [
-    "FORMATS",
-    "JSON_SCHEMA_VERSION",
-    "TEMPORARY",
-    "as_json",
-    "as_tsv",
-    "as_txt",
-    "essence",
-    "look",
-    "os_error_text",
-    "replace_file",
-    "write_text",
-    "written",
-]
+_ASS_HEAD = """\
+[Script Info]
+ScriptType: v4.00+
+WrapStyle: 2
+ScaledBorderAndShadow: yes
+PlayResX: 1920
+PlayResY: 1080
 
-TEMPORARY = f".stt-{'[0-9a-f]' * 12}.tmp"
-"""Pattern of the names of files that are not whole yet; the user's own never fit it by chance."""
-JSON_SCHEMA_VERSION = 1
-"""Raised when a reader of the old form would fail; described in docs/transcript.schema.json."""
+[V4+ Styles]
+Format: Name, Fontname, Fontsize, PrimaryColour, SecondaryColour, OutlineColour, BackColour, Bold, \
+Italic, Underline, StrikeOut, ScaleX, ScaleY, Spacing, Angle, BorderStyle, Outline, Shadow, \
+Alignment, MarginL, MarginR, MarginV, Encoding
+Style: Default,Arial,60,&H00FFFFFF,&H00A0A0A0,&H00000000,&H80000000,0,0,0,0,100,100,0,0,1,3,1,2,\
+60,60,60,1
+
+[Events]
+Format: Layer, Start, End, Style, Name, MarginL, MarginR, MarginV, Effect, Text
+"""
+"""White on a black outline, at the foot of a picture of any size; lines break where ours do. Words
+that are not said yet are grey. (Aegisub's "ASS File Format".)"""
 
 
-# --- formats ---------------------------------------------------------------------------------
-
-
-def as_txt(transcript: Transcript) -> str:
-    """A line for each paragraph, an empty line between two."""
-    return paragraphs(transcript.segments)
-
-
-def as_tsv(transcript: Transcript) -> str:
+def as_tsv(segments: Iterable[Segment]) -> str:
     """Whisper's table: start and end in milliseconds, text; tabs in the text become spaces."""
     rows = (
-        f"{_ms(segment.start)}\t{_ms(segment.end)}\t{text}"
-        for segment in transcript.segments
+        f"{_ms(segment.start)}\t{_ms(segment.end)}\t{text}\n"
+        for segment in segments
         if (text := _line(segment))
     )
-    return _joined(["start\tend\ttext", *rows])
+    return "".join(["start\tend\ttext\n", *rows])
 
 
 def _line(segment: Segment) -> str:
@@ -65,157 +45,100 @@ def _line(segment: Segment) -> str:
     return f"{channel_label(segment.channel)}{text}" if text else ""
 
 
-def as_json(transcript: Transcript) -> str:
-    """Everything known, as docs/transcript.schema.json describes; keys in a fixed order."""
-    document = {
-        "schema_version": JSON_SCHEMA_VERSION,
-        "stt_version": stt_version(),
-        "source": without_surrogates(transcript.source),
-        "date": transcript.date,
-        "duration": round(transcript.duration, 3),
-        "processing_time": round(transcript.elapsed, 3) if transcript.coverage else None,
-        "language": transcript.language,
-        "model": without_surrogates(transcript.model),
-        "precision": transcript.choice.precision,
-        "provider": transcript.choice.provider,
-        "reason": transcript.choice.reason,
-        "coverage": coverage_values(transcript.coverage),
-        "text": transcript.text,
-        "segments": [_segment_values(segment) for segment in transcript.segments],
-    }
-    return json.dumps(document, ensure_ascii=False, allow_nan=False, indent=2) + "\n"
-
-
-_PLAIN: Mapping[str, Callable[[Transcript], str]] = MappingProxyType(
-    {"txt": as_txt, "json": as_json, "tsv": as_tsv}
-)
-_SUBTITLES: Mapping[str, Callable[[Transcript, SubtitleStyle], str]] = MappingProxyType(
-    {"srt": as_srt, "vtt": as_vtt, "ass": as_ass}
-)
-FORMATS = (*_PLAIN, *_SUBTITLES)
-"""File endings, without the dot."""
-
-
-def written(form: str, transcript: Transcript, style: SubtitleStyle = DEFAULT_STYLE) -> str:
-    """Return a transcript in one of FORMATS."""
-    if form in _PLAIN:
-        return _PLAIN[form](transcript)
-    return _SUBTITLES[form](transcript, style)
-
-
-def look(form: str, style: SubtitleStyle) -> str:
-    """Return what the text of a format depends on beside the transcript, to be compared."""
-    if form in _SUBTITLES:
-        return repr(style)
-    return PARAGRAPHS if form == "txt" else ""
-
-
-_OF_THE_RUN = re.compile(rb'^  "(?:date|processing_time)": .*\n', re.MULTILINE)
-
-
-def essence(form: str, data: bytes) -> bytes:
-    """Return what a result says, without when it was made and how long that took: to compare."""
-    return _OF_THE_RUN.sub(b"", data) if form == "json" else data
-
-
-def coverage_values(coverage: Coverage | None) -> dict[str, Any] | None:
-    """What JSON tells of a coverage."""
-    if coverage is None:
-        return None
-    return {
-        "decoded": round(coverage.decoded, 3),
-        "skipped": {reason: round(seconds, 3) for reason, seconds in coverage.skipped.items()},
-        "like_speech": round(coverage.like_speech, 3),
-        "failures": list(coverage.failures),
-        "invented_words": coverage.invented,
-        "notes": list(coverage.notes),
-    }
-
-
-def _segment_values(segment: Segment) -> dict[str, Any]:
-    channel = {"channel": segment.channel} if segment.channel else {}
-    words = [_spoken_values(word) for word in segment.words]
-    return _spoken_values(segment) | channel | {"words": words}
-
-
-def _spoken_values(spoken: Segment | Word) -> dict[str, Any]:
-    return {
-        "start": round(spoken.start, 3),
-        "end": round(spoken.end, 3),
-        "text": spoken.text,
-        "confidence": round(spoken.confidence, 4),
-    }
-
-
-def without_surrogates(name: str) -> str:
-    """A file name whose bytes are not UTF-8, with U+FFFD for those bytes: JSON must be UTF-8."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-
-
 def _ms(seconds: float) -> int:
     return round(seconds * 1000)
 
 
-def _joined(lines: Iterator[str] | Sequence[str]) -> str:
-    return "".join(f"{line}\n" for line in lines)
+def as_srt(cues: Iterable[Cue]) -> str:
+    """SubRip subtitles. The format has no escapes: an arrow in the text loses a dash."""
+    blocks = (
+        f"{number}\n{_block(cue, ',', [line.replace('-->', '->') for line in cue.lines])}"
+        for number, cue in enumerate(cues, start=1)
+    )
+    return "\n".join(blocks)
 
 
-# --- files -----------------------------------------------------------------------------------
+def as_vtt(cues: Iterable[Cue], *, timed: bool) -> str:
+    """WebVTT subtitles, `&`, `<` and `>` escaped (W3C WebVTT, "cue text").
 
-
-def write_text(path: Path, text: str) -> None:
-    """Put `text` at `path` as UTF-8, whole or not at all.
-
-    Raises OutputError, naming the file and the cure, and leaves what was there before.
+    `timed`: each word but the first follows the time at which it is said, as
+    `<00:00:01.000><c>word</c>`: a player can tell words that are past from those to come.
     """
-    try:
-        replace_file(path, text)
-    except OSError as error:
-        raise OutputError(os_error_text(error, path)) from error
+    blocks = (_block(cue, ".", _vtt_lines(cue, timed=timed)) for cue in cues)
+    return "\n".join(["WEBVTT\n", *blocks])
 
 
-def replace_file(path: Path, text: str) -> None:
-    """Write a new file beside the old and rename it into place; raises OSError.
-
-    A symbolic link keeps pointing where it did: what it points to is replaced. A device or pipe
-    (/dev/stdout) cannot be replaced and is written to. An existing file keeps its permissions, and
-    one that may not be written to is not replaced either, though its folder would allow it.
-    """
-    data = text.encode("utf-8")
-    exists = path.exists()
-    if exists and not path.is_file():
-        path.write_bytes(data)  # raises IsADirectoryError for a folder
-        return
-    path = path.resolve()
-    if exists and not os.access(path, os.W_OK):
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
-    # A name of its own, as a long one with an ending added might exceed what the system allows.
-    temporary = path.with_name(f".stt-{secrets.token_hex(6)}.tmp")
-    try:
-        with temporary.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        if exists:
-            shutil.copymode(path, temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+def as_ass(cues: Iterable[Cue], *, timed: bool) -> str:
+    """Advanced SubStation Alpha; `timed`: words light up as they are said (`\\k`)."""
+    events = (
+        f"Dialogue: 0,{_ass_clock(cue.start)},{_ass_clock(cue.end)},Default,,0,0,0,,"
+        f"{_ass_text(cue, timed=timed)}\n"
+        for cue in cues
+    )
+    return _ASS_HEAD + "".join(events)
 
 
-def os_error_text(error: OSError, path: Path) -> str:
-    """One line: what failed at `path`, and what to do about it."""
-    folder = path.parent
-    cures = {
-        errno.ENOSPC: "the disk is full; make room, or choose a folder on another disk",
-        errno.EDQUOT: "your disk quota is used up; make room, or choose a folder elsewhere",
-        errno.EROFS: f"the disk of {folder} is read-only; choose another folder",
-        errno.ENOENT: f"the folder {folder} does not exist; make it first",
-        errno.ENOTDIR: f"{folder} is not a folder; choose another place",
-        errno.EISDIR: "is a folder; give the name of a file in it",
-        errno.ENAMETOOLONG: "the name is too long for this disk; choose a shorter one",
-    }
-    denied = f"no permission; allow writing to it and to {folder}, or choose another folder"
-    cures |= {errno.EACCES: denied, errno.EPERM: denied}
-    cure = cures.get(error.errno or 0, f"{error.strerror or error}; choose another place")
-    return f"cannot write {path}: {cure}"
+def _block(cue: Cue, decimal_sign: str, lines: Sequence[str]) -> str:
+    times = f"{_clock(cue.start, decimal_sign)} --> {_clock(cue.end, decimal_sign)}"
+    return "".join(f"{line}\n" for line in (times, *lines))
+
+
+def _clock(seconds: float, decimal_sign: str) -> str:
+    whole, ms = divmod(round(seconds * 1000), 1000)
+    return f"{whole // 3600:02}:{whole // 60 % 60:02}:{whole % 60:02}{decimal_sign}{ms:03}"
+
+
+# --- WebVTT ----------------------------------------------------------------------------------
+
+
+def _vtt_lines(cue: Cue, *, timed: bool) -> list[str]:
+    if not (timed and _is_heard(cue)):
+        return [_vtt_escaped(line) for line in cue.lines]
+    before = cue.start
+    lines = []
+    for line in cue.words:
+        shown = []
+        for word in line:
+            stamp = ""
+            if before < word.start < cue.end:  # times must rise within the cue (section 6.4)
+                stamp, before = f"<{_clock(word.start, '.')}>", word.start
+            shown.append(f"{stamp}<c>{_vtt_escaped(word.text)}</c>")
+        lines.append(" ".join(shown))
+    return lines
+
+
+def _vtt_escaped(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _is_heard(cue: Cue) -> bool:
+    """Whether the model told when each word was said."""
+    return all(word.heard for line in cue.words for word in line)
+
+
+# --- ASS -------------------------------------------------------------------------------------
+
+
+def _ass_clock(seconds: float) -> str:
+    whole, cs = divmod(_centiseconds(seconds), 100)
+    return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}.{cs:02}"
+
+
+def _centiseconds(seconds: float) -> int:
+    return round(seconds * 1000) // 10
+
+
+def _ass_text(cue: Cue, *, timed: bool) -> str:
+    words = [word for line in cue.words for word in line]
+    stamps = [""] * len(words)
+    if timed and _is_heard(cue):
+        edges = [cue.start, *(max(cue.start, word.start) for word in words[1:]), cue.end]
+        lasts = (_centiseconds(b) - _centiseconds(a) for a, b in pairwise(edges))
+        stamps = [f"{{\\k{max(0, last)}}}" for last in lasts]
+    shown = iter([f"{stamp}{_ass_escaped(w.text)}" for stamp, w in zip(stamps, words, strict=True)])
+    return "\\N".join(" ".join(next(shown) for _ in line) for line in cue.words)
+
+
+def _ass_escaped(text: str) -> str:
+    """Braces by a backslash, a backslash by a word joiner: "\\N" in a text is no line break."""
+    return text.replace("\\", "\\\u2060").replace("{", "\\{").replace("}", "\\}")

@@ -8,13 +8,12 @@ words and by what the words are, not by likeness of text.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from stt.audio.segmenter import OVERLAP, Utterance
 from stt.audio.vad import FRAME
 from stt.text import words
 from stt.text.spacing import lengthened
-from stt.transcript import Segment, Word
+from stt.transcript import Segment, Word, shifted
 from stt.types import SAMPLE_RATE
 
 SAME_TIME = 0.24
@@ -149,20 +148,6 @@ class Seams:
         shared = utterance.end / SAMPLE_RATE - 2 * OVERLAP * FRAME / SAMPLE_RATE
         reached = sum(segment.end < shared for segment in segments)
         return min(reached, max(0, len(segments) - 1))
-
-
-def shifted(segment: Segment, offset: float) -> Segment:
-    """Move a segment and its words by `offset` seconds."""
-    moved = tuple(
-        replace(
-            word,
-            start=word.start + offset,
-            end=word.end + offset,
-            burst_at=None if word.burst_at is None else word.burst_at + offset,
-        )
-        for word in segment.words
-    )
-    return replace(segment, start=segment.start + offset, end=segment.end + offset, words=moved)
 
 
 def _timed(segments: Sequence[Segment]) -> bool:

@@ -1,4 +1,4 @@
-"""Transcript -> subtitle cues: which words share a cue, what its lines are, how long it stays.
+"""Segments -> subtitle cues: which words share a cue, what its lines are, how long it stays.
 
 The breaks of a recording are chosen together, by the least total cost (a shortest path over the
 words), as paragraphs are broken into lines by Knuth and Plass, "Breaking paragraphs into lines"
@@ -14,9 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from stt.text.spacing import spaced
-from stt.transcript import Segment, Transcript
-
-__all__ = ["DEFAULT_STYLE", "Cue", "CueWord", "SubtitleStyle", "channel_label", "cues", "one_line"]
+from stt.transcript import DEFAULT_STYLE, Segment, SubtitleStyle
 
 LONG_PAUSE_MS = 1000
 """A silence this long always ends a cue: the text of what comes next would spoil it."""
@@ -44,33 +42,6 @@ TITLES = frozenset({"Mr.", "Mrs.", "Ms.", "Dr.", "Prof.", "St."})
 
 # No-break spaces stay: where they stand, a line must not break ("Quoi ?" in French).
 BREAKING_SPACE = re.compile(r"(?:[^\S\u00a0\u2007\u202f]|[\x00-\x1f\x7f-\x9f])+")
-
-
-@dataclass(frozen=True, slots=True)
-class SubtitleStyle:
-    """What a cue may be, and what is written of it. The defaults follow broadcasters' guides."""
-
-    max_chars: int = 42
-    """Characters in a line."""
-    max_lines: int = 2
-    """Lines in a cue."""
-    min_duration: float = 0.5
-    """Seconds a cue stays at least, unless its speech is shorter and the next follows at once: then
-    it stays 0.2 s."""
-    max_duration: float = 7.0
-    """Seconds a cue stays at most."""
-    chars_per_second: float = 17.0
-    """Reading speed a cue is given time for, where there is room before the next."""
-    linger: float = 0.5
-    """Seconds a cue stays after its last word; a gap shorter than this is closed to `min_gap`."""
-    min_gap: float = 0.08
-    """Seconds between two cues, by which one sees that the text changes; where there is no room, a
-    cue stays `min_duration` first."""
-    word_timestamps: bool = False
-    """Write when each word is said, where the format has a place for it and the model tells."""
-
-
-DEFAULT_STYLE = SubtitleStyle()
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,32 +83,38 @@ class _Piece:
     heard: bool
 
 
-def cues(transcript: Transcript, limits: SubtitleStyle = DEFAULT_STYLE) -> list[Cue]:
-    """The subtitles of a transcript, in order, none overlapping the next.
+def cues(
+    segments: Sequence[Segment], duration: float, limits: SubtitleStyle = DEFAULT_STYLE
+) -> list[Cue]:
+    """The subtitles of a recording of `duration` seconds, in order, none overlapping the next.
 
     Words keep the times they have. A segment without words shares its time among them by their
     number of characters. Where the times given overlap, the later start wins. Where channels were
     heard for themselves each has cues of its own, which name it, and may overlap the others'.
     """
-    channels = sorted({segment.channel for segment in transcript.segments})
-    found = [cue for channel in channels for cue in _channel_cues(transcript, channel, limits)]
+    channels = sorted({segment.channel for segment in segments})
+    found = [
+        cue for channel in channels for cue in _channel_cues(segments, duration, channel, limits)
+    ]
     return found if len(channels) < 2 else sorted(found, key=lambda cue: cue.start)
 
 
-def _channel_cues(transcript: Transcript, channel: str, limits: SubtitleStyle) -> list[Cue]:
+def _channel_cues(
+    segments: Sequence[Segment], duration: float, channel: str, limits: SubtitleStyle
+) -> list[Cue]:
     label = channel_label(channel)
     limits = replace(limits, max_chars=max(limits.max_chars - len(label), 1))
     pieces = _in_order(
         [
             piece
-            for segment in transcript.segments
+            for segment in segments
             if segment.channel == channel
             for piece in _pieces(segment, limits)
         ]
     )
     if not pieces:
         return []
-    last_moment = max(pieces[-1].end, round(transcript.duration * 1000))
+    last_moment = max(pieces[-1].end, round(duration * 1000))
     groups = [
         group
         for run in _split_at_long_pauses(pieces, last_moment)

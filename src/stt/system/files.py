@@ -1,0 +1,72 @@
+"""Text into files, without ever leaving half of one, and what is said where that fails."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import shutil
+from pathlib import Path
+
+from stt.errors import OutputError
+
+TEMPORARY = f".stt-{'[0-9a-f]' * 12}.tmp"
+"""Pattern of the names of files that are not whole yet; the user's own never fit it by chance."""
+
+
+def write_text(path: Path, text: str) -> None:
+    """Put `text` at `path` as UTF-8, whole or not at all.
+
+    Raises OutputError, naming the file and the cure, and leaves what was there before.
+    """
+    try:
+        replace_file(path, text)
+    except OSError as error:
+        raise OutputError(os_error_text(error, path)) from error
+
+
+def replace_file(path: Path, text: str) -> None:
+    """Write a new file beside the old and rename it into place; raises OSError.
+
+    A symbolic link keeps pointing where it did: what it points to is replaced. A device or pipe
+    (/dev/stdout) cannot be replaced and is written to. An existing file keeps its permissions, and
+    one that may not be written to is not replaced either, though its folder would allow it.
+    """
+    data = text.encode("utf-8")
+    exists = path.exists()
+    if exists and not path.is_file():
+        path.write_bytes(data)  # raises IsADirectoryError for a folder
+        return
+    path = path.resolve()
+    if exists and not os.access(path, os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+    # A name of its own, as a long one with an ending added might exceed what the system allows.
+    temporary = path.with_name(f".stt-{secrets.token_hex(6)}.tmp")
+    try:
+        with temporary.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        if exists:
+            shutil.copymode(path, temporary)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def os_error_text(error: OSError, path: Path) -> str:
+    """One line: what failed at `path`, and what to do about it."""
+    folder = path.parent
+    cures = {
+        errno.ENOSPC: "the disk is full; make room, or choose a folder on another disk",
+        errno.EDQUOT: "your disk quota is used up; make room, or choose a folder elsewhere",
+        errno.EROFS: f"the disk of {folder} is read-only; choose another folder",
+        errno.ENOENT: f"the folder {folder} does not exist; make it first",
+        errno.ENOTDIR: f"{folder} is not a folder; choose another place",
+        errno.EISDIR: "is a folder; give the name of a file in it",
+        errno.ENAMETOOLONG: "the name is too long for this disk; choose a shorter one",
+    }
+    denied = f"no permission; allow writing to it and to {folder}, or choose another folder"
+    cures |= {errno.EACCES: denied, errno.EPERM: denied}
+    cure = cures.get(error.errno or 0, f"{error.strerror or error}; choose another place")
+    return f"cannot write {path}: {cure}"
