@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 AUDIO ?= samples
 MADE := $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
 
-.PHONY: demo test test-all slow matrix lint types bench pictures clean distclean
+.PHONY: demo test test-all slow matrix lint types bench docs pictures clean distclean
 
 demo: $(VENV)/.installed
 	$(BIN)/stt transcribe -f vtt samples
@@ -32,6 +32,10 @@ types: $(VENV)/.tests
 
 bench: $(VENV)/.evaluation
 	$(BIN)/python scripts/evaluate.py $(AUDIO)
+
+docs: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --group docs
+	$(BIN)/griffe2md stt | sed -E 's/\[([^][]*)\]\(#[^)]*\)/\1/g' > docs/api.md # no links to types
 
 pictures: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --group docs

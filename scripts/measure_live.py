@@ -46,18 +46,18 @@ import numpy.typing as npt
 import soundfile
 import soxr
 
-import stt
 from recordings import AUDIO_HELP, SAMPLES, group, in_set, rows
 from stt.audio.segmenter import Utterance
 from stt.audio.vad import SpeechProbability
 from stt.engine.fallback import GuardedRecognizer
 from stt.engine.recognizer import WhisperRecognizer
 from stt.events import Committed, Draft, Event, Final, Level
+from stt.settings.loading import load_settings
 from stt.streaming.jobs import Pace
 from stt.streaming.replay import Replay
 from stt.streaming.session import LiveSession
 from stt.streaming.stream import live, pace_for
-from stt.transcriber import Transcriber
+from stt.transcriber import ModelTranscriber, load_with
 from stt.transcript import Segment
 
 with group("evaluate"):
@@ -229,7 +229,7 @@ class Timed:
             self.cpu_s = time.process_time() - began
 
 
-def run(samples: Samples, transcriber: Transcriber, args: argparse.Namespace) -> Run:
+def run(samples: Samples, transcriber: ModelTranscriber, args: argparse.Namespace) -> Run:
     """Feed a stream and keep its events."""
     pace = replace(pace_for(transcriber), **_pace(args))
     result = Run()
@@ -322,7 +322,7 @@ def report(result: Run) -> None:
 # --- measurements -------------------------------------------------------------------------------
 
 
-def utterances(transcriber: Transcriber, args: argparse.Namespace) -> None:
+def utterances(transcriber: ModelTranscriber, args: argparse.Namespace) -> None:
     """Utterances with random pauses: latencies, and the words at their edges."""
     said = clips(args.audio, args.set, args.n)
     samples, places = joined(said, np.random.default_rng(args.seed))
@@ -384,7 +384,7 @@ def _edges_heard(reference: str, text: str) -> tuple[bool, bool, bool, bool]:
     )
 
 
-def long(transcriber: Transcriber, args: argparse.Namespace) -> None:
+def long(transcriber: ModelTranscriber, args: argparse.Namespace) -> None:
     """One long recording: WER of live text beside that of the file."""
     if args.set == "digits":
         said = clips(args.audio, args.set, args.n)
@@ -403,7 +403,7 @@ def long(transcriber: Transcriber, args: argparse.Namespace) -> None:
         args.events.write_text("\n".join(repr(item) for item in result.events), "utf-8")
 
 
-def noises(transcriber: Transcriber, args: argparse.Namespace) -> None:
+def noises(transcriber: ModelTranscriber, args: argparse.Namespace) -> None:
     """Noise without speech: invented words."""
     samples = noise(args.audio, args.minutes, np.random.default_rng(args.seed))
     result = run(samples, transcriber, args)
@@ -417,7 +417,7 @@ def noises(transcriber: Transcriber, args: argparse.Namespace) -> None:
             print(f"  {final.start:.1f} {final.text}")
 
 
-def idle(transcriber: Transcriber, args: argparse.Namespace) -> None:
+def idle(transcriber: ModelTranscriber, args: argparse.Namespace) -> None:
     """A quiet room at the speed of speech: the processor's share."""
     rng = np.random.default_rng(args.seed)
     samples = rng.normal(0, 1e-3, round((args.seconds or 60) * RATE)).astype(np.float32)
@@ -448,7 +448,9 @@ def main() -> None:
     args = parser.parse_args()
     if args.what == "noise" and args.audio == SAMPLES:
         parser.error("noise needs a folder of recorded noises: NOISE_DIR")
-    transcriber = stt.load(args.model, provider="cpu", threads=args.threads)
+    transcriber = load_with(
+        load_settings(None, {"model": args.model, "provider": "cpu", "threads": args.threads})
+    )
     load = " ".join(f"{value:.1f}" for value in os.getloadavg())
     print(f"model {transcriber.model}, {os.cpu_count()} cores, load before: {load}", flush=True)
     {"utterances": utterances, "long": long, "noise": noises, "idle": idle}[args.what](

@@ -30,7 +30,8 @@ from recordings import AUDIO_HELP, SAMPLES, group, in_set, rows
 from stt.audio.files import open_audio
 from stt.audio.resample import resampled
 from stt.audio.vad import FRAME, SpeechProbability
-from stt.transcriber import Transcriber, load
+from stt.settings.loading import load_settings
+from stt.transcriber import ModelTranscriber, load_with
 from stt.types import SAMPLE_RATE
 
 Samples = npt.NDArray[np.float32]
@@ -95,7 +96,9 @@ def scores(reference: str, hypothesis: str) -> tuple[float, int, int]:
     return 100 * found.wer, found.insertions, found.deletions
 
 
-def measure(transcriber: Transcriber, name: str, text: str, audio: Samples, cuts: list) -> None:
+def measure(
+    transcriber: ModelTranscriber, name: str, text: str, audio: Samples, cuts: list
+) -> None:
     """Print one row."""
     began = time.perf_counter()
     whole = transcriber.transcribe(audio, sample_rate=SAMPLE_RATE)
@@ -139,7 +142,7 @@ def main() -> None:
     with group("evaluate"):
         import jiwer  # noqa: F401 - before anything is measured
         import whisper_normalizer  # noqa: F401
-    transcriber = load(args.model, provider="cpu")
+    transcriber = load_with(load_settings(None, {"model": args.model, "provider": "cpu"}))
     if args.vad_threshold is not None:
         cutting = replace(transcriber.cutting, vad_threshold=args.vad_threshold)
         transcriber = replace(transcriber, cutting=cutting)

@@ -11,7 +11,8 @@ import pytest
 import soundfile
 
 from stt.text.transcript import Transcript
-from stt.transcriber import Transcriber, load
+from stt.transcriber import ModelTranscriber
+from support.loading import load_model
 from support.paths import DIGITS
 
 Samples = npt.NDArray[np.float32]
@@ -19,8 +20,8 @@ RATE = 16_000
 
 
 @pytest.fixture(scope="module")
-def transcriber() -> Transcriber:
-    return load(DIGITS, provider="cpu", threads=2)
+def transcriber() -> ModelTranscriber:
+    return load_model(DIGITS, provider="cpu", threads=2)
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +32,7 @@ def clips() -> list[Samples]:
 
 
 @pytest.fixture(scope="module")
-def said(transcriber: Transcriber, clips: list[Samples]) -> list[str]:
+def said(transcriber: ModelTranscriber, clips: list[Samples]) -> list[str]:
     return [transcriber.transcribe(clip, sample_rate=RATE).text for clip in clips]
 
 
@@ -42,7 +43,11 @@ def words(transcript: Transcript) -> list[str]:
 @pytest.mark.parametrize("level", [0.0, 1e-5])
 @pytest.mark.parametrize("seconds", [1.2, 2.5, 7.0, 40.0])
 def test_silence_of_any_length_adds_nothing_and_takes_nothing(
-    transcriber: Transcriber, clips: list[Samples], said: list[str], seconds: float, level: float
+    transcriber: ModelTranscriber,
+    clips: list[Samples],
+    said: list[str],
+    seconds: float,
+    level: float,
 ) -> None:
     random = np.random.default_rng(3)
     parts: list[Samples] = []
@@ -87,7 +92,7 @@ def lost_and_added(one: list[str], other: list[str]) -> int:
 
 @pytest.mark.parametrize("longest", [6.0, 7.0, 8.0, 9.0, 12.0])
 def test_cuts_through_speech_change_at_most_a_word_each(
-    transcriber: Transcriber, without_pause: Samples, longest: float
+    transcriber: ModelTranscriber, without_pause: Samples, longest: float
 ) -> None:
     """No VAD: every cut goes through speech, and neighbours overlap."""
     cutting = replace(transcriber.cutting, max_utterance_s=longest, vad_threshold=0.0)

@@ -14,9 +14,11 @@ import soundfile
 
 import stt
 from stt.audio.segmenter import Utterance
+from stt.audio.selection import Selection
 from stt.cli import main
 from stt.engine.fallback import Fallback
 from support import media
+from support.loading import load_model
 from support.paths import DIGITS, ROOT
 
 CLIPS = DIGITS / "clips"
@@ -210,7 +212,7 @@ def test_what_is_remembered_of_each_channel_is_not_recognised_again(call_record:
         def recall(self, utterance: Utterance) -> tuple[list[stt.Segment], Fallback | None] | None:
             return kept.get((utterance.start, len(utterance.samples)))
 
-    each = stt.load(DIGITS).hearing(channel="each", start=0.25)
+    each = replace(load_model(DIGITS), selection=Selection.of(channel="each", start=0.25))
     first = each.transcribe(call_record, memory=Memory())
     assert len(kept) >= 2
     again = replace(each, recognizer=_Deaf()).transcribe(call_record, memory=Memory())

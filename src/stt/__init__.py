@@ -12,10 +12,11 @@ first used.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pathlib import Path
+    from typing import Any
 
     import numpy.typing as npt
 
@@ -62,6 +63,10 @@ def __getattr__(name: str) -> Any:
     from importlib import import_module
 
     return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]
 
 
 def transcribe(
@@ -125,8 +130,11 @@ def live(
     """
     from pathlib import Path
 
+    from stt.settings.loading import load_settings
     from stt.streaming.listen import Listening
-    from stt.transcriber import load
+    from stt.transcriber import load_with
 
-    transcriber = load(model, precision=precision, provider=provider, live=True)
-    return Listening(transcriber, device, None if record is None else Path(record))
+    name = None if model is None else str(model)
+    given = {"model": name, "precision": precision, "provider": provider}
+    loaded = load_with(load_settings(None, given), live=True)
+    return Listening(loaded, device, None if record is None else Path(record))

@@ -138,9 +138,12 @@ def load_stt(folder: Path, precision: str, provider: str, threads: int) -> tuple
 
     from stt.batch.pool import transcribe_many
     from stt.errors import SttError
-    from stt.transcriber import load
+    from stt.settings.loading import load_settings
+    from stt.transcriber import load_with
 
-    transcriber = load(folder, precision=precision, provider=provider, threads=threads, strict=True)
+    given = {"precision": precision, "provider": provider, "threads": threads}
+    settings = load_settings(None, {"model": str(folder), "strict": True, **given})
+    transcriber = load_with(settings)
 
     def transcribe(files: Sequence[Path], batch: int) -> list[str]:
         cutting = replace(transcriber.cutting, batch_size=batch)

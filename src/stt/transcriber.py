@@ -32,9 +32,82 @@ OnStep = Callable[[Step, float | None], None]
 """(step, seconds of the whole recording where known): called as a recording proceeds."""
 
 
-@dataclass(frozen=True, slots=True)
 class Transcriber:
-    """Transcribes recordings with one loaded model. Make it with `stt.load`."""
+    """Transcribes recordings with one loaded model. Made by `stt.load`."""
+
+    __slots__ = ("_loaded",)
+
+    def __init__(self, loaded: ModelTranscriber) -> None:
+        self._loaded = loaded
+
+    @property
+    def model(self) -> str:
+        """The name of the model's folder."""
+        return self._loaded.model
+
+    @property
+    def precision(self) -> str:
+        """fp16, mixed, fp32 or int8: which runs."""
+        return self._loaded.choice.precision
+
+    @property
+    def provider(self) -> str:
+        """Short name of what computes: cpu, cuda, ..."""
+        return self._loaded.choice.provider
+
+    @property
+    def reason(self) -> str:
+        """Why this precision and provider, in one sentence."""
+        return self._loaded.choice.reason
+
+    def hearing(
+        self,
+        *,
+        track: int | str | None = None,
+        channel: int | str | None = None,
+        start: float | str | None = None,
+        end: float | str | None = None,
+    ) -> Transcriber:
+        """Return the same that hears a part of each recording; arguments as for stt.transcribe.
+
+        Raises:
+            UsageError: one of them cannot be.
+        """
+        selection = Selection.of(track, channel, start, end)
+        return Transcriber(replace(self._loaded, selection=selection))
+
+    def transcribe(self, source: Source, *, sample_rate: int | None = None) -> Transcript:
+        """Transcribe one recording whole.
+
+        Args:
+            source: a path, '-' for standard input, or samples: float [n] or [n, channels] in ±1,
+                or int16/int32. Floats in another range are scaled, with a note in the coverage.
+            sample_rate: Hz of an array, which must have it; ignored for files, which know theirs.
+
+        Raises:
+            AudioError: nothing of the recording can be read. Of one that is damaged or cut short
+                comes what can be, and `coverage.failures` says what is missing.
+            UsageError: an array of a shape or type that is not audio, or without sample_rate.
+            ModelError: the model gives NaN or infinity, and no FP32 takes over.
+        """
+        return self._loaded.transcribe(source, sample_rate)
+
+    def segments(self, source: Source, *, sample_rate: int | None = None) -> Iterator[Segment]:
+        """Yield segments while the recording is still being read; arguments as for transcribe.
+
+        Raises:
+            AudioError: after the last one, where some of the recording could not be had.
+        """
+        name = "array" if isinstance(source, np.ndarray) else printable(str(source))
+        for step, _ in self._loaded.steps(source, sample_rate):
+            yield from step.segments
+            if step.coverage is not None and step.coverage.failures:
+                raise AudioError(f"{name}: not all of it: {'; '.join(step.coverage.failures)}")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelTranscriber:
+    """A loaded model with all that transcribing takes: what commands, batches and sessions hold."""
 
     folder: ModelFolder
     choice: Choice
@@ -57,21 +130,6 @@ class Transcriber:
         """The model folder's name."""
         return self.folder.name
 
-    def hearing(
-        self,
-        *,
-        track: int | str | None = None,
-        channel: int | str | None = None,
-        start: float | str | None = None,
-        end: float | str | None = None,
-    ) -> Transcriber:
-        """Return the same that hears a part of each recording; arguments as for stt.transcribe.
-
-        Raises:
-            UsageError: one of them cannot be.
-        """
-        return replace(self, selection=Selection.of(track, channel, start, end))
-
     @property
     def language(self) -> str | None:
         """The language of all it writes, 'en' of the starter; None where a model knows several."""
@@ -80,44 +138,22 @@ class Transcriber:
     def transcribe(
         self,
         source: Source,
-        *,
         sample_rate: int | None = None,
+        *,
         on_step: OnStep | None = None,
         memory: Memory | None = None,
     ) -> Transcript:
-        """Transcribe one recording whole.
+        """Transcribe one recording whole; see `Transcriber.transcribe`.
 
-        Args:
-            source: a path, '-' for standard input, or samples: float [n] or [n, channels] in ±1,
-                or int16/int32. Floats in another range are scaled, with a note in the coverage.
-            sample_rate: Hz of an array, which must have it; ignored for files, which know theirs.
-            on_step: called with each Step and the recording's seconds, where known.
-            memory: what an interrupted run found out about this recording.
-
-        Raises:
-            AudioError: nothing of the recording can be read. Of one that is damaged or cut short
-                comes what can be, and `coverage.failures` says what is missing.
-            UsageError: an array of a shape or type that is not audio, or without sample_rate.
-            ModelError: the model gives NaN or infinity, and no FP32 takes over.
+        `on_step` is called with each Step and the recording's seconds, where known; `memory` has
+        what an interrupted run found out about this recording.
         """
-        gathering = Gathering(self.model, self.choice, self.selection, self.language)
+        builder = TranscriptBuilder(self.model, self.choice, self.selection, self.language)
         for step, duration in self.steps(source, sample_rate, memory=memory):
-            gathering.take(step)
+            builder.take(step)
             if on_step:
                 on_step(step.overall(duration), duration)
-        return gathering.transcript("array" if isinstance(source, np.ndarray) else str(source))
-
-    def segments(self, source: Source, *, sample_rate: int | None = None) -> Iterator[Segment]:
-        """Yield segments while the recording is still being read; arguments as for transcribe.
-
-        Raises:
-            AudioError: after the last one, where some of the recording could not be had.
-        """
-        name = "array" if isinstance(source, np.ndarray) else printable(str(source))
-        for step, _ in self.steps(source, sample_rate):
-            yield from step.segments
-            if step.coverage is not None and step.coverage.failures:
-                raise AudioError(f"{name}: not all of it: {'; '.join(step.coverage.failures)}")
+        return builder.transcript("array" if isinstance(source, np.ndarray) else str(source))
 
     def steps(
         self, source: Source, sample_rate: int | None = None, *, memory: Memory | None = None
@@ -181,7 +217,7 @@ def now() -> str:
     return datetime.now().astimezone().isoformat(timespec="seconds")
 
 
-class Gathering:
+class TranscriptBuilder:
     """The steps of one recording, on their way to a transcript; the clock runs from the start."""
 
     def __init__(
@@ -261,25 +297,24 @@ def load(
     Raises:
         SettingsError, ModelError, ProviderError: with the cure in the text.
     """
-    flags = {
+    given = {
         "model": None if model is None else str(model),
         "precision": precision,
         "provider": provider,
         "strict": strict,
         "threads": threads,
     }
-    given = {key: value for key, value in flags.items() if value is not None}
     loaded = load_settings(None if config is None else Path(config), given)
-    return load_with(loaded, on_progress, live=live)
+    return Transcriber(load_with(loaded, on_progress, live=live))
 
 
 def load_with(
     loaded: LoadedSettings, on_progress: ReportProgress | None = None, *, live: bool = False
-) -> Transcriber:
+) -> ModelTranscriber:
     """Load the model that the settings name; see load."""
     require("onnxruntime", "running a model")
     settings = loaded.settings
-    folder = locate(settings.model, loaded.places, on_progress or _ignore)
+    folder = locate(settings.model, loaded.places, on_progress or (lambda *_: None))
     jobs = None if live else settings.job_count
     recognizer, choice = load_recognizer(
         folder,
@@ -295,7 +330,7 @@ def load_with(
     cutting = Cutting(longest, threshold, settings.batch_size)
     reserve = _reserve(folder, choice, settings, jobs)
     english = isinstance(recognizer, WhisperRecognizer) and recognizer.english_only
-    return Transcriber(
+    return ModelTranscriber(
         folder, choice, recognizer, cutting, reserve, jobs=jobs or 0, english_only=english
     )
 
@@ -322,7 +357,3 @@ def _reserve(
         )[0]
 
     return Reserve(load)
-
-
-def _ignore(stage: str, done: int, total: int) -> None:
-    """Report nothing: libraries do not print."""

@@ -24,8 +24,9 @@ from stt.engine.recognizer import Recognizer
 from stt.errors import AudioError, NonFiniteOutput, SttError
 from stt.settings.loading import LoadedSettings, Settings
 from stt.text.transcript import Transcript
-from stt.transcriber import Transcriber, load, load_with
+from stt.transcriber import ModelTranscriber, Transcriber, load_with
 from stt.transcript import Choice, Segment
+from support.loading import load_model
 from support.paths import DIGITS
 from support.timeless import content
 
@@ -34,8 +35,8 @@ CLIPS = sorted((DIGITS / "clips").glob("*.flac"))
 
 
 @pytest.fixture(scope="module")
-def transcriber() -> Transcriber:
-    return load(DIGITS, provider="cpu", threads=2)
+def transcriber() -> ModelTranscriber:
+    return load_model(DIGITS, provider="cpu", threads=2)
 
 
 def plain(transcript: Transcript | SttError) -> Transcript:
@@ -43,13 +44,15 @@ def plain(transcript: Transcript | SttError) -> Transcript:
     return replace(transcript, elapsed=0.0)
 
 
-def test_the_same_as_one_by_one_and_in_their_order(transcriber: Transcriber) -> None:
+def test_the_same_as_one_by_one_and_in_their_order(transcriber: ModelTranscriber) -> None:
     assert transcriber.recognizer.streams == 2
     found = [plain(one) for one in transcribe_many(transcriber, CLIPS)]
     assert found == [plain(transcriber.transcribe(path)) for path in CLIPS]
 
 
-def test_a_recording_that_fails_stops_no_other(transcriber: Transcriber, tmp_path: Path) -> None:
+def test_a_recording_that_fails_stops_no_other(
+    transcriber: ModelTranscriber, tmp_path: Path
+) -> None:
     broken = tmp_path / "broken.wav"
     broken.write_bytes(b"no sound")
     first, wrong, last = transcribe_many(transcriber, [CLIPS[0], broken, CLIPS[1]])
@@ -58,7 +61,7 @@ def test_a_recording_that_fails_stops_no_other(transcriber: Transcriber, tmp_pat
     assert plain(last).text
 
 
-def test_elsewhere_than_on_the_cpu_recordings_share_batches(transcriber: Transcriber) -> None:
+def test_elsewhere_than_on_the_cpu_recordings_share_batches(transcriber: ModelTranscriber) -> None:
     class Elsewhere:
         """The same model, told to run on a GPU; it notes how much it is handed."""
 
@@ -92,7 +95,7 @@ def test_so_many_recordings_at_a_time_as_are_asked_for(jobs: Any, streams: int) 
     assert expected[0].text
 
 
-def test_who_stops_listening_leaves_no_thread(transcriber: Transcriber) -> None:
+def test_who_stops_listening_leaves_no_thread(transcriber: ModelTranscriber) -> None:
     before = set(threading.enumerate())
     asked = []
 
@@ -131,7 +134,7 @@ class Counting:
 
 
 def test_segments_of_a_damaged_recording_end_with_an_error(
-    transcriber: Transcriber, tmp_path: Path
+    transcriber: ModelTranscriber, tmp_path: Path
 ) -> None:
     clip = soundfile.read(CLIPS[0], dtype="int16")[0]
     parts = [clip, np.zeros(48_000, np.int16)] * 3
@@ -140,10 +143,10 @@ def test_segments_of_a_damaged_recording_end_with_an_error(
     (tmp_path / "a.wav").write_bytes(content[: len(content) // 2])
     found = []
     with pytest.raises(AudioError, match=r"a\.wav: not all of it: truncated: "):
-        for segment in transcriber.segments(tmp_path / "a.wav"):
+        for segment in Transcriber(transcriber).segments(tmp_path / "a.wav"):
             found.append(segment.text)
     assert found
-    assert list(transcriber.segments(CLIPS[0]))
+    assert list(Transcriber(transcriber).segments(CLIPS[0]))
 
 
 @dataclass
@@ -151,7 +154,7 @@ class Place:
     """Recordings and a folder for their results."""
 
     root: Path
-    transcriber: Transcriber
+    transcriber: ModelTranscriber
     formats: tuple[str, ...] = ("txt", "json")
 
     @property
@@ -178,7 +181,7 @@ class Place:
 
 
 @pytest.fixture
-def place(tmp_path: Path, transcriber: Transcriber) -> Place:
+def place(tmp_path: Path, transcriber: ModelTranscriber) -> Place:
     for number, path in enumerate(CLIPS[:3]):
         shutil.copy(path, tmp_path / f"{number}.flac")
     return Place(tmp_path, replace(transcriber, cutting=replace(transcriber.cutting, batch_size=1)))
@@ -269,7 +272,7 @@ def test_a_recording_that_is_gone_fails_alone(place: Place) -> None:
 
 
 @pytest.fixture
-def long_place(tmp_path: Path, transcriber: Transcriber) -> Place:
+def long_place(tmp_path: Path, transcriber: ModelTranscriber) -> Place:
     """One recording of many utterances."""
     clips = [soundfile.read(path, dtype="float32")[0] for path in CLIPS]
     gap = np.zeros(3 * 16_000, np.float32)

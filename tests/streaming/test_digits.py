@@ -7,11 +7,11 @@ import numpy.typing as npt
 import pytest
 import soundfile
 
-import stt
 from stt.events import Committed, Draft
 from stt.streaming.stream import live
-from stt.transcriber import Transcriber
+from stt.transcriber import ModelTranscriber
 from support.live_fakes import assert_nothing_committed_changes, blocks, finals, text_of
+from support.loading import load_model
 from support.paths import ROOT
 
 DIGITS = ROOT / "tests" / "data" / "parakeet-digits"
@@ -20,8 +20,8 @@ Samples = npt.NDArray[np.float32]
 
 
 @pytest.fixture(scope="module")
-def transcriber() -> Transcriber:
-    return stt.load(DIGITS, provider="cpu", threads=1)
+def transcriber() -> ModelTranscriber:
+    return load_model(DIGITS, provider="cpu", threads=1)
 
 
 def clip(name: str) -> Samples:
@@ -35,7 +35,9 @@ def room(seconds: float) -> Samples:
     return noise.astype(np.float32)
 
 
-def test_what_is_said_is_heard_as_in_a_file_and_while_it_is_said(transcriber: Transcriber) -> None:
+def test_what_is_said_is_heard_as_in_a_file_and_while_it_is_said(
+    transcriber: ModelTranscriber,
+) -> None:
     said = [clip("eight-digits"), clip("five-digits-rp"), clip("four-digits")]
     stream = np.concatenate([part for one in said for part in (one, room(1.5))])
     events = list(live(blocks(stream), transcriber, 16_000))
@@ -46,7 +48,7 @@ def test_what_is_said_is_heard_as_in_a_file_and_while_it_is_said(transcriber: Tr
     assert all(segment.words for final in finals(events) for segment in final.segments)
 
 
-def test_words_are_committed_while_one_speaks(transcriber: Transcriber) -> None:
+def test_words_are_committed_while_one_speaks(transcriber: ModelTranscriber) -> None:
     """In simulated time, so that it does not matter how fast the machine is."""
     from stt.audio.vad import SpeechProbability
     from stt.engine.fallback import GuardedRecognizer
@@ -66,7 +68,7 @@ def test_words_are_committed_while_one_speaks(transcriber: Transcriber) -> None:
 
 
 @pytest.mark.parametrize("gain", [1.0, 0.02])
-def test_speech_is_heard_however_quiet(transcriber: Transcriber, gain: float) -> None:
+def test_speech_is_heard_however_quiet(transcriber: ModelTranscriber, gain: float) -> None:
     """Down to -57 dB full scale, which Silero alone hears too: the gain must not spoil it."""
     stream = np.concatenate([room(0.5), clip("eight-digits") * np.float32(gain), room(1.0)])
     expected = transcriber.transcribe(clip("eight-digits"), sample_rate=16_000).text
@@ -75,7 +77,7 @@ def test_speech_is_heard_however_quiet(transcriber: Transcriber, gain: float) ->
 
 @pytest.mark.skipif(not (STARTER / "manifest.json").exists(), reason="the starter is not built")
 def test_the_starter_hears_a_sentence(speech: Samples) -> None:
-    starter = stt.load(STARTER, provider="cpu", threads=1)
+    starter = load_model(STARTER, provider="cpu", threads=1)
     events = list(live(blocks(np.concatenate([speech[: 16_000 * 3], room(1.0)])), starter, 16_000))
     live_words = text_of(events).lower().split()
     assert len(live_words) > 3

@@ -16,11 +16,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import stt
 from stt.pipeline import Step
 from stt.text.likelihood import NOT_ENGLISH, Likelihood
-from stt.transcriber import Gathering, Transcriber
+from stt.transcriber import ModelTranscriber, TranscriptBuilder
 from stt.transcript import Coverage, Segment
+from support.loading import load_model
 from support.paths import DIGITS, SHARED
 
 Samples = npt.NDArray[np.float32]
@@ -93,8 +93,8 @@ class Foreign:
 
 
 @pytest.fixture(scope="module")
-def loaded() -> Transcriber:
-    return stt.load(DIGITS)
+def loaded() -> ModelTranscriber:
+    return load_model(DIGITS)
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def loaded() -> Transcriber:
     [(0.25, True, (NOT_ENGLISH,), None), (0.9, True, (), "en"), (0.25, False, (), "en")],
 )
 def test_a_recording_has_the_note_and_is_done_all_the_same(
-    loaded: Transcriber,
+    loaded: ModelTranscriber,
     speech: Samples,
     sure: float,
     english_only: bool,
@@ -110,7 +110,7 @@ def test_a_recording_has_the_note_and_is_done_all_the_same(
     language: str | None,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(Transcriber, "language", "en")
+    monkeypatch.setattr(ModelTranscriber, "language", "en")
     transcriber = replace(loaded, recognizer=Foreign(sure), english_only=english_only)
     transcript = transcriber.transcribe(speech, sample_rate=16_000)
     assert transcript.coverage is not None
@@ -119,13 +119,13 @@ def test_a_recording_has_the_note_and_is_done_all_the_same(
     assert json.loads(transcript.to("json"))["language"] == language
 
 
-def test_one_channel_in_doubt_leaves_the_language_open(loaded: Transcriber) -> None:
-    gathering = Gathering("m", loaded.choice, language="en")
-    gathering.take(Step(1.0, coverage=Coverage(1.0), parts=2))
-    gathering.take(
+def test_one_channel_in_doubt_leaves_the_language_open(loaded: ModelTranscriber) -> None:
+    builder = TranscriptBuilder("m", loaded.choice, language="en")
+    builder.take(Step(1.0, coverage=Coverage(1.0), parts=2))
+    builder.take(
         Step(1.0, coverage=Coverage(1.0, notes=(f"right: {NOT_ENGLISH}",)), part=2, parts=2)
     )
-    assert gathering.transcript("a").language is None
+    assert builder.transcript("a").language is None
 
 
 def test_the_note_says_what_to_do() -> None:

@@ -9,13 +9,13 @@ from typing import Any
 
 from stt.engine.folder import MANIFEST, TUNED, ModelFolder, graph_names, split_names
 from stt.engine.manifest import Manifest
-from stt.transcriber import Transcriber
+from stt.transcriber import ModelTranscriber
 
 _METHOD = 3
 """Raised when the same model with the same settings would give other words."""
 
 
-def recipe(transcriber: Transcriber) -> dict[str, Any]:
+def recipe(transcriber: ModelTranscriber) -> dict[str, Any]:
     """All that the words of a recording depend on but its sound, to be compared by a later run."""
     choice, cutting, heard = transcriber.choice, transcriber.cutting, transcriber.selection
     return {

@@ -20,7 +20,7 @@ from stt.engine.batching import GatheringRecognizer
 from stt.errors import SttError
 from stt.pipeline import Step
 from stt.text.transcript import Transcript
-from stt.transcriber import Transcriber, recognizing_pool
+from stt.transcriber import ModelTranscriber, recognizing_pool
 
 Source = str | Path
 OnStep = Callable[[Source, Step, float | None], None]
@@ -61,7 +61,7 @@ class _Here:
     count: int
     readers: ThreadPoolExecutor
     recipe: Mapping[str, Any]
-    _transcriber: Transcriber
+    _transcriber: ModelTranscriber
     _on_step: OnStep | None
     _stopped: threading.Event
 
@@ -78,7 +78,7 @@ class _Here:
 
 
 @contextmanager
-def lanes_of(transcriber: Transcriber, on_step: OnStep | None) -> Iterator[Lanes]:
+def lanes_of(transcriber: ModelTranscriber, on_step: OnStep | None) -> Iterator[Lanes]:
     """Open `jobs` lanes, or as many as the recogniser takes utterances at a time, and one more.
 
     Where the model does not run on the CPU, utterances of all recordings share batches. Left early,
@@ -99,7 +99,7 @@ def lanes_of(transcriber: Transcriber, on_step: OnStep | None) -> Iterator[Lanes
 
 
 def transcribe_many(
-    transcriber: Transcriber, sources: Iterable[Source], on_step: OnStep | None = None
+    transcriber: ModelTranscriber, sources: Iterable[Source], on_step: OnStep | None = None
 ) -> Iterator[Transcript | SttError]:
     """Transcribe recordings, one more at a time than the recogniser takes utterances.
 

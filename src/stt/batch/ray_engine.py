@@ -30,7 +30,7 @@ class About:
     choice: Choice
     recipe: Mapping[str, Any]
     language: str | None
-    """See Transcriber.language."""
+    """See ModelTranscriber.language."""
     at_once: int
     """Recordings it takes at a time."""
 

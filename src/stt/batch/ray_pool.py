@@ -31,7 +31,7 @@ from stt.batch.ray_engine import About, Absent, Engine, Failed, Item, Proceeds
 from stt.errors import AudioError, ModelError
 from stt.settings.loading import LoadedSettings
 from stt.text.transcript import Transcript
-from stt.transcriber import Gathering
+from stt.transcriber import TranscriptBuilder
 
 Read = TypeVar("Read")
 ATTEMPTS = 4
@@ -230,7 +230,7 @@ class _There:
         """Have a recording transcribed by one engine, noting what comes of it at once."""
         assert self._cluster.about is not None
         about, selection = self._cluster.about, self._cluster.selection
-        gathering = Gathering(about.model, about.choice, selection, about.language)
+        builder = TranscriptBuilder(about.model, about.choice, selection, about.language)
         known = memory.all() if memory else []
         for item in self._items(worker, source, known):
             if self._cluster.stopped.is_set():
@@ -240,10 +240,10 @@ class _There:
             assert isinstance(item, Proceeds)
             if memory is not None:
                 _keep(item.kept, memory)
-            gathering.take(item.step)
+            builder.take(item.step)
             if self._on_step:
                 self._on_step(source, item.step.overall(item.duration), item.duration)
-        return gathering.transcript(source)
+        return builder.transcript(source)
 
     def _items(self, worker: _Worker, source: str, known: list[Remembered]) -> Iterator[Item]:
         ray, path = self._cluster.ray, Path(source)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from stt.cli.talk import Talk
     from stt.events import Event, Problem
     from stt.settings.loading import LoadedSettings
-    from stt.transcriber import Transcriber
+    from stt.transcriber import ModelTranscriber
 
 
 @click.command(cls=HintedCommand)
@@ -220,7 +220,7 @@ def _session(
 
 
 def _events(
-    source: Iterator[Block | Problem], transcriber: Transcriber, rate: int, *, fast: bool
+    source: Iterator[Block | Problem], transcriber: ModelTranscriber, rate: int, *, fast: bool
 ) -> AbstractContextManager[Iterable[Event]]:
     if fast:
         from stt.streaming.replay import replayed

@@ -15,7 +15,7 @@ from stt.cli.report import report
 
 if TYPE_CHECKING:
     from stt.settings.loading import LoadedSettings
-    from stt.transcriber import Transcriber
+    from stt.transcriber import ModelTranscriber
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -53,7 +53,7 @@ def model_options(command: Command) -> Command:
     return command
 
 
-def load_model(loaded: LoadedSettings, *, quiet: bool, live: bool = False) -> Transcriber:
+def load_model(loaded: LoadedSettings, *, quiet: bool, live: bool = False) -> ModelTranscriber:
     """Load what the settings name, and say on stderr what it is and why, unless `quiet`.
 
     `live`: see `stt.load`.
@@ -92,7 +92,7 @@ def _introduce_starter(folder: Path) -> None:
         introduced.touch()
 
 
-def _announce(transcriber: Transcriber, requested: str) -> None:
+def _announce(transcriber: ModelTranscriber, requested: str) -> None:
     from stt.engine.folder import STARTER
 
     if transcriber.model == STARTER:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from stt.pipeline import Step
     from stt.settings.loading import LoadedSettings, Settings
     from stt.text.transcript import Transcript
-    from stt.transcriber import Transcriber
+    from stt.transcriber import ModelTranscriber
 
 FORMAT_NAMES = ("txt", "srt", "vtt", "ass", "json", "tsv")
 _SUBTITLE_OPTIONS = (
@@ -299,7 +299,7 @@ def _lanes(
     return lambda on_step: lanes_of(transcriber, on_step)
 
 
-def _loaded(loaded: LoadedSettings, selection: Selection, *, quiet: bool) -> Transcriber:
+def _loaded(loaded: LoadedSettings, selection: Selection, *, quiet: bool) -> ModelTranscriber:
     """Load the model, and say what it cannot."""
     transcriber = replace(load_model(loaded, quiet=quiet), selection=selection)
     if loaded.settings.word_timestamps and not transcriber.recognizer.tells_words:
@@ -318,7 +318,7 @@ def _check_output(settings: Settings, inputs: list[Input]) -> None:
 
 
 def _one(
-    transcriber: Transcriber,
+    transcriber: ModelTranscriber,
     item: Input,
     settings: Settings,
     *,

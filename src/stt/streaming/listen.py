@@ -8,17 +8,18 @@ from pathlib import Path
 from stt.audio.microphone import Microphone
 from stt.events import Event
 from stt.streaming.stream import live
-from stt.transcriber import Transcriber
+from stt.transcriber import ModelTranscriber, Transcriber
 
 
 class Listening:
     """The events of one microphone; iterate over it once. Made by `stt.live`."""
 
     def __init__(
-        self, transcriber: Transcriber, device: str | int | None, record: Path | None
+        self, loaded: ModelTranscriber, device: str | int | None, record: Path | None
     ) -> None:
-        self.transcriber = transcriber
+        self.transcriber = Transcriber(loaded)
         """The loaded model, with its name and the precision chosen."""
+        self._loaded = loaded
         self._microphone = Microphone(device, keep=record)
 
     def __iter__(self) -> Iterator[Event]:
@@ -31,7 +32,7 @@ class Listening:
         """
         with self._microphone as microphone:
             try:
-                yield from live(microphone.blocks(), self.transcriber, microphone.rate)
+                yield from live(microphone.blocks(), self._loaded, microphone.rate)
             except GeneratorExit:  # the caller has heard enough: no failure, so nothing is kept
                 return
 

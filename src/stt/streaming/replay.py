@@ -21,7 +21,7 @@ from stt.events import Event, Problem
 from stt.streaming.jobs import Job
 from stt.streaming.session import LiveSession
 from stt.streaming.stream import RecognizerLike, guarded_for, pace_for
-from stt.transcriber import Transcriber
+from stt.transcriber import ModelTranscriber
 from stt.transcript import Segment
 from stt.types import SAMPLE_RATE
 
@@ -83,7 +83,7 @@ class Replay:
 
 
 def replayed(
-    source: Iterable[Block | Problem], transcriber: Transcriber, sample_rate: int
+    source: Iterable[Block | Problem], transcriber: ModelTranscriber, sample_rate: int
 ) -> Iterator[Event]:
     """Recognise sound that is there already as if it were spoken now, in less time.
 

@@ -33,7 +33,7 @@ from stt.models.whisper_decoding import Interrupted
 from stt.streaming.jobs import Job, Pace
 from stt.streaming.session import LiveSession
 from stt.text.likelihood import NOT_ENGLISH, Likelihood
-from stt.transcriber import Transcriber
+from stt.transcriber import ModelTranscriber
 from stt.transcript import Segment
 
 Samples = npt.NDArray[np.float32]
@@ -239,7 +239,7 @@ class Live:
 
 
 def live(
-    source: Source, transcriber: Transcriber, sample_rate: int, *, pace: Pace | None = None
+    source: Source, transcriber: ModelTranscriber, sample_rate: int, *, pace: Pace | None = None
 ) -> Live:
     """Recognise speech as it is spoken; iterate over the result for typed events.
 
@@ -255,7 +255,7 @@ def live(
     return Live(source, guarded, sample_rate, session, english_only=english)
 
 
-def guarded_for(transcriber: Transcriber, session: LiveSession) -> GuardedRecognizer:
+def guarded_for(transcriber: ModelTranscriber, session: LiveSession) -> GuardedRecognizer:
     """Return the transcriber's recogniser, which falls back, as a session needs it."""
     recognizer = transcriber.recognizer
     if isinstance(recognizer, WhisperRecognizer):
@@ -263,7 +263,7 @@ def guarded_for(transcriber: Transcriber, session: LiveSession) -> GuardedRecogn
     return GuardedRecognizer(recognizer, transcriber.choice.precision, transcriber.reserve)
 
 
-def pace_for(transcriber: Transcriber) -> Pace:
+def pace_for(transcriber: ModelTranscriber) -> Pace:
     """Return the pace that suits a model and its settings.
 
     A model without word times needs more before a word may stand: where a word ends is a guess
