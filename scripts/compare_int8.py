@@ -27,7 +27,7 @@ import numpy as np
 
 from recordings import DIGITS_MODEL, MODEL_HELP, SAMPLES
 from stt.audio.files import open_audio
-from stt.audio.resample import resampled
+from stt.audio.samples import resampled
 from stt.convert.int8 import quantize
 from stt.types import SAMPLE_RATE
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from recordings import DIGITS_MODEL, MODEL_HELP, SAMPLES
 from stt.audio.files import AUDIO_SUFFIXES, open_audio
-from stt.audio.resample import resampled
+from stt.audio.samples import resampled
 from stt.engine.folder import inspect
 from stt.models.onnx_asr_edge import TdtModel, load_tdt
 from stt.models.tdt import greedy_tdt

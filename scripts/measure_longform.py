@@ -28,7 +28,7 @@ import numpy.typing as npt
 
 from recordings import AUDIO_HELP, SAMPLES, group, in_set, rows
 from stt.audio.files import open_audio
-from stt.audio.resample import resampled
+from stt.audio.samples import resampled
 from stt.audio.vad import FRAME, SpeechProbability
 from stt.settings.loading import load_settings
 from stt.transcriber import ModelTranscriber, load_with

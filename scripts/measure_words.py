@@ -8,7 +8,7 @@ them apart, or from DIR: files named DIGIT_SPEAKER_NUMBER.flac, as in the Free S
 of these the speakers theo and yweweler were held out of the model's training. They are cut to their
 speech (where the level is within 30 dB of the loudest 20 ms), joined with pauses of 0.1 to 0.6 s in
 noise, and recognised by the tests' digits model. Clips whose words all come out right count. Times
-are those of the model's frames, and as `stt.text.word_edges` refines them.
+are those of the model's frames, and as `stt.text.words` refines them.
 """
 
 from __future__ import annotations
@@ -22,12 +22,11 @@ import numpy as np
 
 from recordings import DIGITS_MODEL, MODEL_HELP, rows
 from stt.audio.files import open_audio
-from stt.audio.resample import resampled
+from stt.audio.samples import resampled
 from stt.engine.folder import inspect
 from stt.engine.recognizer import TRAILING_SILENCE, TdtRecognizer
 from stt.models.onnx_asr_edge import Samples, load_tdt
-from stt.text.word_edges import refined
-from stt.text.words import words
+from stt.text.words import refined, words
 from stt.transcript import Word
 from stt.types import SAMPLE_RATE
 

@@ -100,7 +100,7 @@ class Microphone:
 @pytest.fixture(autouse=True)
 def fake(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> type[Microphone]:
     monkeypatch.setattr(microphone_module, "Microphone", Microphone)
-    monkeypatch.setattr("stt.streaming.listen.Microphone", Microphone)
+    monkeypatch.setattr("stt.streaming.stream.Microphone", Microphone)
     monkeypatch.setattr("stt.audio.recording.recordings_dir", lambda: tmp_path / "recordings")
     monkeypatch.setattr(Microphone, "items", ())
     return Microphone

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from stt.errors import SttError
-    from stt.streaming.listen import Listening
+    from stt.streaming.stream import Listening
     from stt.text.transcript import Transcript
     from stt.transcriber import Transcriber, load
     from stt.transcript import Choice, Segment, Word
@@ -131,7 +131,7 @@ def live(
     from pathlib import Path
 
     from stt.settings.loading import load_settings
-    from stt.streaming.listen import Listening
+    from stt.streaming.stream import Listening
     from stt.transcriber import load_with
 
     name = None if model is None else str(model)

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stt.audio.files import AUDIO_SUFFIXES, open_audio
-from stt.audio.resample import resampled
+from stt.audio.samples import resampled
 from stt.errors import UsageError
 from stt.types import SAMPLE_RATE
 

@@ -102,7 +102,7 @@ class Problem:
     at: float
     """Seconds from the first sample."""
     kind: str
-    """A short name: one of `stt.audio.trouble.Trouble`, fallback or improbable."""
+    """A short name: one of `stt.audio.sound_check.Trouble`, fallback or improbable."""
     message: str
     """One line: what is wrong and what to do."""
 

@@ -8,11 +8,8 @@ from concurrent.futures import Executor, Future
 from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
-import numpy as np
-import numpy.typing as npt
-
 from stt.audio.conditioning import AHEAD, Conditioner, conditioned
-from stt.audio.resample import resampled
+from stt.audio.samples import resampled
 from stt.audio.segmenter import Segmenter, Skipped, Utterance, utterances
 from stt.audio.vad import FRAME, SpeechProbability
 from stt.engine.fallback import Attempt, Fallback, GuardedRecognizer, clock
@@ -20,9 +17,7 @@ from stt.errors import AudioError, ModelError, NonFiniteOutput
 from stt.text.hallucination import without_invented
 from stt.text.stitching import Seams
 from stt.transcript import Coverage, Segment, Word
-from stt.types import SAMPLE_RATE
-
-Samples = npt.NDArray[np.float32]
+from stt.types import SAMPLE_RATE, Samples
 
 
 @dataclass(frozen=True, slots=True)

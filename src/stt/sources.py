@@ -13,11 +13,10 @@ import numpy.typing as npt
 
 from stt.audio.channels import channel_name
 from stt.audio.damage import Damage
-from stt.audio.files import AudioStream, Recording, found, mono_stream, open_recording
-from stt.audio.raw import RawAudio
+from stt.audio.files import Recording, found, open_recording
 from stt.audio.segmenter import Utterance
-from stt.audio.selection import ALL, Selection
-from stt.audio.tracks import no_such_track
+from stt.audio.selection import ALL, Selection, no_such_track
+from stt.audio.stream import AudioStream, RawAudio, mono_stream
 from stt.engine.fallback import Fallback
 from stt.errors import AudioError, UsageError
 from stt.pipeline import Memory
@@ -170,7 +169,7 @@ def _others(stream: AudioStream) -> list[int]:
 
 def _has_speech(recording: Recording, selection: Selection, track: int) -> bool:
     """Listen to another track until a quarter of a second of it is speech."""
-    from stt.audio.resample import resampled
+    from stt.audio.samples import resampled
     from stt.audio.vad import FRAME, SpeechProbability
 
     speech, rest, heard = SpeechProbability(), np.zeros(0, np.float32), 0

@@ -12,8 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from stt.audio.files import ALL_OF_IT, printable
-from stt.audio.selection import Selection
+from stt.audio.selection import ALL_OF_IT, Selection
 from stt.engine.fallback import GuardedRecognizer, Reserve
 from stt.engine.folder import ModelFolder
 from stt.engine.recognizer import TRAILING_SILENCE, Recognizer, WhisperRecognizer, load_recognizer
@@ -22,8 +21,9 @@ from stt.install.locate import locate
 from stt.pipeline import Cutting, Memory, Step, recognized
 from stt.settings.loading import LoadedSettings, Settings, load_settings
 from stt.sources import Part, PartMemory, Source, parts, tracks_note
+from stt.system.files import printable
 from stt.system.packages import require
-from stt.text.likelihood import NOT_ENGLISH, Likelihood
+from stt.text.hallucination import NOT_ENGLISH, Likelihood
 from stt.text.transcript import Transcript
 from stt.transcript import Choice, Coverage, Segment, together
 from stt.types import ReportProgress

@@ -12,8 +12,7 @@ import soxr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stt.audio.conditioning import AHEAD, Conditioner, conditioned, levelled
-from stt.audio.highpass import HighPass
+from stt.audio.conditioning import AHEAD, Conditioner, HighPass, conditioned, levelled
 from stt.audio.segmenter import levels
 from stt.audio.vad import FRAME
 from support.paths import SAMPLES

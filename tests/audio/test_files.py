@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from stt.audio.files import AudioStream, checked, open_audio, printable
+from stt.audio.files import open_audio
+from stt.audio.stream import AudioStream, checked
 from stt.errors import AudioError
+from stt.system.files import printable
 from support.media import Samples, encode, silent_video, tone, wav, write
 
 RATE = 16_000

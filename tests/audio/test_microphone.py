@@ -19,7 +19,7 @@ import soundfile
 from stt.audio import microphone as module
 from stt.audio.files import open_audio
 from stt.audio.microphone import Block, Microphone
-from stt.audio.trouble import Trouble
+from stt.audio.sound_check import Trouble
 from stt.errors import AudioError, OutputError, UsageError
 from stt.events import Problem
 from support.fake_sounddevice import UNAVAILABLE, FakeSounddevice, PortAudioError, entry

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stt.audio.resample import resampled
+from stt.audio.samples import resampled
 from stt.types import SAMPLE_RATE
 
 RATES = [8_000, 11_025, 16_000, 22_050, 44_100, 48_000, 96_000]

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stt.audio.ring import Backlog, Ring
+from stt.audio.capture import Backlog, Ring
 
 
 def taken(backlog: Backlog) -> tuple[object, list[float] | None]:

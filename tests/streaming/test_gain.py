@@ -8,7 +8,7 @@ import pytest
 
 from stt.audio.segmenter import levels
 from stt.audio.vad import FRAME
-from stt.streaming.gain import Gain
+from stt.streaming.level import Gain
 
 
 def tone(db: float, frames: int) -> npt.NDArray[np.float32]:

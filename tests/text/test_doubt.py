@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from stt.text.doubt import LITTLE_SPEECH_S, Evidence, doubt
+from stt.text.hallucination import LITTLE_CLEAR_S, Evidence, doubt
 from stt.transcript import Segment
 
 
@@ -28,7 +28,7 @@ def test_doubted(text: str, confidence: float, clear_s: float, voiced_s: float) 
     ("text", "confidence", "clear_s", "voiced_s"),
     [
         ("Yes.", 0.9, 0.1, 0.7),  # short and sure
-        ("Yes.", 0.2, LITTLE_SPEECH_S, 1.0),  # unsure, but it was speech
+        ("Yes.", 0.2, LITTLE_CLEAR_S, 1.0),  # unsure, but it was speech
         ("I do not know.", 0.6, 0.4, 1.0),
         ("", 0.0, 0.0, 1.0),  # nothing to doubt
     ],

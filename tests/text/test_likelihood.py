@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stt.pipeline import Step
-from stt.text.likelihood import NOT_ENGLISH, Likelihood
+from stt.text.hallucination import NOT_ENGLISH, Likelihood
 from stt.transcriber import ModelTranscriber, TranscriptBuilder
 from stt.transcript import Coverage, Segment
 from support.loading import load_model

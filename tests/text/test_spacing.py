@@ -10,11 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stt.text.spacing import SHORTEST_S, lengthened, spaced
 from stt.text.subtitles import READABLE_MS, cues
 from stt.text.transcript import Transcript
-from stt.text.word_edges import refined
-from stt.text.words import segments, words
+from stt.text.words import SHORTEST_S, lengthened, refined, segments, spaced, words
 from stt.transcript import Choice, Segment, SubtitleStyle, Token, Word
 
 NARROW = SubtitleStyle(max_chars=10, max_lines=1)

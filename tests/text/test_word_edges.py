@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stt.text.word_edges import REACH_S, refined
+from stt.text.words import REACH_S, refined
 from stt.transcript import Word
 
 Samples = npt.NDArray[np.float32]

@@ -15,7 +15,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-Samples = npt.NDArray[np.float32]
+from stt.types import Samples
+
 Matrix = npt.NDArray[np.float64]
 
 _WINDOW_S = 0.25

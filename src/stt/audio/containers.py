@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from stt.audio.damage import (
     SIZE_UNKNOWN,
@@ -26,12 +25,10 @@ from stt.audio.damage import (
 )
 from stt.audio.headers import caf_seconds, ends_mid_page, xing_seconds
 from stt.audio.pieces import another_behind
-from stt.audio.raw import BLOCK, RawAudio
-from stt.audio.selection import Selection, clock
-from stt.audio.tracks import chosen, described
+from stt.audio.selection import Selection, chosen, clock, described
+from stt.audio.stream import BLOCK, RawAudio
 from stt.errors import AudioError
-
-Samples = npt.NDArray[np.float32]
+from stt.types import Samples
 
 _EXACT = frozenset({"matroska", "mov", "ogg", "flac", "wv"})
 """Formats whose duration is written down. Others' is guessed from the bit rate, often badly."""

@@ -16,8 +16,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, TextIO
 
-from stt.audio.files import printable
 from stt.errors import AudioError
+from stt.system.files import printable
 
 RATES = (8_000, 16_000, 22_050, 32_000, 44_100, 48_000, 96_000)
 """Hz that devices are asked about."""

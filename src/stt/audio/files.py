@@ -13,28 +13,19 @@ import re
 import shlex
 import stat
 import sys
-import unicodedata
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-import numpy as np
-import numpy.typing as npt
-
-from stt.audio.channels import CANCELLING_NOTE, Downmix, channel_number, one_channel
-from stt.audio.damage import Damage
-from stt.audio.raw import RawAudio
-from stt.audio.refusals import blocks_read, reading
-from stt.audio.sample_values import sound
-from stt.audio.selection import Selection, stretch
+from stt.audio.damage import Damage, reading
+from stt.audio.selection import ALL_OF_IT, Selection, no_such_track
 from stt.audio.sound_file import HEADS, open_sound_file
-from stt.audio.tracks import no_such_track
+from stt.audio.stream import AudioStream, mono_stream
 from stt.errors import AudioError
+from stt.system.files import printable
 from stt.system.temporary import copied
-
-Samples = npt.NDArray[np.float32]
 
 STDIN = "-"
 AUDIO_SUFFIXES = frozenset(
@@ -48,34 +39,8 @@ AUDIO_SUFFIXES = frozenset(
 )
 """File names taken up when a folder is searched; a file named outright may have any name."""
 
-ALL_OF_IT = Selection()
 LOWEST_RATE, HIGHEST_RATE = 1_000, 1_000_000
 """Hz. Outside lies no recording of speech but a damaged header."""
-
-
-@dataclass(frozen=True, slots=True)
-class AudioStream:
-    """An opened recording. Iterate `blocks` once."""
-
-    name: str
-    """As the user gave it; used in messages."""
-    sample_rate: int
-    """Hz."""
-    duration: float | None
-    """Seconds, as the container says (an estimate for some); None when it does not."""
-    blocks: Iterator[Samples]
-    """float32 [n] mono, full scale ±1. Raises AudioError when the data turn out to be damaged,
-    unless the stream is tolerant and something can be read."""
-    damage: Damage = field(default_factory=lambda: Damage(tolerant=False))
-    """What is wrong with it, as far as it was read."""
-    start: float = 0.0
-    """Seconds of the recording at which the blocks begin."""
-    channels: int = 1
-    """How many the track has that is heard."""
-    track: int = 1
-    """Which sound track is heard, from 1."""
-    tracks: tuple[str, ...] = ()
-    """What each of the recording's sound tracks is, e.g. 'track 2 (eng, stereo)'."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,43 +119,6 @@ def open_recording(
         yield mono_stream(raw, recording.name, selection, damage)
 
 
-def mono_stream(raw: RawAudio, source: str, selection: Selection, damage: Damage) -> AudioStream:
-    """Return what of a sound track is heard: a stretch of it, mixed or one channel.
-
-    Raises:
-        AudioError: it has no such channel.
-    """
-    name = printable(source)
-    blocks = stretch(raw, selection, name, damage)
-    if selection.channel:
-        number = channel_number(selection.channel)
-        if number > raw.channels:
-            has = "1 channel (mono)" if raw.channels == 1 else f"{raw.channels} channels"
-            raise AudioError(
-                f"{name}: has no channel {selection.channel}, it has {has}; give another, or none "
-                "to hear all"
-            )
-        blocks = one_channel(blocks, number)
-    else:
-        blocks = _downmixed(blocks, raw.sample_rate, damage)
-    duration = raw.duration
-    if duration is not None and selection.end is not None:
-        duration = min(duration, selection.end)
-    stream = AudioStream(
-        *(source, raw.sample_rate, duration, blocks, damage, selection.start),
-        *(raw.channels, raw.track, raw.tracks),
-    )
-    return checked(stream)
-
-
-def _downmixed(blocks: Iterator[Samples], rate: int, damage: Damage) -> Iterator[Samples]:
-    downmix = Downmix(rate)
-    for block in downmix.mixed(blocks):
-        if downmix.cancels:
-            damage.note(CANCELLING_NOTE)
-        yield block
-
-
 def check_there(source: str | Path) -> None:
     """Look at a recording without decoding it, before a model is loaded for it.
 
@@ -202,18 +130,6 @@ def check_there(source: str | Path) -> None:
         _stdin()
     elif stat.S_ISREG(_mode(Path(source), name)):
         _head(Path(source), name)
-
-
-def printable(name: str) -> str:
-    """Return a file name fit for one line: line breaks, control and broken characters escaped."""
-    return "".join(
-        c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in name
-    )
-
-
-def folded(name: str) -> str:
-    """Return a name as disks compare it that ignore letter case or Unicode form."""
-    return unicodedata.normalize("NFC", name).casefold()
 
 
 def _stdin() -> BinaryIO:
@@ -283,20 +199,3 @@ def _not_opened(error: OSError, name: str) -> AudioError:
     }
     cure = cures.get(error.errno or 0, "check its rights and those of its folder")
     return AudioError(f"{name}: cannot be opened ({error.strerror}); {cure}")
-
-
-def checked(stream: AudioStream) -> AudioStream:
-    """Return the same stream, made sound by `sample_values`; one without samples is refused."""
-    return replace(stream, blocks=_checked_blocks(stream))
-
-
-def _checked_blocks(stream: AudioStream) -> Iterator[Samples]:
-    done, name = 0, printable(stream.name)
-    blocks = blocks_read(stream.blocks, name)
-    for block in sound(blocks, stream.sample_rate, name, stream.damage):
-        done += len(block)
-        yield block
-    if done == 0 and stream.damage.told:
-        raise AudioError(f"{name}: {stream.damage.told[0]}")
-    if done == 0:
-        raise AudioError(f"{name}: holds no audio (0 samples); record or export it again")

@@ -20,10 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-from stt.audio.capture import Chunk, Format, open_capture
+from stt.audio.capture import Backlog, Chunk, Format, open_capture
 from stt.audio.devices import (
     find,
     hidden_stderr,
@@ -31,9 +28,7 @@ from stt.audio.devices import (
     rescan,
     stand_ins,
 )
-from stt.audio.files import printable
 from stt.audio.recording import Recording, check_target
-from stt.audio.ring import Backlog
 from stt.audio.sound_check import (
     GOOD_DB,
     SETTLED_S,
@@ -41,12 +36,13 @@ from stt.audio.sound_check import (
     Level,
     SampleClock,
     SoundCheck,
+    Trouble,
+    told,
 )
-from stt.audio.trouble import Trouble, told
 from stt.errors import AudioError, OutputError
 from stt.events import Problem
-
-Samples = npt.NDArray[np.float32]
+from stt.system.files import printable
+from stt.types import Samples
 
 BACKLOG_S = 60.0
 """Seconds of sound held in memory for a slow consumer; more goes to a temporary file."""

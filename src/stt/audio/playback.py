@@ -9,9 +9,11 @@ from contextlib import ExitStack
 from pathlib import Path
 from types import SimpleNamespace, TracebackType
 
-from stt.audio.files import Samples, open_audio, printable
+from stt.audio.files import open_audio
 from stt.audio.microphone import Block
 from stt.events import Problem
+from stt.system.files import printable
+from stt.types import Samples
 
 BLOCK_S = 0.05
 """Seconds in a block, as a microphone gives them."""

@@ -16,14 +16,12 @@ from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import psutil
 
 from stt.errors import OutputError, UsageError
 from stt.system.files import os_error_text
 from stt.system.folders import state_folder
-
-Samples = npt.NDArray[np.float32]
+from stt.types import Samples
 
 SUFFIX = ".flac"
 _CHUNK = 1 << 15

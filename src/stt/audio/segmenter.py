@@ -15,9 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from stt.audio.vad import FRAME
-from stt.types import SAMPLE_RATE
+from stt.types import SAMPLE_RATE, Samples
 
-Samples = npt.NDArray[np.float32]
 SpeechProbabilities = Callable[[Samples], npt.NDArray[np.float32]]
 
 _FRAMES_PER_SECOND = SAMPLE_RATE / FRAME

@@ -1,4 +1,4 @@
-"""Is this sound of any use, and is none of it missing: levels, complaints and the sample clock.
+"""What is wrong with a microphone's sound: levels, complaints, and sound that is missing.
 
 Pure functions of what was captured and when; no device is needed to test them.
 """
@@ -8,13 +8,46 @@ from __future__ import annotations
 import math
 from collections import deque
 from dataclasses import dataclass
+from enum import Enum
 
 import numpy as np
-import numpy.typing as npt
 
-from stt.audio.trouble import Trouble
+from stt.types import Samples
 
-Samples = npt.NDArray[np.float32]
+
+class Trouble(Enum):
+    """What can be wrong with the sound; the value is the `kind` of a Problem."""
+
+    SILENCE = "digital silence"
+    LOW = "level too low"
+    CLIPPING = "clipping"
+    OVERRUN = "overrun"
+    NOT_A_MICROPHONE = "not a microphone"
+    LOST = "device lost"
+    BACK = "device back"
+    RECORDING = "recording failed"
+
+
+def told(kind: Trouble, name: str, about: object, rate: int) -> str:
+    """One line for a problem of the device called `name`."""
+    lost = f"{about / rate:.1f} s of sound" if isinstance(about, int) and about else "some sound"
+    other = "or choose another microphone (`stt devices` lists them)"
+    return {
+        Trouble.SILENCE: f"'{name}' gives nothing but digital silence: it is muted or the wrong "
+        f"device; unmute it and allow access to it, {other}",
+        Trouble.LOW: f"'{name}' is hardly to be heard (peaks under -60 dB); raise its level in the "
+        f"sound settings, come closer, {other}",
+        Trouble.CLIPPING: f"'{name}' is too loud and distorts; lower its level in the sound "
+        "settings or move away from it",
+        Trouble.OVERRUN: f"{lost} was lost because the computer is too busy; close other programs",
+        Trouble.NOT_A_MICROPHONE: f"'{name}' carries what the computer plays, not what you say; "
+        "choose a microphone with --device (`stt devices` lists them)",
+        Trouble.LOST: f"'{name}' is gone or silent; what was said is saved; plug it in again "
+        "and go on",
+        Trouble.BACK: f"listening again, to '{name}'",
+        Trouble.RECORDING: str(about),
+    }[kind]
+
 
 SILENT_DB = -120.0
 """What digital zero is called in dB full scale."""

@@ -13,18 +13,14 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-import numpy.typing as npt
-
 from stt.audio.damage import Damage, check_length, damaged, is_placeholder, is_short
 from stt.audio.pieces import Piece, Spliced, pieces
-from stt.audio.raw import BLOCK, RawAudio
 from stt.audio.selection import Selection
+from stt.audio.stream import BLOCK, RawAudio
+from stt.types import Samples
 
 if TYPE_CHECKING:
     import soundfile
-
-Samples = npt.NDArray[np.float32]
 
 # What libsndfile is asked to open. Left to itself it goes by the suffix where it knows no header,
 # and a text called .au, .vox or .gsm becomes noise.

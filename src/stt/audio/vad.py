@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-Samples = npt.NDArray[np.float32]
+from stt.types import Samples
 
 FRAME = 512
 """Samples in one VAD frame: 32 ms at 16 kHz."""

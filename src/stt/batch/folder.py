@@ -11,13 +11,12 @@ from dataclasses import dataclass, replace
 from itertools import chain, count
 from pathlib import Path
 
-from stt.audio.files import STDIN, folded, printable
-from stt.batch.fingerprint import changes
+from stt.audio.files import STDIN
 from stt.batch.journal import Content, Entry, Journal, Output
-from stt.batch.pool import Lanes
+from stt.batch.pool import Lanes, changes
 from stt.engine.manifest import sha256_of
 from stt.errors import AudioError, OutputError, SttError
-from stt.system.files import TEMPORARY, os_error_text, write_text
+from stt.system.files import TEMPORARY, folded, os_error_text, printable, write_text
 from stt.text.transcript import Transcript, essence, look
 from stt.transcript import DEFAULT_STYLE, SubtitleStyle
 

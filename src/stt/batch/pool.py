@@ -6,6 +6,8 @@ another.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,9 +16,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from stt.batch.fingerprint import recipe
 from stt.batch.journal import UtteranceMemory
 from stt.engine.batching import GatheringRecognizer
+from stt.engine.folder import MANIFEST, TUNED, ModelFolder, graph_names, split_names
+from stt.engine.manifest import Manifest
 from stt.errors import SttError
 from stt.pipeline import Step
 from stt.text.transcript import Transcript
@@ -41,7 +44,7 @@ class Lanes(Protocol):
 
     @property
     def recipe(self) -> Mapping[str, Any]:
-        """All that words depend on but the sound, see `stt.batch.fingerprint`."""
+        """All that words depend on but the sound, see `stt.batch.pool`."""
         ...
 
     @property
@@ -126,3 +129,57 @@ def transcribe_many(
                 yield under_way.pop(0).result()
         while under_way:
             yield under_way.pop(0).result()
+
+
+_METHOD = 3
+"""Raised when the same model with the same settings would give other words."""
+
+
+def recipe(transcriber: ModelTranscriber) -> dict[str, Any]:
+    """All that the words of a recording depend on but its sound, to be compared by a later run."""
+    choice, cutting, heard = transcriber.choice, transcriber.cutting, transcriber.selection
+    return {
+        "model": transcriber.model,
+        "model files": _fingerprint(transcriber.folder, choice.precision),
+        "precision": choice.precision,
+        "provider": choice.provider,
+        "longest utterance": cutting.max_utterance_s,
+        "VAD threshold": cutting.vad_threshold or "off",
+        "batch size": cutting.batch_size,
+        "track": heard.track or "default",
+        "channel": heard.channel or "mixed",
+        "start": heard.start,
+        "end": "open" if heard.end is None else heard.end,
+        "method of stt": _METHOD,
+    }
+
+
+def _fingerprint(folder: ModelFolder, precision: str) -> str:
+    """A digest of the files that one precision runs: by the manifest's hashes where it has them."""
+    names = [*graph_names(folder.kind, precision), *split_names(precision)]
+    if folder.tuned and precision == "fp32":
+        names += graph_names(folder.kind, TUNED)
+    known = Manifest.read(folder.path).files if (folder.path / MANIFEST).exists() else {}
+    told = []
+    for name in (*names, *(f"{name}.data" for name in names), "vocab.txt", "config.json"):
+        path = folder.path / name
+        if path.exists():
+            stat = path.stat()
+            told.append([name, known.get(name, {}).get("sha256", [stat.st_size, stat.st_mtime_ns])])
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
+
+
+_WHOLE = {"track": "default", "channel": "mixed", "start": 0.0, "end": "open"}
+"""What was heard of recordings before there was a choice."""
+_WITHOUT_VALUES = ("model files", "method of stt")
+
+
+def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """Say in which respects two recipes differ."""
+    return ", ".join(
+        f"{key} was {before.get(key)} and is {now[key]}"
+        if key not in _WITHOUT_VALUES
+        else f"{key} changed"
+        for key in now
+        if before.get(key, _WHOLE.get(key)) != now[key]
+    )

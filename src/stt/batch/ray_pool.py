@@ -21,13 +21,11 @@ from typing import Any, TypeVar
 import numpy as np
 
 from stt import errors
-from stt.audio.files import ALL_OF_IT
 from stt.audio.segmenter import Utterance
-from stt.audio.selection import Selection
+from stt.audio.selection import ALL_OF_IT, Selection
 from stt.batch.journal import Remembered, UtteranceMemory
 from stt.batch.pool import OnStep, Source, StoppedError
-from stt.batch.ray_connection import connected, last_line
-from stt.batch.ray_engine import About, Absent, Engine, Failed, Item, Proceeds
+from stt.batch.ray_engine import About, Absent, Engine, Failed, Item, Proceeds, connected, last_line
 from stt.errors import AudioError, ModelError
 from stt.settings.loading import LoadedSettings
 from stt.text.transcript import Transcript

@@ -68,7 +68,7 @@ def table(there: list[Device]) -> str:
 
 
 def _row(device: Device) -> str:
-    from stt.audio.files import printable
+    from stt.system.files import printable
 
     name = _cut(printable(device.name), _NAME)
     api = _cut(device.host_api.removeprefix("Windows "), _API)
@@ -112,7 +112,7 @@ def _meter(device: str | None, seconds: float | None) -> None:
 
 
 def _source(microphone: Microphone) -> str:
-    from stt.audio.files import printable
+    from stt.system.files import printable
 
     used = microphone.format
     channels = "mono" if used.channels == 1 else f"{used.channels} channels"

@@ -9,9 +9,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stt.audio.files import printable
 from stt.cli.progress import ENOUGH_S, PLAIN_EVERY_S, bar, clock
 from stt.cli.report import report
+from stt.system.files import printable
 
 if TYPE_CHECKING:
     from rich.progress import Progress

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from itertools import chain, count, islice
 from pathlib import Path
 
-from stt.audio.files import AUDIO_SUFFIXES, STDIN, check_there, folded, printable
+from stt.audio.files import AUDIO_SUFFIXES, STDIN, check_there
 from stt.errors import AudioError
+from stt.system.files import folded, printable
 
 _MOST_FOLDERS = 2_000
 """Folders looked into to tell what is passed over."""

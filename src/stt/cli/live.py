@@ -114,8 +114,8 @@ def _prepare(loaded: LoadedSettings, *, quiet: bool) -> None:
 
 def _listen(wishes: Wishes, loaded: LoadedSettings) -> int:
     """Open the microphone first: what is said while the model loads is heard too."""
-    from stt.audio.files import printable
     from stt.audio.microphone import Microphone
+    from stt.system.files import printable
 
     if wishes.input_ is not None:
         return _play(wishes, loaded, wishes.input_)
@@ -174,7 +174,7 @@ def _session(
 ) -> int:
     from stt.cli.screen import Lines, Screen, Tally
     from stt.cli.talk import Talk, keys
-    from stt.streaming.notes import Notes
+    from stt.streaming.transcript_file import TranscriptFile
     from stt.transcriber import now
 
     with _ending(microphone.stop):
@@ -189,7 +189,7 @@ def _session(
             output = Screen(tally, about, talking=(lambda: talk.on) if talk else None)
         source_name = str(wishes.input_ or f"microphone: {device_name}")
         style = loaded.settings.subtitle_style
-        notes = Notes(
+        notes = TranscriptFile(
             source_name,
             transcriber.model,
             choice,

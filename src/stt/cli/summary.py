@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.cells import cell_len, set_cell_size
 
-from stt.audio.files import printable
 from stt.batch.journal import FOLDER
 from stt.cli.progress import clock, pace
 from stt.cli.report import report
+from stt.system.files import printable
 
 if TYPE_CHECKING:
     from stt.batch.folder import Outcome

@@ -234,11 +234,12 @@ def _into_folder(
     force: bool,
     ray: str | None,
 ) -> int:
-    from stt.audio.files import STDIN, printable
+    from stt.audio.files import STDIN
     from stt.batch.folder import Delivery, Job
     from stt.cli.folder import into_folder
     from stt.cli.inputs import all_missing, collect
     from stt.cli.target import check_folder
+    from stt.system.files import printable
 
     def jobs() -> tuple[list[Job], list[AudioError]]:
         waiting = manner.watch or manner.move_done is not None  # an empty folder is as it should

@@ -31,8 +31,8 @@ from stt.models.tdt import Emission, until_next
 from stt.models.whisper import WhisperPiece, transcribe
 from stt.models.whisper_decoding import Rules
 from stt.models.whisper_session import WINDOW_SECONDS
-from stt.text import word_edges, words
-from stt.text.spacing import lengthened
+from stt.text import words
+from stt.text.words import lengthened
 from stt.transcript import Choice, Segment, Token
 
 Samples = npt.NDArray[np.float32]
@@ -140,7 +140,7 @@ class TokenRecognizer(ABC):
         tokens = [token for token in map(self._token, emissions) if not _is_special(token.text)]
         seconds = len(samples) / 16_000
         spoken = words.words(tokens, self._frame_s, 0.0, seconds)
-        return words.segments(lengthened(word_edges.refined(spoken, samples), seconds))
+        return words.segments(lengthened(words.refined(spoken, samples), seconds))
 
 
 class TdtRecognizer(TokenRecognizer):

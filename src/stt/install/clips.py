@@ -34,7 +34,7 @@ def bundled_clips(folder: Path | None = None) -> tuple[Clip, ...]:
         ModelError: the folder or a clip is missing.
     """
     from stt.audio.files import open_audio
-    from stt.audio.resample import resampled
+    from stt.audio.samples import resampled
 
     folder = folder or _BUNDLED
     if not (folder / REFERENCES).is_file():

@@ -10,12 +10,8 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-import numpy as np
-import numpy.typing as npt
-
 from stt.audio.microphone import Block
-from stt.audio.resample import resampled
-from stt.audio.sample_values import finite
+from stt.audio.samples import finite, resampled
 from stt.audio.vad import SpeechProbability
 from stt.events import Event, Problem
 from stt.streaming.jobs import Job
@@ -23,9 +19,8 @@ from stt.streaming.session import LiveSession
 from stt.streaming.stream import RecognizerLike, guarded_for, pace_for
 from stt.transcriber import ModelTranscriber
 from stt.transcript import Segment
-from stt.types import SAMPLE_RATE
+from stt.types import SAMPLE_RATE, Samples
 
-Samples = npt.NDArray[np.float32]
 Cost = Callable[[Job, float], float]
 """(job, seconds it really took) -> seconds it is to take."""
 

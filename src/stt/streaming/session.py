@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
 from stt.audio.conditioning import Conditioner, levelled
 from stt.audio.segmenter import MIN_SPEECH, SpeechProbabilities, Utterance, levels
@@ -21,15 +20,11 @@ from stt.audio.vad import FRAME
 from stt.events import Committed, Draft, Event, Final, State
 from stt.streaming.agreement import Agreement, heard
 from stt.streaming.endpoint import TAIL, Ended, Endpointer
-from stt.streaming.gain import Gain
 from stt.streaming.jobs import Job, Pace
-from stt.streaming.meter import Meter
-from stt.text.doubt import Evidence, doubt
-from stt.text.hallucination import without_invented
+from stt.streaming.level import Gain, Meter
+from stt.text.hallucination import Evidence, doubt, without_invented
 from stt.transcript import Segment, shifted
-from stt.types import SAMPLE_RATE
-
-Samples = npt.NDArray[np.float32]
+from stt.types import SAMPLE_RATE, Samples
 
 Heard = tuple[tuple[float, float], ...]
 FRAME_S = FRAME / SAMPLE_RATE

@@ -13,17 +13,16 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import replace
+from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Condition
 from types import TracebackType
 from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 
-from stt.audio.microphone import Block
-from stt.audio.resample import resampled
-from stt.audio.sample_values import finite
+from stt.audio.microphone import Block, Microphone
+from stt.audio.samples import finite, resampled
 from stt.audio.segmenter import Utterance
 from stt.audio.vad import SpeechProbability
 from stt.engine.fallback import GuardedRecognizer
@@ -32,11 +31,10 @@ from stt.events import Event, Final, Level, Problem
 from stt.models.whisper_decoding import Interrupted
 from stt.streaming.jobs import Job, Pace
 from stt.streaming.session import LiveSession
-from stt.text.likelihood import NOT_ENGLISH, Likelihood
-from stt.transcriber import ModelTranscriber
+from stt.text.hallucination import NOT_ENGLISH, Likelihood
+from stt.transcriber import ModelTranscriber, Transcriber
 from stt.transcript import Segment
-
-Samples = npt.NDArray[np.float32]
+from stt.types import Samples
 
 _LONGEST_GAP_S = 2.0
 """Of a longer stretch of lost audio only this much is heard, as silence: it ends any utterance."""
@@ -276,3 +274,33 @@ def pace_for(transcriber: ModelTranscriber) -> Pace:
     if isinstance(transcriber.recognizer, WhisperRecognizer):
         pace = replace(pace, needed=3, margin_s=2.0)
     return pace
+
+
+class Listening:
+    """The events of one microphone; iterate over it once. Made by `stt.live`."""
+
+    def __init__(
+        self, loaded: ModelTranscriber, device: str | int | None, record: Path | None
+    ) -> None:
+        self.transcriber = Transcriber(loaded)
+        """The loaded model, with its name and the precision chosen."""
+        self._loaded = loaded
+        self._microphone = Microphone(device, keep=record)
+
+    def __iter__(self) -> Iterator[Event]:
+        """Open the microphone and yield what is heard, until `stop`. Leaving the loop closes it.
+
+        Raises:
+            AudioError: the microphone cannot be opened.
+            ModelError: the model gives nothing usable, and no FP32 takes over.
+            OutputError: the recording cannot be made or kept.
+        """
+        with self._microphone as microphone:
+            try:
+                yield from live(microphone.blocks(), self._loaded, microphone.rate)
+            except GeneratorExit:  # the caller has heard enough: no failure, so nothing is kept
+                return
+
+    def stop(self) -> None:
+        """Hear no more: what is being said is finished, then the events end. For any thread."""
+        self._microphone.stop()

@@ -1,4 +1,4 @@
-"""Text into files, without ever leaving half of one, and what is said where that fails."""
+"""Files: their names in messages, and text into them, without ever leaving half of one."""
 
 from __future__ import annotations
 
@@ -6,12 +6,25 @@ import errno
 import os
 import secrets
 import shutil
+import unicodedata
 from pathlib import Path
 
 from stt.errors import OutputError
 
 TEMPORARY = f".stt-{'[0-9a-f]' * 12}.tmp"
 """Pattern of the names of files that are not whole yet; the user's own never fit it by chance."""
+
+
+def printable(name: str) -> str:
+    """Return a file name fit for one line: line breaks, control and broken characters escaped."""
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in name
+    )
+
+
+def folded(name: str) -> str:
+    """Return a name as disks compare it that ignore letter case or Unicode form."""
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 def write_text(path: Path, text: str) -> None:

@@ -8,7 +8,9 @@ of noise it is not sure of. So the VAD is asked: also where it does not decide w
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from stt.audio.segmenter import ZERO_DB, Utterance
 from stt.audio.vad import FRAME
@@ -102,3 +104,78 @@ def _is_burst(word: Word, utterance: Utterance) -> bool:
 def _frames(start: float, end: float) -> tuple[int, int]:
     """Return the frames of the VAD, first and after the last, of a stretch in seconds."""
     return max(0, int(start / _FRAME_S)), int(end / _FRAME_S) + 1
+
+
+LITTLE_CLEAR_S = 0.3
+"""Clear speech below which a text must be likely to be believed."""
+_WORDS_PER_SECOND = 8.0
+"""Nobody says more words in a second of sound; a burst of tokens does."""
+_GRACE_WORDS = 3
+"""Words that may be said in next to no time: the VAD does not hear all of a short answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What the VAD heard of an utterance."""
+
+    clear_s: float
+    """Seconds of clear speech."""
+    voiced_s: float
+    """Seconds up to the last moment of speech, pre-roll included."""
+
+
+def doubt(segments: Sequence[Segment], evidence: Evidence) -> bool:
+    """Tell whether a text is better left out than shown."""
+    words = sum(len(segment.text.split()) for segment in segments)
+    if not words:
+        return False
+    if words > _GRACE_WORDS + _WORDS_PER_SECOND * evidence.voiced_s:
+        return True
+    if evidence.clear_s == 0.0:
+        return True
+    confidence = sum(s.confidence * len(s.text.split()) for s in segments) / words
+    return evidence.clear_s < LITTLE_CLEAR_S and confidence < BELIEVABLE
+
+
+_LEAST = 0.42
+"""Mean probability of a token below which a text is improbable."""
+_LEAST_OF_FEW = 0.30
+"""The same of fewer words than `_FEW`: short English clips are as uncertain now and then."""
+_FEW = 8
+
+NOT_ENGLISH = (
+    "the text is improbable; if this is not English it is made up, for this model knows English "
+    "only; run `stt setup` for Parakeet (25 languages), then do it again"
+)
+"""One line for the user."""
+
+
+class Likelihood:
+    """The mean probability of what is said, weighted by the length of texts."""
+
+    def __init__(self) -> None:
+        self._words = 0
+        self._letters = 0
+        self._logprob = 0.0
+
+    @property
+    def words(self) -> int:
+        """How many words there are so far."""
+        return self._words
+
+    @property
+    def mean(self) -> float:
+        """Geometric mean of the probability of a token, 0 to 1; 1 where nothing was said."""
+        return math.exp(self._logprob / self._letters) if self._letters else 1.0
+
+    @property
+    def is_improbable(self) -> bool:
+        """Whether it is as improbable as a text that was not said."""
+        return self.mean < (_LEAST if self._words >= _FEW else _LEAST_OF_FEW)
+
+    def take(self, segments: Iterable[Segment]) -> None:
+        """Add what was said next."""
+        for segment in segments:
+            self._words += len(segment.text.split())
+            self._letters += len(segment.text)
+            self._logprob += math.log(max(segment.confidence, 1e-9)) * len(segment.text)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from stt.audio.segmenter import OVERLAP, Utterance
 from stt.audio.vad import FRAME
 from stt.text import words
-from stt.text.spacing import lengthened
+from stt.text.words import lengthened
 from stt.transcript import Segment, Word, shifted
 from stt.types import SAMPLE_RATE
 

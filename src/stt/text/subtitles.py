@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from stt.text.spacing import spaced
+from stt.text.words import spaced
 from stt.transcript import DEFAULT_STYLE, Segment, SubtitleStyle
 
 LONG_PAUSE_MS = 1000

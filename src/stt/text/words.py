@@ -1,12 +1,23 @@
-"""Tokens to words to segments, with ends taken from TDT durations."""
+"""Tokens to words to segments; their starts and ends, as the model and the sound tell them.
+
+A transducer tells times on its frame grid, and emits a word up to some frames before or after it is
+spoken, as it learned to. Where silence lies beside a word, the level of the audio tells better
+(`scripts/measure_words.py`); where words run into one another, the model's times stay.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
 
 from stt.transcript import Segment, Token, Word
+from stt.types import Samples
 
 PAUSE = 1.0
 """Seconds between two words that end a segment even without punctuation."""
@@ -94,3 +105,136 @@ def _segment(group: Sequence[Word]) -> Segment:
     text = " ".join(word.text for word in group)
     confidence = sum(word.confidence for word in group) / len(group)
     return Segment(group[0].start, group[-1].end, text, confidence, tuple(group))
+
+
+_Flags = npt.NDArray[np.bool_]
+
+BLOCK_S = 0.01
+"""Seconds of one level, the grid edges move to."""
+REACH_S = 0.4
+"""An edge moves by at most so much: five of Parakeet's frames."""
+TAIL_S = 0.08
+"""A start may lie so far inside the word before it, one frame; further on, sound is its own word's,
+and a silence in it is that of a stop consonant."""
+_DEPTH = 0.35
+"""Where silence ends, between the lowest and the highest level (both in dB)."""
+_FEWEST_DB = 20.0
+"""With less between the lowest and the highest level, noise hides where words begin."""
+
+
+def refined(words: Sequence[Word], samples: Samples) -> list[Word]:
+    """Move the edges of words that lie in or beside silence.
+
+    Args:
+        words: in order, not overlapping, in seconds from the start of `samples`.
+        samples: float32 [n] at 16 kHz.
+
+    Returns:
+        The same words, still in order and not overlapping.
+    """
+    loud = _loud(samples)
+    if loud is None:
+        return list(words)
+    made: list[Word] = []
+    starts = [_start(loud, word.start) for word in words]
+    for index in reversed(range(len(starts) - 1)):  # a start moves on, but not past the next word's
+        starts[index] = min(starts[index], starts[index + 1])
+    for index, word in enumerate(words):
+        latest = starts[index + 1] if index + 1 < len(words) else len(samples) / 16_000
+        end = _end(loud, starts[index], max(word.end, starts[index]), latest)
+        made.append(replace(word, start=starts[index], end=end))
+    return made
+
+
+def _loud(samples: Samples) -> _Flags | None:
+    """Whether each block is speech by its level; None where levels do not tell."""
+    size = round(BLOCK_S * 16_000)
+    blocks = samples[: len(samples) // size * size].reshape(-1, size)
+    if not len(blocks):
+        return None
+    levels = 10 * np.log10(np.mean(np.square(blocks), axis=1) + 1e-10)
+    low, high = np.quantile(levels, (0.05, 0.95))
+    if high - low < _FEWEST_DB:
+        return None
+    return np.asarray(levels >= low + _DEPTH * (high - low))
+
+
+def _start(loud: _Flags, start: float) -> float:
+    """On to where sound begins after a silence that is met within `TAIL_S`."""
+    first = round(start / BLOCK_S)
+    quiet = _next(~loud, first, first + round(TAIL_S / BLOCK_S))
+    if quiet is None:
+        return start
+    sound = _next(loud, quiet, first + round(REACH_S / BLOCK_S))
+    return start if sound is None else max(start, sound * BLOCK_S)
+
+
+def _end(loud: _Flags, start: float, end: float, latest: float) -> float:
+    """On to where the sound ends that goes on at `end`; back to where it ended before."""
+    last = round(end / BLOCK_S)
+    reach = round(REACH_S / BLOCK_S)
+    if last < len(loud) and loud[last]:
+        quiet = _next(~loud, last, last + reach)
+        return min(latest, end if quiet is None else max(end, quiet * BLOCK_S))
+    sound = _next(loud[:last][::-1], 0, reach)
+    back = end if sound is None else (last - sound) * BLOCK_S
+    return min(latest, max(start, min(end, back)))
+
+
+def _next(flags: _Flags, begin: int, end: int) -> int | None:
+    """The first set flag from `begin` to before `end`."""
+    found = np.flatnonzero(flags[begin:end])
+    return begin + int(found[0]) if len(found) else None
+
+
+SHORTEST_S = 0.04
+"""Seconds a word, or a text without words, lasts at least: half a frame of Parakeet's encoder."""
+Spoken = TypeVar("Spoken", Word, Segment)
+
+
+def spaced(starts: Sequence[float], least: float, limit: float) -> list[float]:
+    """Move moments on until each has `least` before the next, and the last before `limit`.
+
+    Only where they would not fit before `limit` are they moved back; where all of that is too
+    little they share it evenly.
+
+    Args:
+        starts: in any unit; one that goes back counts as the one before it.
+        least: what each is to have, in the same unit.
+        limit: where the last one's time ends.
+
+    Returns:
+        As many moments, rising, none before 0.
+    """
+    if not starts:
+        return []
+    least = min(least, limit / len(starts))
+    made: list[float] = []
+    for start in starts:
+        made.append(max(start, made[-1] + least) if made else max(start, 0.0))
+    latest = limit
+    for index in reversed(range(len(made))):
+        latest = made[index] = min(made[index], latest - least)
+    made[0] = max(made[0], 0.0)  # rounding
+    return made
+
+
+def lengthened(spoken: Sequence[Spoken], limit_s: float) -> list[Spoken]:
+    """Give words, or texts without words, that follow one another a length, and no overlap.
+
+    Args:
+        spoken: in order.
+        limit_s: seconds at which the last one ends at the latest.
+
+    Returns:
+        The same, each `SHORTEST_S` long at least where there is so much time.
+    """
+    if not spoken:
+        return []
+    least = min(SHORTEST_S, limit_s / len(spoken))
+    starts: list[float] = spaced([one.start for one in spoken], least, limit_s)
+    nexts = [*starts[1:], limit_s]
+    return [
+        replace(one, start=start, end=min(max(one.end, start + least), following))
+        for one, start, following in zip(spoken, starts, nexts, strict=True)
+    ]

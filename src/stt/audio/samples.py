@@ -1,4 +1,4 @@
-"""Samples that are sound: NaN and infinity become silence, other full scales become ±1.
+"""Samples as all that follows takes them: finite, full scale ±1, at 16 kHz.
 
 Floating point carries what integers cannot: NaN of a program that divided by zero, and recordings
 whose samples were never divided by 32,768. Both are looked for at the source's own rate, before a
@@ -15,11 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from stt.errors import AudioError
+from stt.types import SAMPLE_RATE, Samples
 
 if TYPE_CHECKING:
     from stt.audio.damage import Damage
-
-Samples = npt.NDArray[np.float32]
 
 _HOT = 4.0
 """Peak up to which full scale is believed to be ±1: lossy codecs and mixing go beyond it."""
@@ -198,3 +197,23 @@ class _Faults:
 def _listed(places: list[str]) -> str:
     shown = ", ".join(places[:_NAMED])
     return f"{shown} and later" if len(places) > _NAMED else shown
+
+
+def resampled(blocks: Iterable[Samples], rate: int) -> Iterator[Samples]:
+    """Resample float32 [n] mono blocks from `rate` Hz to 16 kHz (soxr, high quality, streaming).
+
+    The filter's delay is compensated: sample k of the output lies at k / 16000 s of the input.
+    """
+    if rate == SAMPLE_RATE:
+        yield from blocks
+        return
+    import soxr
+
+    stream = soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32", quality="HQ")
+    for block in blocks:
+        out = stream.resample_chunk(block)
+        if len(out):
+            yield out
+    tail = stream.resample_chunk(np.zeros(0, np.float32), last=True)
+    if len(tail):
+        yield tail

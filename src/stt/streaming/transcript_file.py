@@ -12,7 +12,7 @@ from stt.text.transcript import Transcript
 from stt.transcript import DEFAULT_STYLE, Choice, Segment, SubtitleStyle
 
 
-class Notes:
+class TranscriptFile:
     """Collects the segments of finals, and writes the file anew after each."""
 
     def __init__(
