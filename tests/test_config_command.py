@@ -45,7 +45,7 @@ def test_the_table_tells_where_each_value_is_from(
     lines, _, places = run().stdout.partition("\n\n")
     assert str(folder / "models") in places.splitlines()[1]
     lines = lines.splitlines()
-    rows = dict((line.split()[0], line.split(maxsplit=2)[1:]) for line in lines)
+    rows = {line.split()[0]: line.split(maxsplit=2)[1:] for line in lines}
     assert rows["key"] == ["value", "from"]
     assert rows["threads"] == ["2", "environment STT_THREADS"]
     assert rows["formats"] == ["txt,srt", "stt_config.json"]

@@ -138,7 +138,7 @@ def test_no_doubtful_second_is_skipped(frames: Frames, threshold: float) -> None
         covered[span.start : span.end] = True
     faint = np.array([p if p < threshold - 0.15 else 0.0 for p, _ in frames])
     width = cutting.SHORT_LEAD
-    for first in range(0, len(frames) - width + 1):
+    for first in range(len(frames) - width + 1):
         if faint[first : first + width].sum() >= cutting.DOUBT * threshold * width + 1e-6:
             assert covered[first : first + width].all(), f"frames {first} to {first + width}"
 

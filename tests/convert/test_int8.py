@@ -170,7 +170,7 @@ def test_other_convolutions_stay(tmp_path: Path, attributes: dict[str, Any]) -> 
         helper.make_node("MatMul", ["c", "m"], ["y"], "one"),
     ]
     inputs = 64 // attributes.get("group", 1)
-    length = 65 if attributes in ({"strides": [2]},) else 64
+    length = 65 if attributes == {"strides": [2]} else 64
     columns = (length + 2 * bool(attributes.get("pads")) - kernel) // settings.get("strides", [1])[
         0
     ] + 1

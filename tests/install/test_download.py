@@ -643,7 +643,7 @@ def test_each_kind_has_its_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, wanted: set[str]
 ) -> None:
     config = {"config.json": json.dumps({"model_type": kind}).encode(), "vocab.txt": b"a 0\n"}
-    files = {name: b"graph" for name in [*wanted, "model.int8.onnx", "other.onnx"]}
+    files = dict.fromkeys([*wanted, "model.int8.onnx", "other.onnx"], b"graph")
     with Hub(write(tmp_path / "hub", {**config, **files}), REPO) as server:
         use(monkeypatch, server.url)
         model = resolve(REPO, None, name="mine")

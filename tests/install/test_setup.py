@@ -111,7 +111,7 @@ def test_the_whole_of_it(source: Source, tmp_path: Path, clips: tuple[Clip, ...]
     assert manifest.tools["onnx"]
     assert inspect(folder).proofs["fp16"].proven
     assert check(folder, told.events, clips) == []
-    assert {path for path in names(tmp_path / "models")} == {"digits"}
+    assert set(names(tmp_path / "models")) == {"digits"}
 
 
 def test_what_is_there_is_not_made_again(

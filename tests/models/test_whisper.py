@@ -181,7 +181,7 @@ def test_timestamp_rules_by_example() -> None:
     assert min(closed - {END}) == t(2.0)
     assert END in closed
     assert allowed([t(0.2), 1, t(2.0), t(2.0)]) == text | {END}
-    heavy = allowed([t(0.2), 1], {token: 29.0 for token in range(t(5), t(6))})
+    heavy = allowed([t(0.2), 1], dict.fromkeys(range(t(5), t(6)), 29.0))
     assert heavy == set(range(t(0.22), SIZE))  # times taken together outweigh any one word
 
 

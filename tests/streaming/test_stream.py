@@ -152,7 +152,7 @@ def test_stop_finishes_what_is_being_said() -> None:
         events.append(event)
         if len(finals(events)) == 2:
             going.stop()
-    assert set(f.text for f in finals(events)[:2]) == {"1 2 3 4"}
+    assert {f.text for f in finals(events)[:2]} == {"1 2 3 4"}
     assert not threads()
 
 

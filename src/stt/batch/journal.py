@@ -1,5 +1,6 @@
-"""What is done of a folder of recordings: a journal beside the results, so that nothing is lost by
-an interruption and nothing is done twice.
+"""What is done of a folder of recordings: a journal beside the results.
+
+Nothing is lost by an interruption, and nothing is done twice.
 
 It is an SQLite database, `.stt/journal.sqlite` in the output folder. A recording has a row under
 the name of its result; each of its utterances has one until the recording is done. Several

@@ -108,7 +108,7 @@ class _Weights:
         return graph.node("Add", graph.node("MatMul", x, weight), bias)
 
     def feed_forward(self, x: str, name: str) -> str:
-        """x plus its feed-forward layer."""
+        """Return x plus its feed-forward layer."""
         inner = self.linear(self.norm(x, f"{name}/layer_norm"), f"{name}/linear_0")
         outer = self.linear(self.graph.node("Gelu", inner), f"{name}/linear_1")
         return self.graph.node("Add", x, outer)

@@ -118,8 +118,10 @@ class GuardedRecognizer:
             return Attempt(running, error)
 
     def settle(self, batch: Sequence[Utterance], attempt: Attempt) -> list[list[Segment]]:
-        """Judge an attempt; see `recognize`. One begun before the recording left its precision is
-        made again."""
+        """Judge an attempt; see `recognize`.
+
+        One begun before the recording left its precision is made again.
+        """
         if attempt.by is not self._running:
             attempt = self.attempt(batch)
         if isinstance(attempt.found, NonFiniteOutput):

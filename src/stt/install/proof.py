@@ -108,8 +108,9 @@ def compare(
 
 
 def static_checks(folder: Path, kind: str, precision: str) -> tuple[Check, ...]:
-    """Check without running: names, ranks and types of all inputs and outputs against FP32's, and
-    that arithmetic on lengths is float32 also where the CPU's optimiser would hide that it is not.
+    """Check without running: names, ranks and types of all inputs and outputs against FP32's.
+
+    Arithmetic on lengths must be float32, also where the CPU's optimiser would hide that it is not.
 
     Raises:
         ModelError: a graph cannot be read.

@@ -1,5 +1,6 @@
-"""The only importer of onnx_asr. It finds a model's files, loads their sessions and computes
-features; what it calls private is used here and nowhere else, and held by a contract test
+"""The only importer of onnx_asr: finds a model's files, loads their sessions, computes features.
+
+What onnx_asr calls private is used here and nowhere else, and held by a contract test
 (`tests/models/test_onnx_asr_contract.py`) against the pinned release.
 """
 

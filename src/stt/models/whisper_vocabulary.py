@@ -92,8 +92,10 @@ def load_vocabulary(folder: Path) -> WhisperVocabulary:
 
 
 def _printable_bytes() -> dict[str, int]:
-    """GPT-2's spelling of bytes: those that print stand for themselves, the others, in order, for
-    U+0100 and up (Radford et al. 2019, `encoder.py` of openai/gpt-2)."""
+    """GPT-2's spelling of bytes (Radford et al. 2019, `encoder.py` of openai/gpt-2).
+
+    Those that print stand for themselves, the others, in order, for U+0100 and up.
+    """
     themselves = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [byte for byte in range(0x100) if byte not in themselves]
     spelling = {chr(byte): byte for byte in themselves}

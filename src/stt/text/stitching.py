@@ -143,8 +143,10 @@ class Seams:
 
     @staticmethod
     def _final(segments: Sequence[Segment], utterance: Utterance) -> int:
-        """Number of segments that the next utterance cannot change: not the last sentence, nor
-        any in what it may hear too."""
+        """Number of segments that the next utterance cannot change.
+
+        Not the last sentence, nor any in what it may hear too.
+        """
         shared = utterance.end / SAMPLE_RATE - 2 * OVERLAP * FRAME / SAMPLE_RATE
         reached = sum(segment.end < shared for segment in segments)
         return min(reached, max(0, len(segments) - 1))
