@@ -22,12 +22,12 @@ import soundfile
 from recordings import DIGITS_MODEL, MODEL_HELP
 from stt.batch.folder import Delivery, Job, named, transcribe_all
 from stt.batch.journal import Journal
-from stt.batch.pool import Lanes, lanes_of
+from stt.batch.pool import Pool, local_pool
 from stt.settings.loading import load_settings
 from stt.transcriber import load_with
 
 
-def run(lanes: Lanes, jobs: list[Job], output: Path) -> None:
+def run(pool: Pool, jobs: list[Job], output: Path) -> None:
     """Transcribe all, and print what it took."""
     process = psutil.Process()
     memory = []
@@ -36,7 +36,7 @@ def run(lanes: Lanes, jobs: list[Job], output: Path) -> None:
         jobs = named(jobs, journal)
         delivery = Delivery(output, ("txt",))
         states = set()
-        for number, outcome in enumerate(transcribe_all(lanes, jobs, delivery, journal)):
+        for number, outcome in enumerate(transcribe_all(pool, jobs, delivery, journal)):
             states.add(outcome.state)
             if number in {len(jobs) // 10, len(jobs) // 2, len(jobs) - 1}:
                 memory.append(f"{process.memory_info().rss / (1 << 20):,.0f}")
@@ -47,14 +47,14 @@ def run(lanes: Lanes, jobs: list[Job], output: Path) -> None:
     )
 
 
-def lanes_on(model: Path, ray: str | None) -> AbstractContextManager[Lanes]:
-    """Open lanes here, or on a cluster."""
+def pool_on(model: Path, ray: str | None) -> AbstractContextManager[Pool]:
+    """Open a pool here, or on a cluster."""
     loaded = load_settings(None, {"model": str(model.resolve()), "provider": "cpu"})
     if ray is not None:
-        from stt.batch.ray_pool import cluster_lanes
+        from stt.batch.ray_pool import ray_pool
 
-        return cluster_lanes(ray, loaded, None, print)
-    return lanes_of(load_with(loaded), None)
+        return ray_pool(ray, loaded, None, print)
+    return local_pool(load_with(loaded), None)
 
 
 def main() -> None:
@@ -74,9 +74,9 @@ def main() -> None:
             silence[:2] = number % 100, number // 100  # copies would be done once
             soundfile.write(path, silence, 16_000)
             jobs.append(Job(str(path), path.stem))
-        with lanes_on(args.model, args.ray) as lanes:
+        with pool_on(args.model, args.ray) as pool:
             for _ in range(2):
-                run(lanes, jobs, place / "out")
+                run(pool, jobs, place / "out")
 
 
 if __name__ == "__main__":

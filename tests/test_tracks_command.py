@@ -202,7 +202,7 @@ class _Deaf:
 def test_what_is_remembered_of_each_channel_is_not_recognised_again(call_record: Path) -> None:
     kept: dict[tuple[int, int], tuple[list[stt.Segment], Fallback | None]] = {}
 
-    class Memory:
+    class Cache:
         def keep(
             self, utterance: Utterance, segments: list[stt.Segment], fallback: Fallback | None
         ) -> None:
@@ -213,9 +213,9 @@ def test_what_is_remembered_of_each_channel_is_not_recognised_again(call_record:
             return kept.get((utterance.start, len(utterance.samples)))
 
     each = replace(load_model(DIGITS), selection=Selection.of(channel="each", start=0.25))
-    first = each.transcribe(call_record, memory=Memory())
+    first = each.transcribe(call_record, cache=Cache())
     assert len(kept) >= 2
-    again = replace(each, recognizer=_Deaf()).transcribe(call_record, memory=Memory())
+    again = replace(each, recognizer=_Deaf()).transcribe(call_record, cache=Cache())
     assert again.segments == first.segments
 
 

@@ -15,7 +15,7 @@ from stt.audio.vad import FRAME, SpeechProbability
 from stt.engine.fallback import Attempt, Fallback, GuardedRecognizer, clock
 from stt.errors import AudioError, ModelError, NonFiniteOutput
 from stt.text.hallucination import without_invented
-from stt.text.stitching import Seams
+from stt.text.stitching import Stitcher
 from stt.transcript import Coverage, Segment, Word
 from stt.types import SAMPLE_RATE, Samples
 
@@ -44,7 +44,7 @@ class Step:
         return replace(self, heard=((self.part - 1) * duration + self.heard) / self.parts)
 
 
-class Memory(Protocol):
+class UtteranceCache(Protocol):
     """What an earlier, interrupted run found out about the same recording."""
 
     def keep(
@@ -77,14 +77,14 @@ def recognized(
     cutting: Cutting,
     pool: Executor,
     *,
-    memory: Memory | None = None,
+    cache: UtteranceCache | None = None,
     start: float = 0.0,
 ) -> Iterator[Step]:
     """Recognise float32 [n] mono blocks at `rate` Hz, yielding segments as they become final.
 
     `recognizer` is this recording's own; `pool`'s threads call it, and may serve other recordings
     too. While they are at work, the next utterances are read and cut here. Memory holds a few
-    batches of utterances, whatever the length of the recording. What `memory` holds is not
+    batches of utterances, whatever the length of the recording. What `cache` holds is not
     recognised again, and comes out the same. All times are of a recording that began `start`
     seconds before the first block.
 
@@ -93,7 +93,7 @@ def recognized(
         ModelError: the model made nothing of any utterance.
     """
     conditioner = Conditioner(AHEAD)
-    run = _Run(recognizer, cutting.batch_size, pool, memory)
+    run = _Run(recognizer, cutting.batch_size, pool, cache)
     readable = _Readable(blocks)
     try:
         heard = conditioned(resampled(readable, rate), conditioner)
@@ -182,16 +182,16 @@ class _Run:
         recognizer: GuardedRecognizer,
         batch_size: int,
         pool: Executor,
-        memory: Memory | None,
+        cache: UtteranceCache | None,
     ) -> None:
-        self._recognizer, self._pool, self._memory = recognizer, pool, memory
+        self._recognizer, self._pool, self._cache = recognizer, pool, cache
         self._streams = recognizer.streams
         # streams balance best, and end together, when each has one utterance at a time
         self._size = batch_size if self._streams == 1 else 1
         self._batch: list[Utterance] = []
         self._under_way: deque[_UnderWay] = deque()
         self._heard = 0
-        self._seams = Seams()
+        self._stitcher = Stitcher()
         self._account = _Account()
 
     def take(self, item: Utterance | Skipped | int) -> Iterator[Step]:
@@ -219,7 +219,7 @@ class _Run:
         while self._under_way:
             yield self._settled()
         self._account.check(unread)
-        rest = self._seams.finish()
+        rest = self._stitcher.finish()
         self._account.recovered(rest)
         coverage = self._account.coverage(unread)
         yield Step(self._heard / SAMPLE_RATE, rest, coverage=coverage)
@@ -232,7 +232,7 @@ class _Run:
 
     def _begin(self) -> None:
         batch, self._batch = self._batch, []
-        recalled = [self._memory.recall(one) for one in batch] if self._memory else [None]
+        recalled = [self._cache.recall(one) for one in batch] if self._cache else [None]
         remembered = [one for one in recalled if one is not None]
         if len(remembered) == len(batch):
             self._under_way.append(_UnderWay(batch, self._heard, None, remembered))
@@ -247,7 +247,7 @@ class _Run:
         for utterance, segments in self._results(one):
             genuine, dropped = without_invented(segments, utterance)
             self._account.invented += dropped
-            found += self._seams.push(utterance, genuine)
+            found += self._stitcher.push(utterance, genuine)
         self._account.recovered(found)
         # silence after it may have been reported already: progress never goes back
         done = max(one.heard, one.batch[-1].end)
@@ -262,9 +262,9 @@ class _Run:
             return list(zip(one.batch, found, strict=True))
         try:
             found = self._recognizer.settle(one.batch, one.attempt.result())
-            if self._memory:
+            if self._cache:
                 for utterance, segments in zip(one.batch, found, strict=True):
-                    self._memory.keep(utterance, segments, self._recognizer.fallback)
+                    self._cache.keep(utterance, segments, self._recognizer.fallback)
             return list(zip(one.batch, found, strict=True))
         except ModelError as error:
             if len(one.batch) == 1:
@@ -333,7 +333,7 @@ class _Account:
             skipped["digital zero"] += zero
         if lost := _length(self._heard) - _length(read):
             skipped["failed"] = lost
-        failures = [_told(self._heard[place], error) for place, error in self._failed.items()]
+        failures = [_failure(self._heard[place], error) for place, error in self._failed.items()]
         return Coverage(
             decoded / SAMPLE_RATE,
             {reason: count / SAMPLE_RATE for reason, count in sorted(skipped.items())},
@@ -361,6 +361,6 @@ def _recovered(run: Sequence[Word]) -> str:
     )
 
 
-def _told(span: tuple[int, int], error: ModelError) -> str:
+def _failure(span: tuple[int, int], error: ModelError) -> str:
     begin, end = (clock(place / SAMPLE_RATE) for place in span)
     return f"{begin} to {end}: {error.what if isinstance(error, NonFiniteOutput) else error}"

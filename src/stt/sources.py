@@ -19,7 +19,7 @@ from stt.audio.selection import ALL, Selection, no_such_track
 from stt.audio.stream import AudioStream, RawAudio, mono_stream
 from stt.engine.fallback import Fallback
 from stt.errors import AudioError, UsageError
-from stt.pipeline import Memory
+from stt.pipeline import UtteranceCache
 from stt.transcript import Segment
 
 Source = str | Path | npt.NDArray[Any]
@@ -188,21 +188,21 @@ def _has_speech(recording: Recording, selection: Selection, track: int) -> bool:
     return False
 
 
-class PartMemory:
-    """The memory of one of a recording's parts, apart from the others'."""
+class PartCache:
+    """The cache of one of a recording's parts, apart from the others'."""
 
-    def __init__(self, whole: Memory, number: int) -> None:
+    def __init__(self, whole: UtteranceCache, number: int) -> None:
         """`number`: which, from 1."""
         self._whole, self._offset = whole, (number - 1) * _PART
 
     def keep(
         self, utterance: Utterance, segments: list[Segment], fallback: Fallback | None
     ) -> None:
-        """See Memory."""
+        """See UtteranceCache."""
         self._whole.keep(self._placed(utterance), segments, fallback)
 
     def recall(self, utterance: Utterance) -> tuple[list[Segment], Fallback | None] | None:
-        """See Memory."""
+        """See UtteranceCache."""
         return self._whole.recall(self._placed(utterance))
 
     def _placed(self, utterance: Utterance) -> Utterance:

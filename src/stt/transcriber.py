@@ -18,9 +18,9 @@ from stt.engine.folder import ModelFolder
 from stt.engine.recognizer import TRAILING_SILENCE, Recognizer, WhisperRecognizer, load_recognizer
 from stt.errors import AudioError, ModelError
 from stt.install.locate import locate
-from stt.pipeline import Cutting, Memory, Step, recognized
+from stt.pipeline import Cutting, Step, UtteranceCache, recognized
 from stt.settings.loading import LoadedSettings, Settings, load_settings
-from stt.sources import Part, PartMemory, Source, parts, tracks_note
+from stt.sources import Part, PartCache, Source, parts, tracks_note
 from stt.system.files import printable
 from stt.system.packages import require
 from stt.text.hallucination import NOT_ENGLISH, Likelihood
@@ -141,22 +141,22 @@ class ModelTranscriber:
         sample_rate: int | None = None,
         *,
         on_step: OnStep | None = None,
-        memory: Memory | None = None,
+        cache: UtteranceCache | None = None,
     ) -> Transcript:
         """Transcribe one recording whole; see `Transcriber.transcribe`.
 
-        `on_step` is called with each Step and the recording's seconds, where known; `memory` has
+        `on_step` is called with each Step and the recording's seconds, where known; `cache` has
         what an interrupted run found out about this recording.
         """
         builder = TranscriptBuilder(self.model, self.choice, self.selection, self.language)
-        for step, duration in self.steps(source, sample_rate, memory=memory):
+        for step, duration in self.steps(source, sample_rate, cache=cache):
             builder.take(step)
             if on_step:
                 on_step(step.overall(duration), duration)
         return builder.transcript("array" if isinstance(source, np.ndarray) else str(source))
 
     def steps(
-        self, source: Source, sample_rate: int | None = None, *, memory: Memory | None = None
+        self, source: Source, sample_rate: int | None = None, *, cache: UtteranceCache | None = None
     ) -> Iterator[tuple[Step, float | None]]:
         """Yield the Steps of a recording, part by part, and the seconds of the part where known.
 
@@ -165,7 +165,7 @@ class ModelTranscriber:
         with closing(parts(source, sample_rate, self.selection)) as found:
             for part in found:
                 silent, likelihood = True, Likelihood()
-                for step in self._steps_of(part, memory):
+                for step in self._steps_of(part, cache):
                     silent = silent and not step.segments
                     likelihood.take(step.segments)
                     doubted = self.english_only and likelihood.is_improbable
@@ -176,10 +176,10 @@ class ModelTranscriber:
                     placed = replace(step, segments=segments, part=part.number, parts=part.count)
                     yield replace(placed, coverage=coverage), part.stream.duration
 
-    def _steps_of(self, part: Part, memory: Memory | None) -> Iterator[Step]:
+    def _steps_of(self, part: Part, cache: UtteranceCache | None) -> Iterator[Step]:
         """Yield a part's steps; where nothing of one can be had, the others are wanted still."""
         try:
-            yield from self._steps(part, memory)
+            yield from self._steps(part, cache)
         except (AudioError, ModelError) as error:
             if part.count == 1:
                 raise
@@ -189,7 +189,7 @@ class ModelTranscriber:
     def _told(self, coverage: Coverage, part: Part, *, silent: bool, doubted: bool) -> Coverage:
         """Return a coverage with what is to be told of how a part was read."""
         damage, prefix = part.stream.damage, f"{part.channel}: " if part.channel else ""
-        failures = (*coverage.failures, *damage.told)
+        failures = (*coverage.failures, *damage.failures)
         notes = (*coverage.notes, *damage.notes, *([NOT_ENGLISH] if doubted else []))
         others = tracks_note(part, self.selection, is_silent=silent)
         return replace(
@@ -198,16 +198,16 @@ class ModelTranscriber:
             notes=(*(f"{prefix}{line}" for line in notes), *([others] if others else [])),
         )
 
-    def _steps(self, part: Part, memory: Memory | None) -> Iterator[Step]:
+    def _steps(self, part: Part, cache: UtteranceCache | None) -> Iterator[Step]:
         recognizer = GuardedRecognizer(self.recognizer, self.choice.precision, self.reserve)
-        if memory is not None and part.number > 1:
-            memory = PartMemory(memory, part.number)
+        if cache is not None and part.number > 1:
+            cache = PartCache(cache, part.number)
         with ExitStack() as stack:
             pool = self.pool or stack.enter_context(recognizing_pool(self.recognizer))
             stream = part.stream
             yield from recognized(
                 *(stream.blocks, stream.sample_rate, recognizer, self.cutting, pool),
-                memory=memory,
+                cache=cache,
                 start=stream.start,
             )
 

@@ -18,7 +18,7 @@ def heard(path: Path) -> tuple[Samples, float | None, list[str], list[str]]:
     with open_audio(path, tolerant=True) as stream:
         samples = np.concatenate(list(stream.blocks))
     assert stream.sample_rate == RATE
-    return samples, stream.duration, stream.damage.told, stream.damage.notes
+    return samples, stream.duration, stream.damage.failures, stream.damage.notes
 
 
 @pytest.mark.parametrize(

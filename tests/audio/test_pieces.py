@@ -218,7 +218,7 @@ def test_a_pipe_that_is_cut_short_or_is_no_sound(monkeypatch: pytest.MonkeyPatch
     from_stdin(monkeypatch, wav(voice(10.0), RATE)[:100_000])
     with open_audio("-", tolerant=True) as stream:
         list(stream.blocks)
-    (told,) = stream.damage.told
+    (told,) = stream.damage.failures
     assert told == "truncated: 10.0 s promised, 3.1 s there; copy it again"
     from_stdin(monkeypatch, b"no sound at all" * 99)
     with pytest.raises(AudioError, match="if it plays elsewhere, convert it to wav first"):

@@ -63,7 +63,7 @@ def test_sound_within_full_scale_and_a_little_beyond_stays(
     samples = eight * np.float32(peak / np.abs(eight).max())
     found, damage = sounded(samples, size=size)
     np.testing.assert_array_equal(found, samples)
-    assert (damage.notes, damage.told) == ([], [])
+    assert (damage.notes, damage.failures) == ([], [])
 
 
 def test_blocks_of_ordinary_sound_are_handed_on_at_once_and_uncopied() -> None:
@@ -92,7 +92,7 @@ def test_one_stray_sample_is_silence_and_a_note(value: float, at: int) -> None:
     expected = samples.copy()
     expected[at] = 0
     np.testing.assert_array_equal(found, expected)
-    assert damage.told == []
+    assert damage.failures == []
     (note,) = damage.notes
     assert note.startswith("1 sample is not sound") and f"at {at / RATE:.2f} s" in note
 
@@ -111,7 +111,7 @@ def test_a_long_stretch_is_damage_that_tells_its_seconds(value: float) -> None:
     found, damage = sounded(samples)
     assert not found[3 * RATE : 5 * RATE].any()
     np.testing.assert_array_equal(found[5 * RATE :], samples[5 * RATE :])
-    (told,) = damage.told
+    (told,) = damage.failures
     assert "2.0 s are not sound" in told and "3.00 to 5.00 s" in told
     with pytest.raises(AudioError, match=r"3\.00 to"):
         sounded(samples, tolerant=False)
@@ -123,7 +123,7 @@ def test_random_bits_of_a_lost_sector_set_no_scale() -> None:
     samples[40_000:48_192] = bits.view(np.float32)
     found, damage = sounded(samples)
     np.testing.assert_array_equal(found[50_000:], samples[50_000:])
-    assert np.abs(found).max() <= 16 and damage.told and not damage.notes
+    assert np.abs(found).max() <= 16 and damage.failures and not damage.notes
 
 
 @pytest.mark.parametrize("value", [NAN, INF])
@@ -204,7 +204,7 @@ def test_a_stray_sample_in_a_recording_of_another_scale(eight: Samples) -> None:
     expected = eight.copy()
     expected[[20_000, 30_000]] = 0
     np.testing.assert_array_equal(found, expected)
-    assert len(damage.notes) == 2 and not damage.told
+    assert len(damage.notes) == 2 and not damage.failures
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.longdouble])

@@ -18,7 +18,7 @@ import soundfile
 
 from stt.batch.folder import Delivery, Job, Outcome, transcribe_all
 from stt.batch.journal import Content, Journal
-from stt.batch.pool import lanes_of, transcribe_many
+from stt.batch.pool import local_pool, transcribe_many
 from stt.engine.fallback import Reserve
 from stt.engine.recognizer import Recognizer
 from stt.errors import AudioError, NonFiniteOutput, SttError
@@ -90,8 +90,8 @@ def test_so_many_recordings_at_a_time_as_are_asked_for(jobs: Any, streams: int) 
     loaded = load_with(LoadedSettings(settings, None, {}))
     assert loaded.recognizer.streams == streams
     expected = [plain(one) for one in transcribe_many(loaded, CLIPS[:1])]
-    with lanes_of(loaded, None) as lanes:
-        assert lanes.count == streams + 1
+    with local_pool(loaded, None) as pool:
+        assert pool.count == streams + 1
     assert expected[0].text
 
 
@@ -169,8 +169,8 @@ class Place:
         self.counting = Counting(self.transcriber.recognizer, stop_after)
         transcriber = replace(self.transcriber, recognizer=self.counting)
         delivery = Delivery(self.out, self.formats, force)
-        with Journal(self.out) as journal, lanes_of(transcriber, None) as lanes:
-            found = transcribe_all(lanes, self.jobs(), delivery, journal)
+        with Journal(self.out) as journal, local_pool(transcriber, None) as pool:
+            found = transcribe_all(pool, self.jobs(), delivery, journal)
             return {outcome.job.name: outcome for outcome in found}
 
     def states(self, **how: Any) -> dict[str, str]:
@@ -221,7 +221,7 @@ def test_a_recording_that_changed_is_done_again_alone(place: Place) -> None:
         "1": "done",
         "2": "kept",
     }
-    assert outcomes["1"].told == "the recording has changed"
+    assert outcomes["1"].detail == "the recording has changed"
 
 
 def test_a_copy_is_not_recognised_again(place: Place) -> None:
@@ -230,7 +230,7 @@ def test_a_copy_is_not_recognised_again(place: Place) -> None:
     (place.root / "1.flac").rename(place.root / "other.flac")
     outcomes = place.run()
     assert place.counting.lengths == []
-    told = {name: (one.state, one.told) for name, one in outcomes.items()}
+    told = {name: (one.state, one.detail) for name, one in outcomes.items()}
     assert told["copy"][0] == told["other"][0] == "copied"
     assert told["copy"][1].startswith("the same recording as ")
     for name in ("copy", "other"):
@@ -245,7 +245,7 @@ def test_other_settings_do_all_again_and_say_which(place: Place) -> None:
     cutting = replace(place.transcriber.cutting, vad_threshold=0.4)
     place.transcriber = replace(place.transcriber, cutting=cutting)
     outcomes = place.run()
-    assert {one.told for one in outcomes.values()} == {"VAD threshold was 0.5 and is 0.4"}
+    assert {one.detail for one in outcomes.values()} == {"VAD threshold was 0.5 and is 0.4"}
     assert len(place.counting.lengths) >= 3
 
 
@@ -256,7 +256,7 @@ def test_a_recording_that_fails_is_noted_and_tried_again(place: Place) -> None:
         entry = journal.find("1")
     assert entry is not None
     assert entry.state == "failed"
-    assert "1.flac" in entry.told
+    assert "1.flac" in entry.detail
     shutil.copy(CLIPS[1], place.root / "1.flac")
     assert place.states() == {"0": "kept", "1": "done", "2": "kept"}
 
@@ -265,8 +265,8 @@ def test_a_recording_that_is_gone_fails_alone(place: Place) -> None:
     jobs = [Job(str(place.root / "nowhere.flac"), "nowhere"), *place.jobs()]
     with Journal(place.out) as journal:
         delivery = Delivery(place.out, ("txt",))
-        with lanes_of(place.transcriber, None) as lanes:
-            found = transcribe_all(lanes, jobs, delivery, journal)
+        with local_pool(place.transcriber, None) as pool:
+            found = transcribe_all(pool, jobs, delivery, journal)
             states = {outcome.job.name: outcome.state for outcome in found}
     assert states == {"nowhere": "failed", "0": "done", "1": "done", "2": "done"}
 
@@ -318,8 +318,8 @@ def test_a_recording_that_left_its_precision_goes_on_without_it(long_place: Plac
         )
         with Journal(long_place.out) as journal:
             delivery = Delivery(long_place.out, ("json",))
-            with lanes_of(transcriber, None) as lanes:
-                (outcome,) = transcribe_all(lanes, long_place.jobs(), delivery, journal)
+            with local_pool(transcriber, None) as pool:
+                (outcome,) = transcribe_all(pool, long_place.jobs(), delivery, journal)
         return half, full, outcome
 
     _, _, undisturbed = run(None)
@@ -343,9 +343,9 @@ def test_what_another_process_leaves_undone_is_waited_for_and_done(place: Place)
     dies = threading.Timer(2.0, other.close)
     dies.start()
     outcomes = []
-    with Journal(place.out) as journal, lanes_of(place.transcriber, None) as lanes:
+    with Journal(place.out) as journal, local_pool(place.transcriber, None) as pool:
         delivery = Delivery(place.out, ("txt",))
-        for outcome in transcribe_all(lanes, place.jobs(), delivery, journal):
+        for outcome in transcribe_all(pool, place.jobs(), delivery, journal):
             outcomes.append((outcome.job.name, outcome.state))
     dies.join()
     assert ("1", "elsewhere") in outcomes
@@ -373,8 +373,8 @@ def test_what_fails_in_part_is_tried_again_and_what_was_heard_is_not(long_place:
     with Journal(long_place.out) as journal:
         delivery = Delivery(long_place.out, long_place.formats)
         transcriber = replace(long_place.transcriber, recognizer=failing)
-        with lanes_of(transcriber, None) as lanes:
-            (outcome,) = transcribe_all(lanes, long_place.jobs(), delivery, journal)
+        with local_pool(transcriber, None) as pool:
+            (outcome,) = transcribe_all(pool, long_place.jobs(), delivery, journal)
     assert outcome.state == "partly"
     assert outcome.transcript is not None
     assert outcome.transcript.coverage is not None
@@ -409,7 +409,7 @@ def test_a_full_disk_is_told_and_the_rest_is_there(
         outcomes = place.run()
     states = [one.state for one in outcomes.values()]
     assert "failed" in states
-    assert any("the disk is full" in one.told for one in outcomes.values())
+    assert any("the disk is full" in one.detail for one in outcomes.values())
     assert not list(place.out.glob(".stt-*"))
     assert set(place.states().values()) <= {"done", "kept", "written"}
     assert len(place.results()) == 6

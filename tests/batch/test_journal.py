@@ -54,17 +54,17 @@ def test_what_was_told_is_there_again(tmp_path: Path) -> None:
     with Journal(tmp_path) as journal:
         entry = journal.find("a")
         assert entry is not None
-        assert (entry.source, entry.content, entry.recipe) == ("x/a.wav", CONTENT, RECIPE)
+        assert (entry.source, entry.content, entry.fingerprint) == ("x/a.wav", CONTENT, RECIPE)
         assert entry.state == "under way"
-        memory = journal.memory("a")
-        assert memory.recall(utterance(0)) == (SEGMENTS, None)
-        assert memory.recall(utterance(32_000)) == ([], fallback)
-        assert memory.recall(utterance(0, 15_999)) is None
-        assert memory.recall(utterance(16_000)) is None
+        cache = journal.cache("a")
+        assert cache.recall(utterance(0)) == (SEGMENTS, None)
+        assert cache.recall(utterance(32_000)) == ([], fallback)
+        assert cache.recall(utterance(0, 15_999)) is None
+        assert cache.recall(utterance(16_000)) is None
         assert journal.begin("a", "x/a.wav", CONTENT, RECIPE)  # it goes on
-        assert memory.recall(utterance(0)) is not None
+        assert cache.recall(utterance(0)) is not None
         journal.done("a", TRANSCRIPT, {"txt": Output("0", "look")})
-        assert memory.recall(utterance(0)) is None  # not needed any more
+        assert cache.recall(utterance(0)) is None  # not needed any more
         assert journal.transcript("a") == TRANSCRIPT
         found = journal.find("a")
         assert found is not None
@@ -89,7 +89,7 @@ def test_of_something_else_nothing_is_remembered(
         journal.begin("a", "a.wav", CONTENT, RECIPE)
         journal.keep("a", utterance(0), SEGMENTS, None)
         journal.begin("a", "a.wav", content, recipe)
-        assert journal.memory("a").recall(utterance(0)) is None
+        assert journal.cache("a").recall(utterance(0)) is None
 
 
 def test_a_touched_file_is_the_same(tmp_path: Path) -> None:
@@ -97,7 +97,7 @@ def test_a_touched_file_is_the_same(tmp_path: Path) -> None:
         journal.begin("a", "a.wav", CONTENT, RECIPE)
         journal.keep("a", utterance(0), SEGMENTS, None)
         journal.begin("a", "a.wav", Content(5, 77, "ab"), RECIPE)
-        assert journal.memory("a").recall(utterance(0)) is not None
+        assert journal.cache("a").recall(utterance(0)) is not None
 
 
 def test_failures_are_told(tmp_path: Path) -> None:
@@ -106,7 +106,7 @@ def test_failures_are_told(tmp_path: Path) -> None:
         journal.failed("a", "no sound")
         entry = journal.find("a")
         assert entry is not None
-        assert (entry.state, entry.told) == ("failed", "no sound")
+        assert (entry.state, entry.detail) == ("failed", "no sound")
         assert journal.begin("a", "a.wav", CONTENT, RECIPE)
 
 

@@ -55,7 +55,7 @@ _SKIPPED_BYTES = 512
 _LOST_SECONDS = 0.25
 """Damaged mp3 frames passed over: streams are cut and joined anywhere, all players allow it."""
 _APART = 5.0
-"""Seconds between two damages that are told as two."""
+"""Seconds between two damages that count as two."""
 
 
 def open_container(
@@ -120,7 +120,7 @@ def _lenient(version: str) -> dict[str, Any]:
     return {"metadata_errors": "ignore"} if int(version.partition(".")[0]) < 19 else {}
 
 
-def _not_read(name: str, head: bytes, told: str) -> AudioError:
+def _not_read(name: str, head: bytes, detail: str) -> AudioError:
     if head[4:8] == b"ftyp":
         return AudioError(
             f"{name}: truncated: its index (moov) is missing or damaged, as when a recorder is cut "
@@ -129,7 +129,7 @@ def _not_read(name: str, head: bytes, told: str) -> AudioError:
     command = ffmpeg_command(name, "out.wav")
     cure = f"convert it with `{command}`" if command else "convert it to wav first"
     return AudioError(
-        f"{name}: not a recording that can be read ({told}); if it plays elsewhere, {cure}"
+        f"{name}: not a recording that can be read ({detail}); if it plays elsewhere, {cure}"
     )
 
 
@@ -144,7 +144,7 @@ class _TrackReader:
     def __init__(self, container: Any, track: Any, name: str, path: Path, damage: Damage) -> None:
         self._container, self._track, self._name = container, track, name
         self._damage = damage
-        self._told_at = -_APART  # seconds of the last damage that was told
+        self._damaged_at = -_APART  # seconds of the last damage that was met
         self._format = container.format.name.split(",")[0]
         self.rate = int(track.codec_context.sample_rate)
         self._size = path.stat().st_size
@@ -209,7 +209,7 @@ class _TrackReader:
         read = max(self._reached, self._done / self.rate)
         if self._format == "mp3" and self._skipped_at is not None:
             self._check_mp3(self._skipped_at, read)
-        elif self._promised and read - self._told_at >= _APART:  # else it is told already
+        elif self._promised and read - self._damaged_at >= _APART:  # else that is known already
             check_length(self._name, read, self._promised, self._damage)
 
     def _check_mp3(self, skipped_at: float, read: float) -> None:
@@ -218,8 +218,8 @@ class _TrackReader:
         guess = self.duration if self._damage.tolerant else None
         lost = (self._promised or guess or 0.0) - read
         if lost > _LOST_SECONDS:
-            told = f"{lost:.1f} s cannot be read, there or later"
-            self._damage.meet(damaged(self._name, skipped_at, told))
+            detail = f"{lost:.1f} s cannot be read, there or later"
+            self._damage.meet(damaged(self._name, skipped_at, detail))
 
     def _parts(self) -> Iterator[Samples]:
         for packet in self._packets():
@@ -326,12 +326,12 @@ class _TrackReader:
         for plain in ready:
             yield plain.to_ndarray().T
 
-    def _meet(self, told: str) -> None:
+    def _meet(self, detail: str) -> None:
         """Meet damage here; what follows soon after it is the same."""
         at = self._done / self.rate
-        if at - self._told_at >= _APART:
-            self._damage.meet(damaged(self._name, at, told))
-            self._told_at = at
+        if at - self._damaged_at >= _APART:
+            self._damage.meet(damaged(self._name, at, detail))
+            self._damaged_at = at
 
 
 def _silence(samples: int, channels: int) -> Iterator[Samples]:

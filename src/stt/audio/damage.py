@@ -23,7 +23,7 @@ class Damage:
 
     def __init__(self, *, tolerant: bool) -> None:
         self.tolerant = tolerant
-        self.told: list[str] = []
+        self.failures: list[str] = []
         """A line for each place that cannot be read."""
         self.notes: list[str] = []
         """A line for each thing that is odd and costs nothing of the sound."""
@@ -37,7 +37,7 @@ class Damage:
         """Raise the error, or note it: reading goes on."""
         if not self.tolerant:
             raise error
-        self.told.append(str(error).split(": ", 1)[1])
+        self.failures.append(str(error).split(": ", 1)[1])
 
 
 def check_length(name: str, read_s: float, promised_s: float, damage: Damage) -> None:
@@ -62,9 +62,9 @@ def is_placeholder(size: int) -> bool:
     )
 
 
-def truncated(name: str, told: str) -> AudioError:
+def truncated(name: str, detail: str) -> AudioError:
     """Return the error for a recording of which a part is missing."""
-    return AudioError(f"{name}: truncated: {told}; copy it again{_saving(name)}")
+    return AudioError(f"{name}: truncated: {detail}; copy it again{_saving(name)}")
 
 
 def _saving(name: str) -> str:
@@ -80,10 +80,10 @@ def ffmpeg_command(name: str, output: str) -> str:
     return f"ffmpeg -i {shlex.quote(f'file:{name}' if ':' in name else name)} {output}"
 
 
-def damaged(name: str, after_s: float, told: str) -> AudioError:
+def damaged(name: str, after_s: float, detail: str) -> AudioError:
     """Return the error for a recording that cannot be decoded past `after_s` seconds."""
     return AudioError(
-        f"{name}: damaged or truncated after {after_s:.1f} s ({told}); copy or export it again"
+        f"{name}: damaged or truncated after {after_s:.1f} s ({detail}); copy or export it again"
     )
 
 
@@ -105,7 +105,7 @@ def reading(name: str) -> Iterator[None]:
             f"{name}: not enough memory to read it; close other programs, or convert it to wav"
         ) from error
     except _raised() as error:
-        raise AudioError(f"{name}: cannot be read ({_told(error)}); {_cure(error)}") from error
+        raise AudioError(f"{name}: cannot be read ({_detail(error)}); {_cure(error)}") from error
 
 
 def blocks_read(blocks: Iterable[Samples], name: str) -> Iterator[Samples]:
@@ -129,9 +129,9 @@ def _raised() -> tuple[type[Exception], ...]:
     return (OSError, EOFError, *(getattr(module, base) for module, base in found))
 
 
-def _told(error: Exception) -> str:
-    told = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return " ".join(str(told).split()).rstrip(".") or type(error).__name__
+def _detail(error: Exception) -> str:
+    detail = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return " ".join(str(detail).split()).rstrip(".") or type(error).__name__
 
 
 def _cure(error: Exception) -> str:

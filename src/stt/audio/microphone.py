@@ -37,7 +37,7 @@ from stt.audio.sound_check import (
     SampleClock,
     SoundCheck,
     Trouble,
-    told,
+    message,
 )
 from stt.errors import AudioError, OutputError
 from stt.events import Problem
@@ -350,8 +350,8 @@ class Microphone:
             self._tell(Trouble.RECORDING, error)
 
     def _tell(self, kind: Trouble, about: object = None) -> None:
-        message = told(kind, printable(self.device.name), about, self.rate)
-        self._backlog.put(Problem(self.seconds, kind.value, message))
+        text = message(kind, printable(self.device.name), about, self.rate)
+        self._backlog.put(Problem(self.seconds, kind.value, text))
 
     def _close_capture(self) -> None:
         self._capture.close()

@@ -136,7 +136,7 @@ def _chunked(file: BinaryIO, size: int, name: str, damage: Damage) -> list[Piece
                 there = behind - form.data
                 found.append(Piece(form.data, there, form.head(there)))
                 if name != "-" or 0 < form.said < SIZE_UNKNOWN:  # a pipe knows no sizes
-                    damage.note(_told(form, behind))
+                    damage.note(_stale_header(form, behind))
             elif rest >= _LEAST_S * form.bytes_per_second and not _is_padding(file, behind):
                 damage.note(
                     f"{rest:,} bytes behind the end of the sound, which are none, are left out"
@@ -150,7 +150,7 @@ def _chunked(file: BinaryIO, size: int, name: str, damage: Damage) -> list[Piece
     return found if len(found) > 1 or any(piece.head for piece in found) else []
 
 
-def _told(form: Form, end: int) -> str:
+def _stale_header(form: Form, end: int) -> str:
     stated, there = (n / form.bytes_per_second for n in (form.said, end - form.data))
     return (
         f"its header states {stated:.1f} s, {there - stated:.1f} s more lie behind: they are read "

@@ -97,7 +97,7 @@ class Playback:
                 return
             start, self._given = self._given, self._given + len(samples)
             yield Block(samples, start, at=at)
-        for line in self._stream.damage.told:
+        for line in self._stream.damage.failures:
             self.damaged = True
             yield Problem(self.seconds, "damaged", f"{self.device.name}: {line}")
         for line in self._stream.damage.notes:

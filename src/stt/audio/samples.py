@@ -71,7 +71,7 @@ def sound(blocks: Iterable[Samples], rate: int, name: str, damage: Damage) -> It
         held.clear()
     yield from (faults.silenced(one, full) for one in held)
     if full > 1:
-        damage.note(f"its samples are {_told(full)}, not within ±1: they were scaled")
+        damage.note(f"its samples are {_full_scale_text(full)}, not within ±1: they were scaled")
     faults.tell()
 
 
@@ -118,7 +118,7 @@ def _scale_for(peak: float) -> float:
     return float(2.0 ** math.ceil(math.log2(peak)))
 
 
-def _told(full: float) -> str:
+def _full_scale_text(full: float) -> str:
     for _, scale, bits in _INTEGERS:
         if full == scale:
             return f"floating-point numbers in the range of {bits} integers"

@@ -170,10 +170,10 @@ def no_such_track(name: str, wanted: str, tracks: Sequence[str]) -> AudioError:
 
 def described(tracks: Sequence[Any]) -> tuple[str, ...]:
     """Say what each sound track is, as 'track 2 (eng, stereo, default)'."""
-    return tuple(f"track {number} ({_told(track)})" for number, track in enumerate(tracks, 1))
+    return tuple(f"track {number} ({_described(track)})" for number, track in enumerate(tracks, 1))
 
 
-def _told(track: Any) -> str:
+def _described(track: Any) -> str:
     channels = int(track.codec_context.channels)
     layout = {1: "mono", 2: "stereo"}.get(channels, f"{channels} channels")
     title = " ".join(str(track.metadata.get("title", "")).split())

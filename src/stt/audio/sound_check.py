@@ -28,7 +28,7 @@ class Trouble(Enum):
     RECORDING = "recording failed"
 
 
-def told(kind: Trouble, name: str, about: object, rate: int) -> str:
+def message(kind: Trouble, name: str, about: object, rate: int) -> str:
     """One line for a problem of the device called `name`."""
     lost = f"{about / rate:.1f} s of sound" if isinstance(about, int) and about else "some sound"
     other = "or choose another microphone (`stt devices` lists them)"
@@ -114,7 +114,7 @@ class SoundCheck:
         self._recent: deque[_Loudness] = deque()
         self._recent_s = 0.0
         self._since_clipping = math.inf
-        self._told: set[Trouble] = set()
+        self._present: set[Trouble] = set()
 
     @property
     def level(self) -> Level:
@@ -139,8 +139,8 @@ class SoundCheck:
             (Trouble.LOW, self._too_low(heard)),
             (Trouble.CLIPPING, self._clipping(heard)),
         ]
-        new = [trouble for trouble, wrong in found if wrong and trouble not in self._told]
-        self._told = {trouble for trouble, wrong in found if wrong}
+        new = [trouble for trouble, wrong in found if wrong and trouble not in self._present]
+        self._present = {trouble for trouble, wrong in found if wrong}
         return new
 
     def _measure(self, samples: Samples) -> _Loudness:

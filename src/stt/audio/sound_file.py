@@ -126,8 +126,8 @@ def _blocks(
         try:
             block = file.read(BLOCK, dtype="float32", always_2d=True)
         except soundfile.LibsndfileError as error:
-            told = error.error_string.strip().rstrip(".").removeprefix("Error : ")
-            met = damaged(name, done / rate, told)
+            detail = error.error_string.strip().rstrip(".").removeprefix("Error : ")
+            met = damaged(name, done / rate, detail)
             at_end = not is_short(0.0, (begun + file.frames - done) / rate)
             if not damage.tolerant and not at_end:
                 raise met from error
@@ -137,10 +137,10 @@ def _blocks(
                 yield block
             missing = (begun + file.frames - done) / rate
             if not is_short(0.0, missing) and at_end:
-                damage.note(f"its last {max(0.0, missing):.2f} s cannot be read ({told})")
+                damage.note(f"its last {max(0.0, missing):.2f} s cannot be read ({detail})")
                 return
-            damage.told += behind.told
-            if not damage.told:
+            damage.failures += behind.failures
+            if not damage.failures:
                 damage.meet(met)
             return
         if not len(block):

@@ -144,7 +144,7 @@ def _checked_blocks(stream: AudioStream) -> Iterator[Samples]:
     for block in sound(blocks, stream.sample_rate, name, stream.damage):
         done += len(block)
         yield block
-    if done == 0 and stream.damage.told:
-        raise AudioError(f"{name}: {stream.damage.told[0]}")
+    if done == 0 and stream.damage.failures:
+        raise AudioError(f"{name}: {stream.damage.failures[0]}")
     if done == 0:
         raise AudioError(f"{name}: holds no audio (0 samples); record or export it again")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from stt.audio.files import STDIN
 from stt.batch.journal import Content, Entry, Journal, Output
-from stt.batch.pool import Lanes, changes
+from stt.batch.pool import Pool, changes
 from stt.engine.manifest import sha256_of
 from stt.errors import AudioError, OutputError, SttError
 from stt.system.files import TEMPORARY, folded, os_error_text, printable, write_text
@@ -59,7 +59,7 @@ class Outcome:
     before; 'written': results that were missing, or look otherwise, were written from the journal;
     'copied': the same recording was done under another name; 'elsewhere': another process has it
     under way, another outcome follows; 'failed'."""
-    told: str = ""
+    detail: str = ""
     """Why it was done again, or what went wrong."""
     transcript: Transcript | None = None
     """None where it was not read again."""
@@ -106,12 +106,12 @@ def _is_anothers(entry: Entry | None, job: Job) -> bool:
 
 
 def transcribe_all(
-    lanes: Lanes, jobs: Iterable[Job | None], delivery: Delivery, journal: Journal
+    pool: Pool, jobs: Iterable[Job | None], delivery: Delivery, journal: Journal
 ) -> Iterator[Outcome]:
     """Transcribe recordings into a folder, those of them that are not done yet.
 
     Args:
-        lanes: what transcribes, e.g. `lanes_of` a loaded model.
+        pool: what transcribes, e.g. the `local_pool` of a loaded model.
         jobs: taken one by one as they are begun; None where there is none at the moment.
         delivery: where results go.
         journal: of that folder.
@@ -125,7 +125,7 @@ def transcribe_all(
     if journal.only_one():
         for left in delivery.output.rglob(TEMPORARY):  # by a process that was killed
             left.unlink(missing_ok=True)
-    desk = _Desk(delivery, journal, lanes)
+    desk = _Desk(delivery, journal, pool)
     under_way: set[Future[Outcome]] = set()
     elsewhere: list[Job] = []
 
@@ -139,8 +139,8 @@ def transcribe_all(
 
     for job in jobs:
         if job is not None:
-            under_way.add(lanes.readers.submit(desk.do, job))
-        yield from ended(None if len(under_way) > lanes.count else 0.0)
+            under_way.add(pool.readers.submit(desk.do, job))
+        yield from ended(None if len(under_way) > pool.count else 0.0)
     while under_way:
         yield from ended(None)
     yield from _others(desk, elsewhere)
@@ -157,9 +157,9 @@ def _others(desk: _Desk, jobs: Sequence[Job]) -> Iterator[Outcome]:
 class _Desk:
     """Decides, for one job after the other, what is left to do, and does it."""
 
-    def __init__(self, delivery: Delivery, journal: Journal, lanes: Lanes) -> None:
+    def __init__(self, delivery: Delivery, journal: Journal, pool: Pool) -> None:
         self._delivery, self._journal = delivery, journal
-        self._wanted, self._lanes = lanes.recipe, lanes
+        self._wanted, self._pool = pool.fingerprint, pool
 
     def do(self, job: Job) -> Outcome:
         """Do a job; never raises for what is wrong with this recording alone."""
@@ -199,17 +199,17 @@ class _Desk:
         twin = None if self._delivery.force else self._journal.twin(content, self._wanted)
         if twin is not None:
             transcript = replace(twin.transcript, source=job.source)
-            told = f"the same recording as {printable(twin.name)}"
-            return self._deliver(job, transcript, formats, before, state="copied", told=told)
-        transcript = self._lanes.transcribe(job.source, self._journal.memory(job.name))
+            detail = f"the same recording as {printable(twin.name)}"
+            return self._deliver(job, transcript, formats, before, state="copied", detail=detail)
+        transcript = self._pool.transcribe(job.source, self._journal.cache(job.name))
         failures = transcript.coverage.failures if transcript.coverage else ()
         state = "partly" if failures else "done"
-        return self._deliver(job, transcript, formats, before, state=state, told=again)
+        return self._deliver(job, transcript, formats, before, state=state, detail=again)
 
     def _why_again(self, job: Job, entry: Entry, content: Content) -> str | None:
         """Say why what is done is to be done again; None where it is not."""
         if entry.content.sha256 == content.sha256:
-            return changes(entry.recipe, self._wanted) or None
+            return changes(entry.fingerprint, self._wanted) or None
         return "" if job.source == STDIN else "the recording has changed"
 
     def _missing(self, job: Job, before: Mapping[str, Output]) -> tuple[str, ...]:
@@ -233,7 +233,7 @@ class _Desk:
         before: Mapping[str, Output],
         *,
         state: str,
-        told: str = "",
+        detail: str = "",
     ) -> Outcome:
         """Write these formats of a result, and note it.
 
@@ -259,8 +259,8 @@ class _Desk:
             new.append(path)
         self._journal.done(job.name, transcript, outputs, partly=state == "partly")
         kept = ", ".join(f"{path} kept as {other.name}" for path, other in aside)
-        told = "; ".join(filter(None, (told, kept)))
-        return Outcome(job, state, told, transcript, tuple(new))
+        detail = "; ".join(filter(None, (detail, kept)))
+        return Outcome(job, state, detail, transcript, tuple(new))
 
 
 def _content(job: Job, entry: Entry | None) -> Content:

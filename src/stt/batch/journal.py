@@ -69,12 +69,12 @@ class Entry:
 
     source: str
     content: Content
-    recipe: Mapping[str, Any]
+    fingerprint: Mapping[str, Any]
     """All that its words depend on but its sound: model, precision, how it is cut."""
     state: str
     """'under way', 'done', 'partly' (done, but for what could not be read or recognised) or
     'failed'."""
-    told: str
+    detail: str
     """Of a failed one, why."""
     outputs: Mapping[str, Output]
     """Format -> what was written."""
@@ -142,14 +142,14 @@ class Journal:
         )
         if row is None:
             return None
-        source, size, mtime_ns, sha256, recipe, state, told, outputs = row
+        source, size, mtime_ns, sha256, fingerprint, state, detail, outputs = row
         content = Content(size, mtime_ns, sha256)
         with self._reading():
             written = {
                 form: Output(**values) for form, values in json.loads(outputs or "{}").items()
             }
-            known = dict(json.loads(recipe))
-            return Entry(str(json.loads(source)), content, known, state, told or "", written)
+            known = dict(json.loads(fingerprint))
+            return Entry(str(json.loads(source)), content, known, state, detail or "", written)
 
     def name_of(self, source: str) -> str | None:
         """Return the name of the result of a recording, if it has one."""
@@ -162,8 +162,10 @@ class Journal:
         with self._reading():
             return [json.loads(name) for (name,) in self._all("SELECT name FROM recordings")]
 
-    def begin(self, name: str, source: str, content: Content, recipe: Mapping[str, Any]) -> bool:
-        """Take a recording; utterances of the same content and recipe stay.
+    def begin(
+        self, name: str, source: str, content: Content, fingerprint: Mapping[str, Any]
+    ) -> bool:
+        """Take a recording; utterances of the same content and fingerprint stay.
 
         Returns:
             False where another process that lives has it under way.
@@ -173,7 +175,7 @@ class Journal:
                 "SELECT state, owner, sha256, recipe, outputs FROM recordings WHERE name = ?",
                 (_key(name),),
             ).fetchone()
-            text, outputs = _recipe_text(recipe), None
+            text, outputs = _as_key(fingerprint), None
             if row is not None:
                 state, owner, sha256, known, outputs = row
                 if state == "under way" and owner != self._owner and self._lives(owner):
@@ -217,12 +219,12 @@ class Journal:
                 "UPDATE recordings SET source = ? WHERE name = ?", (_key(source), _key(name))
             )
 
-    def failed(self, name: str, told: str) -> None:
+    def failed(self, name: str, detail: str) -> None:
         """Note that a recording failed, and why; its utterances stay."""
         with self._writing() as db:
             db.execute(
                 "UPDATE recordings SET state = 'failed', owner = NULL, told = ? WHERE name = ?",
-                (told, _key(name)),
+                (detail, _key(name)),
             )
 
     def transcript(self, name: str) -> Transcript:
@@ -232,12 +234,12 @@ class Journal:
             assert row is not None
             return _from_text(row[0])
 
-    def twin(self, content: Content, recipe: Mapping[str, Any]) -> Twin | None:
-        """Return what is done with the same content and recipe, under whatever name."""
+    def twin(self, content: Content, fingerprint: Mapping[str, Any]) -> Twin | None:
+        """Return what is done with the same content and fingerprint, under whatever name."""
         row = self._one(
             "SELECT name, transcript FROM recordings "
             "WHERE sha256 = ? AND recipe = ? AND state = 'done' LIMIT 1",
-            *(content.sha256, _recipe_text(recipe)),
+            *(content.sha256, _as_key(fingerprint)),
         )
         with self._reading():
             return None if row is None else Twin(json.loads(row[0]), _from_text(row[1]))
@@ -250,9 +252,9 @@ class Journal:
             if path.stem != self._owner
         )
 
-    def memory(self, name: str) -> UtteranceMemory:
-        """Return the memory of one recording's utterances."""
-        return UtteranceMemory(self, name)
+    def cache(self, name: str) -> JournalCache:
+        """Return the cache of one recording's utterances."""
+        return JournalCache(self, name)
 
     def keep(
         self, name: str, utterance: Utterance, segments: list[Segment], fallback: Fallback | None
@@ -277,13 +279,13 @@ class Journal:
         with self._reading():
             return None if row is None else _said(*row)
 
-    def remembered(self, name: str) -> list[Remembered]:
+    def remembered(self, name: str) -> list[CachedUtterance]:
         """Return what is noted of all of a recording's utterances."""
         rows = self._all(
             "SELECT start, length, segments, fallback FROM utterances WHERE name = ?", _key(name)
         )
         with self._reading():
-            return [Remembered(start, length, *_said(*said)) for start, length, *said in rows]
+            return [CachedUtterance(start, length, *_said(*said)) for start, length, *said in rows]
 
     def _one(self, query: str, *values: object) -> tuple[Any, ...] | None:
         return next(iter(self._all(query, *values)), None)
@@ -341,7 +343,7 @@ class Journal:
 
 
 @dataclass(frozen=True, slots=True)
-class Remembered:
+class CachedUtterance:
     """What one utterance of a recording says."""
 
     start: int
@@ -352,8 +354,8 @@ class Remembered:
     """In force after it."""
 
 
-class UtteranceMemory:
-    """What was noted of one recording's utterances: a `pipeline.Memory`."""
+class JournalCache:
+    """What was noted of one recording's utterances: a `pipeline.UtteranceCache`."""
 
     def __init__(self, journal: Journal, name: str) -> None:
         self._journal, self._name = journal, name
@@ -361,14 +363,14 @@ class UtteranceMemory:
     def keep(
         self, utterance: Utterance, segments: list[Segment], fallback: Fallback | None
     ) -> None:
-        """See pipeline.Memory."""
+        """See pipeline.UtteranceCache."""
         self._journal.keep(self._name, utterance, segments, fallback)
 
     def recall(self, utterance: Utterance) -> tuple[list[Segment], Fallback | None] | None:
-        """See pipeline.Memory."""
+        """See pipeline.UtteranceCache."""
         return self._journal.recall(self._name, utterance)
 
-    def all(self) -> list[Remembered]:
+    def all(self) -> list[CachedUtterance]:
         """Return all that is remembered of the recording."""
         return self._journal.remembered(self._name)
 
@@ -378,8 +380,8 @@ def _key(name: str) -> str:
     return json.dumps(name)
 
 
-def _recipe_text(recipe: Mapping[str, Any]) -> str:
-    return json.dumps(recipe, sort_keys=True)
+def _as_key(fingerprint: Mapping[str, Any]) -> str:
+    return json.dumps(fingerprint, sort_keys=True)
 
 
 def _as_text(transcript: Transcript) -> str:

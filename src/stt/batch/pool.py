@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from stt.batch.journal import UtteranceMemory
+from stt.batch.journal import JournalCache
 from stt.engine.batching import GatheringRecognizer
 from stt.engine.folder import MANIFEST, TUNED, ModelFolder, graph_names, split_names
 from stt.engine.manifest import Manifest
@@ -34,7 +34,7 @@ class StoppedError(Exception):
     """Nobody wants the rest."""
 
 
-class Lanes(Protocol):
+class Pool(Protocol):
     """What recordings are transcribed on, several at a time."""
 
     @property
@@ -43,7 +43,7 @@ class Lanes(Protocol):
         ...
 
     @property
-    def recipe(self) -> Mapping[str, Any]:
+    def fingerprint(self) -> Mapping[str, Any]:
         """All that words depend on but the sound, see `stt.batch.pool`."""
         ...
 
@@ -52,24 +52,24 @@ class Lanes(Protocol):
         """Threads to call `transcribe` in."""
         ...
 
-    def transcribe(self, source: Source, memory: UtteranceMemory | None = None) -> Transcript:
+    def transcribe(self, source: Source, cache: JournalCache | None = None) -> Transcript:
         """Transcribe a recording, in the calling thread; see Transcriber.transcribe."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
-class _Here:
-    """Lanes on this machine: threads that each take one recording, and share what recognises."""
+class LocalPool:
+    """A pool on this machine: threads that each take one recording, and share what recognises."""
 
     count: int
     readers: ThreadPoolExecutor
-    recipe: Mapping[str, Any]
+    fingerprint: Mapping[str, Any]
     _transcriber: ModelTranscriber
     _on_step: OnStep | None
     _stopped: threading.Event
 
-    def transcribe(self, source: Source, memory: UtteranceMemory | None = None) -> Transcript:
-        """See Lanes."""
+    def transcribe(self, source: Source, cache: JournalCache | None = None) -> Transcript:
+        """See Pool."""
 
         def step_taken(step: Step, duration: float | None) -> None:
             if self._stopped.is_set():
@@ -77,12 +77,12 @@ class _Here:
             if self._on_step:
                 self._on_step(source, step, duration)
 
-        return self._transcriber.transcribe(source, on_step=step_taken, memory=memory)
+        return self._transcriber.transcribe(source, on_step=step_taken, cache=cache)
 
 
 @contextmanager
-def lanes_of(transcriber: ModelTranscriber, on_step: OnStep | None) -> Iterator[Lanes]:
-    """Open `jobs` lanes, or as many as the recogniser takes utterances at a time, and one more.
+def local_pool(transcriber: ModelTranscriber, on_step: OnStep | None) -> Iterator[Pool]:
+    """Open a pool for one recording more than `jobs`, or than the recogniser takes utterances.
 
     Where the model does not run on the CPU, utterances of all recordings share batches. Left early,
     it has those under way stop.
@@ -98,7 +98,7 @@ def lanes_of(transcriber: ModelTranscriber, on_step: OnStep | None) -> Iterator[
         shared = replace(transcriber, recognizer=recognizer, pool=pool)
         readers = stack.enter_context(ThreadPoolExecutor(count, "recording"))
         stack.callback(stopped.set)  # before the threads are waited for
-        yield _Here(count, readers, recipe(transcriber), shared, on_step, stopped)
+        yield LocalPool(count, readers, fingerprint(transcriber), shared, on_step, stopped)
 
 
 def transcribe_many(
@@ -114,18 +114,18 @@ def transcribe_many(
     Yields:
         For each source, in their order, its transcript or what is wrong with it.
     """
-    with lanes_of(transcriber, on_step) as lanes:
+    with local_pool(transcriber, on_step) as pool:
 
         def one(source: Source) -> Transcript | SttError:
             try:
-                return lanes.transcribe(source)
+                return pool.transcribe(source)
             except SttError as error:
                 return error
 
         under_way: list[Future[Transcript | SttError]] = []
         for source in sources:
-            under_way.append(lanes.readers.submit(one, source))
-            if len(under_way) > lanes.count:
+            under_way.append(pool.readers.submit(one, source))
+            if len(under_way) > pool.count:
                 yield under_way.pop(0).result()
         while under_way:
             yield under_way.pop(0).result()
@@ -135,12 +135,12 @@ _METHOD = 3
 """Raised when the same model with the same settings would give other words."""
 
 
-def recipe(transcriber: ModelTranscriber) -> dict[str, Any]:
+def fingerprint(transcriber: ModelTranscriber) -> dict[str, Any]:
     """All that the words of a recording depend on but its sound, to be compared by a later run."""
     choice, cutting, heard = transcriber.choice, transcriber.cutting, transcriber.selection
     return {
         "model": transcriber.model,
-        "model files": _fingerprint(transcriber.folder, choice.precision),
+        "model files": _digest_of_files(transcriber.folder, choice.precision),
         "precision": choice.precision,
         "provider": choice.provider,
         "longest utterance": cutting.max_utterance_s,
@@ -154,19 +154,21 @@ def recipe(transcriber: ModelTranscriber) -> dict[str, Any]:
     }
 
 
-def _fingerprint(folder: ModelFolder, precision: str) -> str:
+def _digest_of_files(folder: ModelFolder, precision: str) -> str:
     """A digest of the files that one precision runs: by the manifest's hashes where it has them."""
     names = [*graph_names(folder.kind, precision), *split_names(precision)]
     if folder.tuned and precision == "fp32":
         names += graph_names(folder.kind, TUNED)
     known = Manifest.read(folder.path).files if (folder.path / MANIFEST).exists() else {}
-    told = []
+    digests = []
     for name in (*names, *(f"{name}.data" for name in names), "vocab.txt", "config.json"):
         path = folder.path / name
         if path.exists():
             stat = path.stat()
-            told.append([name, known.get(name, {}).get("sha256", [stat.st_size, stat.st_mtime_ns])])
-    return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
+            digests.append(
+                [name, known.get(name, {}).get("sha256", [stat.st_size, stat.st_mtime_ns])]
+            )
+    return hashlib.sha256(json.dumps(digests).encode()).hexdigest()[:16]
 
 
 _WHOLE = {"track": "default", "channel": "mixed", "start": 0.0, "end": "open"}
@@ -175,7 +177,7 @@ _WITHOUT_VALUES = ("model files", "method of stt")
 
 
 def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """Say in which respects two recipes differ."""
+    """Say in which respects two fingerprints differ."""
     return ", ".join(
         f"{key} was {before.get(key)} and is {now[key]}"
         if key not in _WITHOUT_VALUES

@@ -17,8 +17,8 @@ from typing import Any
 from stt import errors
 from stt.audio.segmenter import Utterance
 from stt.audio.selection import Selection
-from stt.batch.journal import Remembered
-from stt.batch.pool import recipe
+from stt.batch.journal import CachedUtterance
+from stt.batch.pool import fingerprint
 from stt.engine.fallback import Fallback
 from stt.errors import SttError, UsageError
 from stt.pipeline import Step
@@ -34,7 +34,7 @@ class About:
 
     model: str
     choice: Choice
-    recipe: Mapping[str, Any]
+    fingerprint: Mapping[str, Any]
     language: str | None
     """See ModelTranscriber.language."""
     at_once: int
@@ -47,7 +47,7 @@ class Failed:
 
     kind: str
     """Name of a class in stt.errors."""
-    told: str
+    detail: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class Proceeds:
 
     step: Step
     duration: float | None
-    kept: tuple[Remembered, ...]
+    kept: tuple[CachedUtterance, ...]
 
 
 Item = Failed | Absent | Proceeds
@@ -81,13 +81,13 @@ class Engine:
         here = self._transcriber
         language = here.language
         at_once = here.recognizer.streams + 1
-        return About(here.model, here.choice, recipe(here), language, at_once)
+        return About(here.model, here.choice, fingerprint(here), language, at_once)
 
     def transcribe(
-        self, source: str, size: int, sent: bytes | None, known: list[Remembered]
+        self, source: str, size: int, sent: bytes | None, known: list[CachedUtterance]
     ) -> Iterator[Item]:
         """Yield what comes of a recording of `size` bytes, or of what was `sent` in its place."""
-        memory = _Notes(known)
+        cache = _NodeCache(known)
         with ExitStack() as stack:
             path = Path(source)
             if sent is not None:
@@ -98,33 +98,33 @@ class Engine:
                 yield Absent()
                 return
             try:
-                for step, duration in self._transcriber.steps(path, memory=memory):
-                    yield Proceeds(step, duration, memory.news())
+                for step, duration in self._transcriber.steps(path, cache=cache):
+                    yield Proceeds(step, duration, cache.news())
             except SttError as error:
                 kind = next(c.__name__ for c in type(error).__mro__ if c.__name__ in errors.__all__)
                 yield Failed(kind, str(error).replace(str(path), source))
 
 
-class _Notes:
-    """A `pipeline.Memory` that begins with what is known, and notes what is new."""
+class _NodeCache:
+    """A `pipeline.UtteranceCache` that begins with what is known, and notes what is new."""
 
-    def __init__(self, known: list[Remembered]) -> None:
+    def __init__(self, known: list[CachedUtterance]) -> None:
         self._known = {(one.start, one.length): one for one in known}
-        self._news: list[Remembered] = []
+        self._news: list[CachedUtterance] = []
 
     def keep(
         self, utterance: Utterance, segments: list[Segment], fallback: Fallback | None
     ) -> None:
-        """See pipeline.Memory."""
+        """See pipeline.UtteranceCache."""
         length = len(utterance.samples)
-        self._news.append(Remembered(utterance.start, length, segments, fallback))
+        self._news.append(CachedUtterance(utterance.start, length, segments, fallback))
 
     def recall(self, utterance: Utterance) -> tuple[list[Segment], Fallback | None] | None:
-        """See pipeline.Memory."""
+        """See pipeline.UtteranceCache."""
         one = self._known.get((utterance.start, len(utterance.samples)))
         return None if one is None else (one.segments, one.fallback)
 
-    def news(self) -> tuple[Remembered, ...]:
+    def news(self) -> tuple[CachedUtterance, ...]:
         """Return what was noted since."""
         news, self._news = tuple(self._news), []
         return news

@@ -23,7 +23,7 @@ import numpy as np
 from stt import errors
 from stt.audio.segmenter import Utterance
 from stt.audio.selection import ALL_OF_IT, Selection
-from stt.batch.journal import Remembered, UtteranceMemory
+from stt.batch.journal import CachedUtterance, JournalCache
 from stt.batch.pool import OnStep, Source, StoppedError
 from stt.batch.ray_engine import About, Absent, Engine, Failed, Item, Proceeds, connected, last_line
 from stt.errors import AudioError, ModelError
@@ -165,7 +165,7 @@ class _Cluster:
         worker.telling = None
         if self.about is None:
             self.about = about
-        if about.recipe != self.about.recipe:
+        if about.fingerprint != self.about.fingerprint:
             self.note(f"{worker.place} is passed over: its model or provider is another")
             self.ray.kill(worker.actor)
             worker.lives, worker.starts = False, RESTARTS
@@ -189,17 +189,17 @@ def _places(ray: Any) -> Iterator[tuple[str, str, dict[str, float]]]:
 
 
 @dataclass(frozen=True, slots=True)
-class _There:
-    """Lanes on a cluster."""
+class RayPool:
+    """A pool on a cluster."""
 
     count: int
-    recipe: Mapping[str, Any]
+    fingerprint: Mapping[str, Any]
     readers: ThreadPoolExecutor
     _cluster: _Cluster
     _on_step: OnStep | None
 
-    def transcribe(self, source: Source, memory: UtteranceMemory | None = None) -> Transcript:
-        """See lanes.Lanes.
+    def transcribe(self, source: Source, cache: JournalCache | None = None) -> Transcript:
+        """See pool.Pool.
 
         Raises:
             ModelError: no node is left, or several were lost over this recording.
@@ -208,7 +208,7 @@ class _There:
         for _ in range(ATTEMPTS):
             worker = self._cluster.take()
             try:
-                return self._on(worker, str(source), memory)
+                return self._on(worker, str(source), cache)
             except exceptions.RayTaskError as error:  # the engine lives: it is this recording
                 raise ModelError(
                     f"{source}: an engine failed on {worker.place} ({last_line(error)}); look at "
@@ -224,26 +224,26 @@ class _There:
             f"{source}: {ATTEMPTS} engines were lost over it; try it alone, without Ray"
         )
 
-    def _on(self, worker: _Worker, source: str, memory: UtteranceMemory | None) -> Transcript:
+    def _on(self, worker: _Worker, source: str, cache: JournalCache | None) -> Transcript:
         """Have a recording transcribed by one engine, noting what comes of it at once."""
         assert self._cluster.about is not None
         about, selection = self._cluster.about, self._cluster.selection
         builder = TranscriptBuilder(about.model, about.choice, selection, about.language)
-        known = memory.all() if memory else []
+        known = cache.all() if cache else []
         for item in self._items(worker, source, known):
             if self._cluster.stopped.is_set():
                 raise StoppedError
             if isinstance(item, Failed):
-                raise getattr(errors, item.kind)(item.told)
+                raise getattr(errors, item.kind)(item.detail)
             assert isinstance(item, Proceeds)
-            if memory is not None:
-                _keep(item.kept, memory)
+            if cache is not None:
+                _keep(item.kept, cache)
             builder.take(item.step)
             if self._on_step:
                 self._on_step(source, item.step.overall(item.duration), item.duration)
         return builder.transcript(source)
 
-    def _items(self, worker: _Worker, source: str, known: list[Remembered]) -> Iterator[Item]:
+    def _items(self, worker: _Worker, source: str, known: list[CachedUtterance]) -> Iterator[Item]:
         ray, path = self._cluster.ray, Path(source)
         transcribe, absolute = worker.actor.transcribe, str(path.absolute())
         size = _read(path, lambda: path.stat().st_size)
@@ -269,22 +269,22 @@ def _read(path: Path, what: Callable[[], Read]) -> Read:
         raise AudioError(f"{path}: cannot be read ({error.strerror}); check the path") from error
 
 
-def _keep(kept: tuple[Remembered, ...], memory: UtteranceMemory) -> None:
+def _keep(kept: tuple[CachedUtterance, ...], cache: JournalCache) -> None:
     """Put into the journal what was recognised far away."""
     for one in kept:
         silent = np.broadcast_to(np.float32(0), one.length)  # of its sound only the length counts
-        memory.keep(Utterance(one.start, silent), one.segments, one.fallback)
+        cache.keep(Utterance(one.start, silent), one.segments, one.fallback)
 
 
 @contextmanager
-def cluster_lanes(
+def ray_pool(
     address: str,
     loaded: LoadedSettings,
     on_step: OnStep | None,
     note: Callable[[str], None],
     selection: Selection = ALL_OF_IT,
-) -> Iterator[_There]:
-    """Open lanes on a Ray cluster, and start an engine on each of its nodes.
+) -> Iterator[RayPool]:
+    """Open a pool on a Ray cluster, and start an engine on each of its nodes.
 
     Args:
         address: of the cluster; '' for the one that runs here, or a new one of this machine alone.
@@ -312,7 +312,7 @@ def cluster_lanes(
         count = 2 * cluster.at_once + 16  # some always wait, and look for nodes that join
         with ThreadPoolExecutor(count, "recording") as readers:
             try:
-                yield _There(count, about.recipe, readers, cluster, on_step)
+                yield RayPool(count, about.fingerprint, readers, cluster, on_step)
             finally:
                 cluster.stop()
     finally:

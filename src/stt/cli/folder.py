@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from stt.batch.folder import Delivery, Job, Outcome
     from stt.batch.journal import Entry, Journal
-    from stt.batch.pool import Lanes, OnStep
+    from stt.batch.pool import OnStep, Pool
     from stt.errors import AudioError
     from stt.text.transcript import Transcript
 
@@ -47,11 +47,11 @@ Collect = Callable[[], "tuple[list[Job], list[AudioError]]"]
 """What is there now, and what could not be searched."""
 
 
-OpenLanes = Callable[["OnStep"], "AbstractContextManager[Lanes]"]
+OpenPool = Callable[["OnStep"], "AbstractContextManager[Pool]"]
 """Opens what recordings are transcribed on."""
 
 
-def into_folder(open_lanes: OpenLanes, collect: Collect, delivery: Delivery, manner: Manner) -> int:
+def into_folder(open_pool: OpenPool, collect: Collect, delivery: Delivery, manner: Manner) -> int:
     """Transcribe into a folder what is not done there; returns the exit code.
 
     Raises:
@@ -60,7 +60,7 @@ def into_folder(open_lanes: OpenLanes, collect: Collect, delivery: Delivery, man
     from stt.batch.journal import Journal
 
     with Journal(delivery.output) as journal:
-        return _Run(open_lanes, collect, delivery, manner, journal).go()
+        return _Run(open_pool, collect, delivery, manner, journal).go()
 
 
 class _Run:
@@ -68,13 +68,13 @@ class _Run:
 
     def __init__(
         self,
-        open_lanes: OpenLanes,
+        open_pool: OpenPool,
         collect: Collect,
         delivery: Delivery,
         manner: Manner,
         journal: Journal,
     ) -> None:
-        self._open_lanes, self._collect, self._delivery = open_lanes, collect, delivery
+        self._open_pool, self._collect, self._delivery = open_pool, collect, delivery
         self._manner, self._journal = manner, journal
         self._tally, self._summary = Tally(), None if manner.watch else Summary()
 
@@ -116,8 +116,8 @@ class _Run:
         from stt.batch.folder import transcribe_all
 
         journal, target = self._journal, self._manner.move_done
-        with self._open_lanes(progress.on_step) as lanes, _told_at_once(progress):
-            for outcome in transcribe_all(lanes, jobs, self._delivery, journal):
+        with self._open_pool(progress.on_step) as pool, _told_at_once(progress):
+            for outcome in transcribe_all(pool, jobs, self._delivery, journal):
                 self._tally.ended(outcome)
                 progress.ended(outcome)
                 if target and outcome.state in ("done", "kept", "written", "copied"):

@@ -81,12 +81,12 @@ class FolderProgress:
         with self._lock:
             self._parts.pop(source, None)
             if outcome.state == "elsewhere":
-                self.news(f"{source}: {outcome.told}; it is waited for")
+                self.news(f"{source}: {outcome.detail}; it is waited for")
                 return
             self._done_bytes += self._sizes.get(source, 0)
             self._show()
         if outcome.error is not None:
-            self.say(outcome.told, outcome.error)
+            self.say(outcome.detail, outcome.error)
         else:
             for line in _failures(outcome) if self._quiet else _lines(outcome):
                 self.say(line)
@@ -158,9 +158,9 @@ def _lines(outcome: Outcome) -> Iterator[str]:
     if outcome.state == "kept":
         yield f"{source}: done before"
     elif outcome.state in ("written", "copied"):
-        yield f"{source}: {outcome.told or 'done before'} -> {written}"
+        yield f"{source}: {outcome.detail or 'done before'} -> {written}"
     elif transcript is not None:
-        again = f"; {outcome.told}" if outcome.told else ""
+        again = f"; {outcome.detail}" if outcome.detail else ""
         nothing = "" if transcript.text else "; no speech found"
         told = f"{source}: {clock(transcript.duration)} of audio{nothing} -> {written}{again}"
         yield told

@@ -201,7 +201,7 @@ def _values(outcome: Outcome, transcript: Transcript | None) -> dict[str, Any]:
         "name": without_surrogates(outcome.job.name),
         "source": without_surrogates(outcome.job.source),
         "state": outcome.state,
-        "told": without_surrogates(outcome.told),
+        "told": without_surrogates(outcome.detail),
         "duration": round(transcript.duration, 3) if transcript else None,
         "elapsed": round(transcript.elapsed, 3) if transcript else None,
         "coverage": coverage_values(transcript.coverage) if transcript else None,

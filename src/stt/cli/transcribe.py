@@ -18,7 +18,7 @@ from stt.errors import OutputError, SttError, UsageError
 
 if TYPE_CHECKING:
     from stt.audio.selection import Selection
-    from stt.cli.folder import Manner, OpenLanes
+    from stt.cli.folder import Manner, OpenPool
     from stt.cli.inputs import Input
     from stt.cli.target import OutputFile
     from stt.errors import AudioError
@@ -268,8 +268,8 @@ def _into_folder(
         check_folder(manner.move_done, "--move-done")
     settings = loaded.settings
     delivery = Delivery(target, settings.formats, force, settings.subtitle_style)
-    lanes = _lanes(loaded, selection, ray, quiet=manner.quiet)
-    return into_folder(lanes, jobs, delivery, manner)
+    pool = _pool(loaded, selection, ray, quiet=manner.quiet)
+    return into_folder(pool, jobs, delivery, manner)
 
 
 def _tell_passed_over(
@@ -282,22 +282,22 @@ def _tell_passed_over(
             report(line)
 
 
-def _lanes(
+def _pool(
     loaded: LoadedSettings, selection: Selection, ray: str | None, *, quiet: bool
-) -> OpenLanes:
+) -> OpenPool:
     """What recordings are transcribed on: the nodes of a cluster, or this machine."""
     if ray is not None:
-        from stt.batch.ray_pool import cluster_lanes
+        from stt.batch.ray_pool import ray_pool
 
         def note(line: str) -> None:
             if not quiet:
                 report(line)
 
-        return lambda on_step: cluster_lanes(ray, loaded, on_step, note, selection)
-    from stt.batch.pool import lanes_of
+        return lambda on_step: ray_pool(ray, loaded, on_step, note, selection)
+    from stt.batch.pool import local_pool
 
     transcriber = _loaded(loaded, selection, quiet=quiet)
-    return lambda on_step: lanes_of(transcriber, on_step)
+    return lambda on_step: local_pool(transcriber, on_step)
 
 
 def _loaded(loaded: LoadedSettings, selection: Selection, *, quiet: bool) -> ModelTranscriber:

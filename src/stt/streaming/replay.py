@@ -93,7 +93,7 @@ def replayed(
     session = LiveSession(SpeechProbability(), pace_for(transcriber))
     guarded = guarded_for(transcriber, session)
     problems: deque[Problem] = deque()
-    fallback_told = False
+    fallback_reported = False
 
     def sound() -> Iterator[Samples]:
         for item in source:
@@ -103,8 +103,8 @@ def replayed(
                 problems.append(item)
 
     for event in Replay(session, guarded).events(resampled(sound(), sample_rate)):
-        if guarded.fallback and not fallback_told:
-            fallback_told = True
+        if guarded.fallback and not fallback_reported:
+            fallback_reported = True
             yield Problem(guarded.fallback.at, "fallback", str(guarded.fallback))
         while problems:
             yield problems.popleft()

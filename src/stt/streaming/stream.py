@@ -87,7 +87,7 @@ class Live:
         self._finished = False  # all that was heard is in the session
         self._abandoned = False
         self._events: SimpleQueue[Event | None] = SimpleQueue()  # None: a thread has ended
-        self._fallback_told = False
+        self._fallback_reported = False
         self._likelihood = Likelihood() if english_only else None  # None too once it was told
         self._captured: float | None = None  # when the block being heard was, where that is known
 
@@ -224,8 +224,8 @@ class Live:
 
     def _tell_fallback(self) -> None:
         fallback = getattr(self._recognizer, "fallback", None)
-        if fallback and not self._fallback_told:
-            self._fallback_told = True
+        if fallback and not self._fallback_reported:
+            self._fallback_reported = True
             self._tell([Problem(fallback.at, "fallback", str(fallback))])
 
     def _judge(self, final: Final, likelihood: Likelihood) -> None:

@@ -103,7 +103,7 @@ def _letters(word: Word) -> str:
     return "".join(c for c in word.text.casefold() if c.isalnum()) or word.text
 
 
-class Seams:
+class Stitcher:
     """Joins what the utterances of one recording say, in their order."""
 
     def __init__(self) -> None:
