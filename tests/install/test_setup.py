@@ -30,6 +30,7 @@ from stt.install.installation import Events
 from stt.install.setup import Order, set_up
 from stt.install.source import Source, find_source
 from stt.install.verify import check
+from stt.models.onnx_asr_edge import load_tdt
 from stt.settings.places import Places
 from stt.types import ReportProgress
 from support.paths import DATA
@@ -253,7 +254,7 @@ def test_the_order_serves_the_machine(
     fp32 = ["fp32, decoder in parts", "fp32 written tighter"]
     half = ["fp16", "fp16, decoder in parts"]
     wanted = [*half, *fp32, "int8"] if gpu else [fp32[0], "int8", fp32[1], *half]
-    assert steps == ["fetch", *wanted, "measure", "pack"]
+    assert steps == ["fetch", *wanted, "measure"]
 
 
 def test_longer_utterances_are_proven_when_they_are_wanted(
@@ -461,7 +462,7 @@ def test_manifest_says_everything_in_json(
     content = json.loads((folder / "manifest.json").read_text())
     assert content["source"] == str(source.folder)
     steps = ["fetch", "fp32, decoder in parts", "fp32 written tighter", "fp16"]
-    assert list(content["timings"]) == [*steps, "fp16, decoder in parts", "measure", "pack"]
+    assert list(content["timings"]) == [*steps, "fp16, decoder in parts", "measure"]
     assert {"convert", "load", "speech", "decode"} == set(content["rates"])
     tally = content["files"]["encoder-model.fp16.onnx"]["tally"]
     assert tally["values"] > 1_000_000
@@ -535,6 +536,38 @@ def test_what_a_killed_search_left_is_removed(
     (folder / ".encoder-model.mixed.onnx.trial.onnx").write_bytes(b"left")
     install(source, tmp_path / "models", clips, Order(precisions=()))
     assert not list(folder.glob(".*"))
+
+
+def test_copies_that_an_older_version_packed_are_read_past_and_swept(
+    source: Source, tmp_path: Path, clips: tuple[Clip, ...]
+) -> None:
+    """They held for one processor, and their load times stood in the measurements."""
+    folder, told = install(source, tmp_path / "models", clips)
+    rows = Manifest.read(folder).measurements
+    for copy in ("packed-fp32", ".packed-fp32.partial", "packed-int8"):  # known, killed, unknown
+        (folder / copy).mkdir()
+        for name in ("config.json", "encoder-model.onnx", "decoder_joint-model.onnx"):
+            shutil.copy(folder / name, folder / copy / name)
+    path = folder / "manifest.json"
+    old = json.loads(path.read_text())
+    listed = {f"packed-fp32/{p.name}": p for p in (folder / "packed-fp32").iterdir()}
+    for name, file in listed.items():
+        digest = sha256(file.read_bytes()).hexdigest()
+        old["files"][name] = {"size": file.stat().st_size, "sha256": digest}
+    old["packed"] = {"fp32": {"key": "ab12", "made_from": [], "files": sorted(listed)}}
+    old |= {"fast_load": True, "measurements": [row | {"load_s": 0.01} for row in rows]}
+    path.write_text(json.dumps(old))
+    assert inspect(folder).problems["fp32"] is None
+    assert check(folder, told.events, clips) == []
+    assert load_tdt(inspect(folder), "fp32", "cpu", 1).encode(clips[0].samples).size
+    _, told = install(source, tmp_path / "models", clips)
+    assert told.made() == []
+    assert not list(folder.glob("*packed*"))
+    new = json.loads(path.read_text())
+    assert not new.keys() & {"packed", "fast_load"}
+    assert not any("packed" in name for name in new["files"])
+    assert new["measurements"] == rows
+    assert check(folder, told.events, clips) == []
 
 
 def test_figures_that_are_compared_are_measured_together(

@@ -52,12 +52,6 @@ THOROUGH_S = 399.0
     default=None,
     help="Keep FP32 beside what is proven.  [default: keep, or as last told for this model]",
 )
-@click.option(
-    "--fast-load/--no-fast-load",
-    default=None,
-    help="Keep a copy that loads faster on this CPU, twice as big as FP32.  [default: do not, or "
-    "as last told]",
-)
 @click.option("--keep-failed", is_flag=True, help="Keep a conversion that failed, to inspect it.")
 @click.option(
     "--rtol", type=float, default=0.02, help="For mixed: tolerance, relative.  [default: 0.02]"
@@ -85,7 +79,6 @@ def setup(
     offline: bool,
     force: bool,
     keep_fp32: bool | None,
-    fast_load: bool | None,
     keep_failed: bool,
     rtol: float,
     atol: float | None,
@@ -149,9 +142,7 @@ def setup(
         if not precision:
             raise UsageError("--precision is empty; name fp16, int8, mixed, or fp32 for none")
         precisions = tuple(p for p in precision.split(",") if p != NO_PRECISION)
-        order = Order(
-            precisions, offline, force, keep_fp32, fast_load, keep_failed, rtol, atol, longest_s
-        )
+        order = Order(precisions, offline, force, keep_fp32, keep_failed, rtol, atol, longest_s)
         order.check()
         folder = _install(model, origin, places, order, events)
     except KeyboardInterrupt:
@@ -208,7 +199,6 @@ def _how_to_run(chosen: str, folder: Path, places: Places, config: Path | None) 
 _NOT_FOR_STARTER = {
     "origin": "--from",
     "keep_fp32": "--keep-fp32",
-    "fast_load": "--fast-load",
     "keep_failed": "--keep-failed",
     "rtol": "--rtol",
     "atol": "--atol",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -96,16 +96,13 @@ class ModelFolder:
     In int8 the parts are slower for one utterance, and a batch does not give what each gives alone:
     its LSTM quantises all of them by one scale (docs/speed.md).
     """
-    packed: Mapping[str, str] = field(default_factory=dict)
-    """Precision -> what its packed copy is good for, see `stt.install.packed`."""
-
     tuned: bool = False
     """Whether FP32 is there in its tuned form too: complete and proven."""
 
     @property
     def as_published(self) -> ModelFolder:
         """The folder as if nothing were there but the files of each precision themselves."""
-        return replace(self, packed={}, tuned=False)
+        return replace(self, tuned=False)
 
     def check_vocabulary(self) -> None:
         """Read vocab.txt of a NeMo model as a whole.
@@ -143,11 +140,6 @@ def split_names(precision: str) -> tuple[str, ...]:
     return tuple(f"{name}{suffix}.onnx" for name in _SPLIT)
 
 
-def packed_folder(path: Path, precision: str) -> Path:
-    """Return the folder of a precision's packed copy, in the model's."""
-    return path / f"packed-{precision}"
-
-
 def absent(precision: str) -> str:
     """Return the problem of a precision that has no files at all."""
     return f"no {precision} files"
@@ -181,16 +173,11 @@ def inspect(path: Path) -> ModelFolder:
         for precision in manifest.split - {"int8"}
         if not any(_file_problem(path, name, manifest.sizes) for name in split_names(precision))
     )
-    packed = {
-        precision: key
-        for precision, (key, names) in manifest.packed.items()
-        if not any(_file_problem(path, name, manifest.sizes) for name in names)
-    }
     tuned = manifest.tuned and problems["fp32"] is None
     if tuned:
         tuned = not any(_file_problem(path, n, manifest.sizes) for n in graph_names(kind, TUNED))
     return ModelFolder(
-        path, kind, config, problems, manifest.proofs, manifest.measured, split, packed, tuned
+        path, kind, config, problems, manifest.proofs, manifest.measured, split, tuned
     )
 
 
@@ -281,8 +268,6 @@ class _Manifest:
     proofs: Mapping[str, Proof]
     measured: Mapping[tuple[str, str], Measurement]
     split: frozenset[str]
-    packed: Mapping[str, tuple[str, tuple[str, ...]]]
-    """Precision -> what its packed copy is good for, and its files."""
     tuned: bool
 
     @staticmethod
@@ -300,11 +285,6 @@ class _Manifest:
                     for row in content.get("measurements", [])
                 },
                 frozenset(n for n, e in content.get("splits", {}).items() if e["proven"] is True),
-                {
-                    name: (str(entry["key"]), tuple(entry["files"]))
-                    for name, entry in content.get("packed", {}).items()
-                    if entry["files"]
-                },
                 content.get("tuned", {}).get("proven") is True,
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:

@@ -38,10 +38,6 @@ class Manifest:
     """Precision -> the same of its decoder_joint taken apart, and what that was made from."""
     tuned: dict[str, Any] = field(default_factory=dict)
     """What was found of FP32 written tighter: as of a precision, and what it was made from."""
-    packed: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """Precision -> key (what it is good for), made_from, and files: none where it was not kept."""
-    fast_load: bool = False
-    """Whether a packed copy is wanted."""
     measurements: list[dict[str, Any]] = field(default_factory=list)
     """precision, provider, correct, and the rest of a `stt.install.measure.Speed`."""
     timings: dict[str, float] = field(default_factory=dict)
@@ -101,7 +97,6 @@ class Manifest:
             getattr(self, section).pop(precision, None)
         if section == "precisions":
             self.splits.pop(precision, None)
-            self.packed.pop(precision, None)
             self.measurements = [m for m in self.measurements if m["precision"] != precision]
         for name in names:
             self.files.pop(name, None)

@@ -5,14 +5,11 @@ The options are in one place, chosen by measurement.
 
 from __future__ import annotations
 
-import hashlib
 import os
-import platform
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -121,53 +118,6 @@ def session_options(threads: int, *, spinning: bool = True) -> Any:
     options.enable_mem_pattern = False
     options.log_severity_level = 4  # errors are raised, and need not be on the screen as well
     return options
-
-
-def packed_options(threads: int) -> Any:
-    """Return the options for a graph that `pack` wrote: there is nothing left to rewrite in it."""
-    import onnxruntime
-
-    options = session_options(threads)
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    return options
-
-
-def pack(source: Path, target: Path) -> None:
-    """Write a graph as the CPU provider runs it: rewritten, its weights packed, in a file beside.
-
-    Raises:
-        An exception of ONNX Runtime's: the graph does not load, or cannot be written.
-    """
-    import onnxruntime
-
-    options = session_options(0)
-    options.optimized_model_filepath = str(target)
-    for key, value in {
-        "session.optimized_model_external_initializers_file_name": f"{target.name}.data",
-        "session.optimized_model_external_initializers_min_size_in_bytes": "1024",
-        "session.save_external_prepacked_constant_initializers": "1",
-    }.items():
-        options.add_session_config_entry(key, value)
-    onnxruntime.InferenceSession(source, options, ["CPUExecutionProvider"])
-
-
-def packing_key() -> str | None:
-    """Return what `pack` made is good for: this ONNX Runtime on this kind of processor.
-
-    None where the system does not tell what the processor can do: nothing may be packed then.
-    """
-    import onnxruntime
-
-    try:
-        lines = Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines()
-    except OSError:
-        return None
-    wanted = ("model name", "flags", "Features", "CPU part")
-    told = sorted({line for line in lines if line.startswith(wanted)})
-    if not told:
-        return None
-    parts = (onnxruntime.__version__, platform.machine(), *told)
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
 def finite(values: Floats, where: str) -> Floats:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from stt.engine.folder import ModelFolder, graph_names, inspect
+from stt.engine.folder import ModelFolder, graph_names, inspect, split_names
 from stt.engine.manifest import Manifest, sha256_of
 from stt.install.measure import Speed
 from stt.types import ReportProgress
@@ -89,13 +90,6 @@ class Installation:
         self.manifest.measurements = [*others, {**asdict(speed), "correct": True}]
         self.save()
 
-    def loaded(self, speed: Speed) -> None:
-        """Note load time and memory alone: speeds are compared, and must be of one hour."""
-        for row in self.manifest.measurements:
-            if (row["precision"], row["provider"]) == (speed.precision, speed.provider):
-                row["load_s"], row["peak_mib"] = speed.load_s, speed.peak_mib
-        self.save()
-
     def written(self, name: str, told: dict[str, Any]) -> None:
         """Note a graph that was written, and its data beside it; `told`: what was done."""
         for part in (name, f"{name}.data"):
@@ -104,6 +98,25 @@ class Installation:
                 entry = {"size": path.stat().st_size, "sha256": self.hash(part)}
                 self.manifest.files[part] = entry | (told if part == name else {})
         self.save()
+
+    def drop_outdated(self) -> None:
+        """Delete what older versions made and this one does not use.
+
+        INT8's decoder in parts, as it decodes better whole; copies packed for this processor, and
+        what was measured on it with them: the load times were theirs.
+        """
+        if self.manifest.splits.pop("int8", None) is not None:
+            self.delete(split_names("int8"))
+        for copy in (*self.folder.glob("packed-*"), *self.folder.glob(".packed-*.partial")):
+            shutil.rmtree(copy)
+        packed = [name for name in self.manifest.files if name.startswith("packed-")]
+        for name in packed:
+            del self.manifest.files[name]
+        if packed:
+            rows = self.manifest.measurements
+            self.manifest.measurements = [row for row in rows if row["provider"] != "cpu"]
+        if self.manifest.files:
+            self.save()
 
     def delete(self, names: Sequence[str]) -> None:
         """Delete graphs and the data beside them, and forget them."""

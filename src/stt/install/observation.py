@@ -61,7 +61,7 @@ class Observation:
 
 
 def load(folder: ModelFolder, precision: str, provider: str = "cpu") -> Model:
-    """Load the files of a precision themselves: not its tuned form, packed copy or parts.
+    """Load the files of a precision themselves: not its tuned form or parts.
 
     Raises:
         ModelError: it does not load.

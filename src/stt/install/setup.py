@@ -19,7 +19,7 @@ from typing import Any
 
 from stt.engine.folder import TUNED, graph_names, split_names
 from stt.errors import ModelError, UsageError
-from stt.install import measure, packed, proof
+from stt.install import measure, proof
 from stt.install.artifact import Artifact, bring_about, is_settled
 from stt.install.artifacts import artifacts
 from stt.install.clips import Clip, bundled_clips
@@ -51,8 +51,6 @@ class Order:
     """Convert, prove and measure again what is there already."""
     keep_fp32: bool | None = None
     """False: delete the FP32 files once another precision is proven; None: as it was before."""
-    fast_load: bool | None = None
-    """Keep a packed copy of what `auto` takes, see `stt.install.packed`; None: as it was before."""
     keep_failed: bool = False
     """Keep a conversion that failed its proof, as `NAME.failed.onnx`, to look at."""
     rtol: float = 0.02
@@ -136,15 +134,12 @@ class _Job:
         self.manifest = self.at.manifest
         if self.order.keep_fp32 is not None:
             self.manifest.keep_fp32 = self.order.keep_fp32
-        if self.order.fast_load is not None:
-            self.manifest.fast_load = self.order.fast_load
 
     def do(self) -> None:
         """All steps in their order."""
-        packed.sweep(self.at)
+        self.at.drop_outdated()
         if not self._fp32_is_needed():
             self.events.note("everything ordered is there and proven; FP32 was not kept")
-            self._pack()
             return
         try:
             self._check_space()
@@ -160,8 +155,6 @@ class _Job:
             self._measure(changed=changed)
         if not self.manifest.keep_fp32:
             self._drop_fp32()
-        with self._step("pack"):
-            self._pack()
         self.at.save()
 
     def _install(self) -> None:
@@ -188,7 +181,6 @@ class _Job:
     def _make(self) -> bool:
         """Bring about all artifacts; says whether anything was made or proven."""
         order, at = self.order, self.at
-        self._drop_int8_parts()
         prover = Prover(at, self.clips, order.longest_s, self.clock)
         gpu = measure.providers_here() != ["cpu"]
         wanted = artifacts(at, prover, order.precisions, gpu=gpu, rtol=order.rtol, atol=order.atol)
@@ -266,7 +258,6 @@ class _Job:
         self.manifest.revision = source.pinned.revision if source.pinned else None
         self.manifest.licence = source.pinned.licence if source.pinned else ""
         self.at.save()
-        packed.drop_stale(self.at)
 
     def _own(self, name: str) -> str:
         """Return the SHA-256 of a file that lies here already, and came from nowhere else."""
@@ -325,12 +316,6 @@ class _Job:
         speech = measure.LEAST_S * self.at.gigabytes("fp32")
         return {"load": self.at.gigabytes(precision), "speech": speech}
 
-    def _drop_int8_parts(self) -> None:
-        """Delete what older versions made: INT8 decodes better whole."""
-        if self.manifest.splits.pop("int8", None) is not None:
-            self.at.delete(split_names("int8"))
-            self.at.save()
-
     def _measure(self, *, changed: bool) -> None:
         """Time what is proven, on every provider this machine really has.
 
@@ -357,10 +342,6 @@ class _Job:
                 else:
                     self.at.measured(speed)
 
-    def _pack(self) -> None:
-        order = self.order
-        packed.keep(self.at, self.clips, force=order.force, asked=order.fast_load is True)
-
     def _drop_fp32(self) -> None:
         """Delete FP32 when something proven can take its place."""
         if not any(entry["proven"] for entry in self.manifest.precisions.values()):
@@ -370,7 +351,6 @@ class _Job:
         for name in names:
             self.manifest.files.pop(name, None)
         self.manifest.splits.pop("fp32", None)
-        packed.drop(self.at, "fp32")
         self.manifest.tuned = {}
         self.at.delete(graph_names(self.at.model.kind, TUNED))
         self.at.save()

@@ -14,11 +14,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from stt.engine.folder import TUNED, ModelFolder, packed_folder, split_names
+from stt.engine.folder import TUNED, ModelFolder, split_names
 from stt.engine.sessions import (
     finite,
-    packed_options,
-    packing_key,
     runtime_errors,
     session_options,
     session_providers,
@@ -42,8 +40,7 @@ LstmState = tuple[Floats, Floats]
 def load_asr(folder: ModelFolder, precision: str, provider: str, threads: int) -> Any:
     """Load one precision of a model folder through onnx-asr and return its inner model object.
 
-    On the CPU FP32 is loaded in its tuned form where there is one (`stt.convert.tuned`), and every
-    precision from its packed copy where there is one for this processor (`stt.install.packed`).
+    On the CPU FP32 is loaded in its tuned form where there is one (`stt.convert.tuned`).
 
     Raises:
         ModelError: onnx-asr or ONNX Runtime refuses the files; the text says which and why.
@@ -51,19 +48,16 @@ def load_asr(folder: ModelFolder, precision: str, provider: str, threads: int) -
     import onnx_asr
     from onnx_asr.utils import ModelLoadingError
 
-    path, options = folder.path, session_options(threads)
     named = "" if precision == "fp32" else precision
-    if provider == "cpu" and folder.packed.get(precision, "") == packing_key():
-        path, options = packed_folder(path, precision), packed_options(threads)
-    elif provider == "cpu" and folder.tuned and precision == "fp32":
+    if provider == "cpu" and folder.tuned and precision == "fp32":
         named = TUNED
     refusals: tuple[type[Exception], ...] = (ModelLoadingError, OSError, *runtime_errors())
     try:
         adapter = onnx_asr.load_model(
             folder.kind,
-            path,
+            folder.path,
             quantization=named or None,
-            sess_options=options,
+            sess_options=session_options(threads),
             providers=session_providers(provider),
         )
     except refusals as error:
