@@ -1,45 +1,51 @@
-"""Compare the starter model with CTranslate2 running the same weights.
+"""The starter beside CTranslate2 with the same weights; a model's files as sherpa-onnx reads them.
 
-    python scripts/compare_starter.py [--audio DIR] [--models DIR] [--timestamps]
+usage: python benchmarks/engines.py ctranslate2 [AUDIO_DIR] [--all] [--threads N]
+       python benchmarks/engines.py sherpa-onnx MODEL_DIR OUT_DIR [--precision fp32]
 
-Both decode greedily in float32, from the same features. DIR holds recordings with their texts in a
-`manifest.jsonl` (path, text, lang, group) or in a `references.tsv` (file name, text). Recordings
-over 30 s are cut at their quietest places. Printed: utterances, the share with identical text, and
-the word error rate of both, after lower-casing and without punctuation (Whisper's own normaliser
-where the package whisper-normalizer is installed). Exit code 1: under 95 % identical, or word error
-rates more than 0.3 apart.
-
-Needs: pip install ctranslate2 jiwer [whisper-normalizer]
+ctranslate2  Both decode greedily in float32, from the same features. AUDIO_DIR, by default
+             samples/, is a folder as `scripts/recordings.py` reads it. Recordings over 30 s are cut
+             at their quietest places. Printed: utterances, the share with identical text, and the
+             word error rate of both, after Whisper's normaliser. Exit code 1: under 95 % identical,
+             or word error rates more than 0.3 apart. Needs the dependency group `evaluate`.
+sherpa-onnx  Writes a TDT model's encoder, prediction network, joint and tokens to OUT_DIR, for
+             `stt bench -m MODEL_DIR --against sherpa-onnx=OUT_DIR`: the same weights, laid out as
+             sherpa-onnx wants them. It names the encoder's properties in its metadata and passes
+             the prediction network's output on as [B, width, U].
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import re
+import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
+import onnx
 
-from recordings import SAMPLES
+from stt.convert.model_file import read as read_graph
+from stt.convert.model_file import write
+from stt.engine.folder import graph_names
+from stt.errors import ModelError
 from stt.install.starter import ensure_starter, installed_weights
 from stt.models.whisper import split_pieces, transcribe
 from stt.models.whisper_decoding import Rules, Said
 from stt.models.whisper_session import WINDOW_SECONDS, OrtWhisper, log_mel
 from stt.models.whisper_vocabulary import load_vocabulary
-from stt.types import SAMPLE_RATE
+from stt.types import SAMPLE_RATE, Samples
 
-Float32 = npt.NDArray[np.float32]
+sys.path.append(str(Path(__file__).parents[1] / "scripts"))
+from recordings import AUDIO_HELP, SAMPLES, group, in_set, read, rows
 
-GROUPS = ("librispeech-test", "longform/wh_address_2018a.mp3")
-"""Paths in a manifest that are compared unless --all is given."""
-
+ENCODER, DECODER, JOINER, TOKENS = "encoder.onnx", "decoder.onnx", "joiner.onnx", "tokens.txt"
+_KIND = "nemo-conformer-tdt"
+_STATES = ("input_states_1", "input_states_2")
 BATCH = 8
 HOP = 160  # samples over which loudness is taken when looking for a place to cut
 
@@ -50,71 +56,10 @@ class Recording:
 
     path: Path
     text: str
-    utterances: list[Float32]
+    utterances: list[Samples]
 
 
-def main() -> int:
-    """Run the comparison; 0 when it holds, 1 when it does not."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--audio", type=Path, default=SAMPLES, help="folder of recordings")
-    parser.add_argument("--models", type=Path, help="models folder; default: a temporary one")
-    parser.add_argument("--timestamps", action="store_true", help="predict timestamps in both")
-    parser.add_argument(
-        "--all", action="store_true", help="everything in the manifest that is English"
-    )
-    parser.add_argument("--threads", type=int, default=2)
-    arguments = parser.parse_args()
-
-    recordings = [
-        Recording(path, text, list(cut(read(path))))
-        for path, text in references(arguments.audio, everything=arguments.all)
-    ]
-    if not recordings:
-        print(f"no recordings with references in {arguments.audio}", file=sys.stderr)
-        return 1
-    utterances = [one for recording in recordings for one in recording.utterances]
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = ensure_starter(arguments.models or Path(temporary))
-        ours, our_time = run_starter(folder, utterances, arguments.timestamps, arguments.threads)
-        theirs, their_time = run_ctranslate2(
-            folder, utterances, arguments.timestamps, arguments.threads
-        )
-    same = np.mean([a == b for a, b in zip(ours, theirs, strict=True)])
-    our_rate, their_rate = (word_error_rate(recordings, texts) for texts in (ours, theirs))
-    seconds = sum(map(len, utterances)) / SAMPLE_RATE
-    print(f"utterances       {len(utterances)}, {seconds:.0f} s")
-    print(f"identical text   {same:.1%}")
-    print(f"starter          WER {our_rate:.2f} %, {seconds / our_time:.1f} x real time")
-    print(f"CTranslate2      WER {their_rate:.2f} %, {seconds / their_time:.1f} x real time")
-    return 0 if same >= 0.95 and abs(our_rate - their_rate) <= 0.3 else 1
-
-
-def references(folder: Path, *, everything: bool) -> Iterator[tuple[Path, str]]:
-    """Recordings and what is said in them, from whichever list the folder has."""
-    manifest, table = folder / "manifest.jsonl", folder / "references.tsv"
-    if manifest.exists():
-        for line in manifest.read_text("utf-8").splitlines():
-            row = json.loads(line)
-            if row["lang"] == "en" and (everything or row["path"].startswith(GROUPS)):
-                yield folder / row["path"], row["text"]
-    elif table.exists():
-        for line in table.read_text("utf-8").splitlines():
-            name, _, rest = line.partition("\t")
-            if (folder / name).is_file():
-                yield folder / name, rest.rpartition("\t")[2]
-
-
-def read(path: Path) -> Float32:
-    """Mono float32 at 16 kHz."""
-    import soundfile
-    import soxr
-
-    samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
-    mono: Float32 = soxr.resample(samples.mean(axis=1), rate, SAMPLE_RATE).astype(np.float32)
-    return mono
-
-
-def cut(samples: Float32) -> Iterator[Float32]:
+def cut(samples: Samples) -> Iterator[Samples]:
     """Pieces of at most 30 s, cut at the quietest 0.3 s between 18 and 30 s."""
     energy = np.add.reduceat(samples**2, np.arange(0, len(samples), HOP))
     smooth = np.convolve(energy, np.ones(30), mode="same")
@@ -128,7 +73,7 @@ def cut(samples: Float32) -> Iterator[Float32]:
 
 
 def run_starter(
-    folder: Path, utterances: Sequence[Float32], timestamps: bool, threads: int
+    folder: Path, utterances: Sequence[Samples], threads: int
 ) -> tuple[list[str], float]:
     """The texts by the starter, and the seconds it took."""
     import onnxruntime
@@ -139,14 +84,14 @@ def run_starter(
         onnxruntime.InferenceSession(folder / name, options, providers=["CPUExecutionProvider"])
         for name in ("encoder_model.onnx", "decoder_model_merged.onnx")
     )
-    rules = Rules(load_vocabulary(folder), timestamps)
+    rules = Rules(load_vocabulary(folder), timestamps=False)
     begin = time.perf_counter()
     results = transcribe(utterances, OrtWhisper(encoder, decoder).start, rules, batch=BATCH)
     return [result.text for result in results], time.perf_counter() - begin
 
 
 def run_ctranslate2(
-    folder: Path, utterances: Sequence[Float32], timestamps: bool, threads: int
+    folder: Path, utterances: Sequence[Samples], threads: int
 ) -> tuple[list[str], float]:
     """The texts by CTranslate2, and the seconds it took."""
     import ctranslate2
@@ -154,48 +99,161 @@ def run_ctranslate2(
     model = ctranslate2.models.Whisper(
         str(installed_weights()), device="cpu", compute_type="float32", intra_threads=threads
     )
-    rules = Rules(load_vocabulary(folder), timestamps)
-    vocabulary = rules.vocabulary
-    prompt = [vocabulary.start] if timestamps else [vocabulary.start, vocabulary.no_timestamps]
-    texts = [""] * len(utterances)
-    windows = list(enumerate(utterances))
+    rules = Rules(load_vocabulary(folder), timestamps=False)
+    prompt = [rules.vocabulary.start, rules.vocabulary.no_timestamps]
+    texts: list[str] = []
     begin = time.perf_counter()
-    while windows:
-        now, windows = windows[:BATCH], windows[BATCH:]
-        features = np.stack([log_mel(samples) for _, samples in now])
-        view = ctranslate2.StorageView.from_array(np.ascontiguousarray(features))
+    for first in range(0, len(utterances), BATCH):
+        now = utterances[first : first + BATCH]
+        features = np.ascontiguousarray(np.stack([log_mel(samples) for samples in now]))
+        view = ctranslate2.StorageView.from_array(features)
         results = model.generate(view, [prompt] * len(now), beam_size=1)
-        for (i, samples), result in zip(now, results, strict=True):
+        for samples, result in zip(now, results, strict=True):
             tokens = result.sequences_ids[0]
             said = Said("en", 0.0, tokens, [0.0] * len(tokens))
-            pieces, used = split_pieces(said, rules, len(samples) / SAMPLE_RATE)
-            texts[i] = " ".join([texts[i], *(piece.text for piece in pieces)]).strip()
-            rest = samples[round(used * SAMPLE_RATE) :]
-            if len(rest):  # with timestamps a window may end before its audio does
-                windows.append((i, rest))
+            pieces, _ = split_pieces(said, rules, len(samples) / SAMPLE_RATE)
+            texts.append(" ".join(piece.text for piece in pieces).strip())
     return texts, time.perf_counter() - begin
 
 
 def word_error_rate(recordings: Sequence[Recording], texts: Sequence[str]) -> float:
     """In percent, the utterances of a recording put together again."""
     import jiwer
+    from whisper_normalizer.english import EnglishTextNormalizer
 
-    normalise = normaliser()
-    remaining = iter(texts)
+    normalise, remaining = EnglishTextNormalizer(), iter(texts)
     said = [" ".join(next(remaining) for _ in one.utterances) for one in recordings]
     return 100 * float(
         jiwer.wer([normalise(one.text) for one in recordings], [normalise(one) for one in said])
     )
 
 
-def normaliser() -> Callable[[str], str]:
-    """Whisper's where it is installed."""
-    try:
-        from whisper_normalizer.english import EnglishTextNormalizer
-    except ImportError:
-        return lambda text: " ".join(re.findall(r"[\w']+", text.lower()))
-    normalise: Callable[[str], str] = EnglishTextNormalizer()
-    return normalise
+def compare(audio: Path, everything: bool, threads: int) -> int:
+    """Print how both did; 0 when the comparison holds, 1 when it does not."""
+    recordings = [
+        Recording(audio / row["path"], row["text"], list(cut(read(audio / row["path"]))))
+        for row in rows(audio)
+        if row["lang"] == "en" and (everything or in_set(row, "librispeech-test"))
+    ]
+    utterances = [one for recording in recordings for one in recording.utterances]
+    if not utterances:
+        sys.exit(f"{audio}: no English recordings in it; --all takes every set")
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = ensure_starter(Path(temporary))
+        ours, our_time = run_starter(folder, utterances, threads)
+        theirs, their_time = run_ctranslate2(folder, utterances, threads)
+    same = np.mean([a == b for a, b in zip(ours, theirs, strict=True)])
+    our_rate, their_rate = (word_error_rate(recordings, texts) for texts in (ours, theirs))
+    seconds = sum(map(len, utterances)) / SAMPLE_RATE
+    print(f"utterances       {len(utterances)}, {seconds:.0f} s")
+    print(f"identical text   {same:.1%}")
+    print(f"starter          WER {our_rate:.2f} %, {seconds / our_time:.1f} x real time")
+    print(f"CTranslate2      WER {their_rate:.2f} %, {seconds / their_time:.1f} x real time")
+    return 0 if same >= 0.95 and abs(our_rate - their_rate) <= 0.3 else 1
+
+
+def export(folder: Path, precision: str, target: Path) -> None:
+    """Write one precision of a TDT model to a folder as sherpa-onnx reads it.
+
+    Raises:
+        ModelError: another kind of model, or its graph is not one that can be cut.
+    """
+    config = json.loads((folder / "config.json").read_text("utf-8"))
+    if config.get("model_type") != _KIND:
+        raise ModelError(f"{folder}: sherpa-onnx is compared on {_KIND} models only")
+    target.mkdir(parents=True, exist_ok=True)
+    encoder, decoder_joint = graph_names(_KIND, precision)
+    joint = onnx.load(folder / decoder_joint)
+    lines = (folder / "vocab.txt").read_text("utf-8").splitlines()
+    states = next(i for i in joint.graph.input if i.name == _STATES[0]).type.tensor_type.shape
+    metadata = {
+        "model_type": "EncDecRNNTBPEModel",
+        "vocab_size": len(lines) - 1,  # without the blank
+        "subsampling_factor": config.get("subsampling_factor", 8),
+        "normalize_type": "per_feature",
+        "feat_dim": config.get("features_size", 80),
+        "url": "parakeet-tdt",  # sherpa-onnx knows durations by these three letters
+        "pred_rnn_layers": states.dim[0].dim_value,
+        "pred_hidden": states.dim[2].dim_value,
+    }
+    file = read_graph(folder / encoder)
+    for key, value in metadata.items():
+        file.model.metadata_props.add(key=key, value=str(value))
+    write(target / ENCODER, file.model, file.weights.values())
+    _halves(joint, target)
+    shutil.copyfile(folder / "vocab.txt", target / TOKENS)
+
+
+def _halves(model: onnx.ModelProto, target: Path) -> None:
+    """Write the two halves of a decoder_joint graph."""
+    from onnx.helper import make_node, make_tensor_value_info
+    from onnx.utils import Extractor
+
+    border = _border(model)
+    size = "prediction"
+    across = make_tensor_value_info(border, onnx.TensorProto.FLOAT, ["B", "U", size])
+    turned = make_tensor_value_info("decoder_outputs", onnx.TensorProto.FLOAT, ["B", size, "U"])
+    model.graph.value_info.append(across)
+    extractor = Extractor(model)
+    after = ["output_states_1", "output_states_2"]
+    decoder = extractor.extract_model(
+        ["targets", "target_length", *_STATES], [border, "prednet_lengths", *after]
+    )
+    decoder.graph.node.append(make_node("Transpose", [border], ["decoder_outputs"], perm=[0, 2, 1]))
+    decoder.graph.output[0].CopyFrom(turned)
+    joiner = extractor.extract_model(["encoder_outputs", border], ["outputs"])
+    joiner.graph.node.insert(
+        0, make_node("Transpose", ["decoder_outputs"], [border], perm=[0, 2, 1])
+    )
+    joiner.graph.input[1].CopyFrom(turned)
+    onnx.save(decoder, target / DECODER)
+    onnx.save(joiner, target / JOINER)
+
+
+def _border(model: onnx.ModelProto) -> str:
+    """Return the last value of the prediction network, [B, U, width].
+
+    Where its half and the encoder's meet, each has been given an axis for the other.
+    """
+    heard, said = {"encoder_outputs"}, {"targets"}
+    meeting = None
+    for node in model.graph.node:
+        for side in (heard, said):
+            if side.intersection(node.input):
+                side.update(node.output)
+        if heard.intersection(node.output) and said.intersection(node.output):
+            meeting = node
+            break
+    met = said.intersection(meeting.input if meeting else ())
+    for node in model.graph.node:
+        if node.op_type == "Unsqueeze" and met.intersection(node.output):
+            return str(node.input[0])
+    raise ModelError("the decoder_joint graph has no place to cut it for sherpa-onnx")
+
+
+def main() -> int:
+    """Parse the command line and do what it says."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("what", choices=("ctranslate2", "sherpa-onnx"), nargs="?")
+    parser.add_argument("folder", type=Path, nargs="?", default=SAMPLES, help=AUDIO_HELP)
+    parser.add_argument("out", type=Path, nargs="?", help="of sherpa-onnx")
+    parser.add_argument("--precision", default="fp32", help="of sherpa-onnx; default: fp32")
+    parser.add_argument("--all", action="store_true", help="every set that is English")
+    parser.add_argument("--threads", type=int, default=2)
+    args = parser.parse_args()
+    if args.what == "sherpa-onnx":
+        if args.out is None:
+            parser.error("sherpa-onnx: give MODEL_DIR and OUT_DIR")
+        try:
+            export(args.folder, args.precision, args.out)
+        except ModelError as error:
+            sys.exit(str(error))
+        return 0
+    with group("evaluate"):
+        import ctranslate2  # noqa: F401 - before anything is measured
+        import jiwer  # noqa: F401
+        import whisper_normalizer  # noqa: F401
+    return compare(args.folder, args.all, args.threads)
 
 
 if __name__ == "__main__":

@@ -1,19 +1,17 @@
-"""How live recognition does: latencies, words at the edges, WER, commitments, noise, idle load.
+"""How live recognition does: latencies, words at the edges, WER, commitments, noise.
 
-usage: python scripts/measure_live.py utterances [AUDIO_DIR] [--set NAME] [-n 50]
-       python scripts/measure_live.py long [AUDIO_DIR] [--file NAME | --set NAME] [--seconds S]
-       python scripts/measure_live.py noise NOISE_DIR [--minutes 30]
-       python scripts/measure_live.py idle [--seconds 60]
+usage: python benchmarks/live.py utterances [AUDIO_DIR] [--set NAME] [-n 50]
+       python benchmarks/live.py long [AUDIO_DIR] [--file NAME | --set NAME] [--seconds S]
+       python benchmarks/live.py noise NOISE_DIR [--minutes 30]
 
 utterances  clips with random pauses of 1 to 3 s between them: latencies, WER, and whether the first
             and the last word of each was heard (aligned with a word of the text, right or not)
 long        one recording, or a whole set joined without pauses: WER beside that of the same audio
             transcribed as a file
 noise       recorded noise with coughs, clicks, keys and breaths shaped from it: invented words
-idle        a quiet room: the processor's share
 
-All but idle also count the committed words that changed (there must be none) and those that the
-final decoding hears otherwise.
+All also count the committed words that changed (there must be none) and those that the final
+decoding hears otherwise.
 
 Audio is fed at the speed of speech, through the threads that `stt live` uses, and every latency is
 told twice: as the events tell it and by this script's own clock. With --fast a simulated clock
@@ -21,11 +19,11 @@ takes its place: recognising advances it by what it took, times --cost. With --f
 advances by processor time instead, which a busy machine changes less; take --threads 1 with it, as
 the time of all threads is added up. A quiet machine with more threads is quicker than that.
 
-AUDIO_DIR, by default samples/, is a folder as `recordings.py` reads it. The set `digits` (single
-digits) is spoken as strings of 1 to 8 by the two speakers held out of the tests' model:
+AUDIO_DIR, by default samples/, is a folder as `scripts/recordings.py` reads it. The set `digits`
+(single digits) is spoken as strings of 1 to 8 by the two speakers held out of the tests' model:
 
-    python scripts/measure_live.py utterances ../shared/audio --fast --cpu --threads 1
-    python scripts/measure_live.py long ../shared/audio --set digits -n 100 \\
+    python benchmarks/live.py utterances ../shared/audio --fast --cpu --threads 1
+    python benchmarks/live.py long ../shared/audio --set digits -n 100 \\
         --model tests/data/parakeet-digits --fast --cpu --threads 1
 
 Needs the dependency group `evaluate`.
@@ -35,39 +33,38 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-import soundfile
-import soxr
 
-from recordings import AUDIO_HELP, SAMPLES, group, in_set, rows
 from stt.audio.segmenter import Utterance
 from stt.audio.vad import SpeechProbability
 from stt.engine.fallback import GuardedRecognizer
 from stt.engine.recognizer import WhisperRecognizer
 from stt.events import Committed, Draft, Event, Final, Level
 from stt.settings.loading import load_settings
-from stt.streaming.jobs import Pace
 from stt.streaming.replay import Replay
 from stt.streaming.session import LiveSession
 from stt.streaming.stream import live, pace_for
 from stt.transcriber import ModelTranscriber, load_with
 from stt.transcript import Segment
+from stt.types import SAMPLE_RATE, Samples
+
+sys.path.append(str(Path(__file__).parents[1] / "scripts"))
+from recordings import AUDIO_HELP, SAMPLES, group, in_set, read, rows
 
 with group("evaluate"):
     import jiwer
     from whisper_normalizer.english import EnglishTextNormalizer
 
-JOBS = ("utterances", "long", "noise", "idle")
+JOBS = ("utterances", "long", "noise")
 
-Samples = npt.NDArray[np.float32]
-RATE = 16_000
+RATE = SAMPLE_RATE
 BLOCK = 800
 """Samples fed at a time: 50 ms."""
 
@@ -99,12 +96,6 @@ class Run:
 
 
 # --- audio --------------------------------------------------------------------------------------
-
-
-def read(path: Path) -> Samples:
-    """Read a recording as float32 [n] mono at 16 kHz."""
-    values, rate = soundfile.read(path, dtype="float32", always_2d=True)
-    return np.asarray(soxr.resample(values.mean(axis=1), rate, RATE), np.float32)
 
 
 def clips(folder: Path, name: str, count: int) -> list[Clip]:
@@ -231,7 +222,7 @@ class Timed:
 
 def run(samples: Samples, transcriber: ModelTranscriber, args: argparse.Namespace) -> Run:
     """Feed a stream and keep its events."""
-    pace = replace(pace_for(transcriber), **_pace(args))
+    pace = pace_for(transcriber)
     result = Run()
     began, cpu = time.monotonic(), time.process_time()
     if args.fast:
@@ -253,11 +244,6 @@ def run(samples: Samples, transcriber: ModelTranscriber, args: argparse.Namespac
     result.wall_s = time.monotonic() - began
     result.cpu_s = time.process_time() - cpu
     return result
-
-
-def _pace(args: argparse.Namespace) -> dict[str, float]:
-    names = ("window_s", "needed", "margin_s")
-    return {name: getattr(args, name) for name in names if getattr(args, name) is not None}
 
 
 def check_commitments(events: Iterable[Event]) -> tuple[int, int]:
@@ -399,8 +385,6 @@ def long(transcriber: ModelTranscriber, args: argparse.Namespace) -> None:
     print(f"WER live {word_error_rate([text], [result.text], args.set):.2f} %", end=", ")
     print(f"file {word_error_rate([text], [whole], args.set):.2f} %", end=", ")
     print(f"live against file {word_error_rate([whole], [result.text], args.set):.2f} %")
-    if args.events:
-        args.events.write_text("\n".join(repr(item) for item in result.events), "utf-8")
 
 
 def noises(transcriber: ModelTranscriber, args: argparse.Namespace) -> None:
@@ -417,14 +401,6 @@ def noises(transcriber: ModelTranscriber, args: argparse.Namespace) -> None:
             print(f"  {final.start:.1f} {final.text}")
 
 
-def idle(transcriber: ModelTranscriber, args: argparse.Namespace) -> None:
-    """A quiet room at the speed of speech: the processor's share."""
-    rng = np.random.default_rng(args.seed)
-    samples = rng.normal(0, 1e-3, round((args.seconds or 60) * RATE)).astype(np.float32)
-    result = run(samples, transcriber, args)
-    print(f"processor {100 * result.cpu_s / result.wall_s:.1f} % of one core")
-
-
 def main() -> None:
     """Parse the command line and measure."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
@@ -439,12 +415,8 @@ def main() -> None:
     parser.add_argument("--file", default="libri_testother_10speakers.flac")
     parser.add_argument("-n", type=int, default=50)
     parser.add_argument("--minutes", type=float, default=30.0)
-    parser.add_argument("--seconds", type=float, default=0.0, help="of the long or idle stream")
+    parser.add_argument("--seconds", type=float, default=0.0, help="of the long stream")
     parser.add_argument("--seed", type=int, default=4)
-    parser.add_argument("--events", type=Path, help="write the events of the long stream there")
-    for name in ("window_s", "margin_s"):
-        parser.add_argument(f"--{name}", type=float, help=f"default {getattr(Pace(), name):g}")
-    parser.add_argument("--needed", type=int, help=f"default {Pace().needed}")
     args = parser.parse_args()
     if args.what == "noise" and args.audio == SAMPLES:
         parser.error("noise needs a folder of recorded noises: NOISE_DIR")
@@ -453,9 +425,7 @@ def main() -> None:
     )
     load = " ".join(f"{value:.1f}" for value in os.getloadavg())
     print(f"model {transcriber.model}, {os.cpu_count()} cores, load before: {load}", flush=True)
-    {"utterances": utterances, "long": long, "noise": noises, "idle": idle}[args.what](
-        transcriber, args
-    )
+    {"utterances": utterances, "long": long, "noise": noises}[args.what](transcriber, args)
 
 
 if __name__ == "__main__":

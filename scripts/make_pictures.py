@@ -3,21 +3,33 @@
 usage: python scripts/make_pictures.py     (or `make pictures`)
 
 Each command runs in a folder and with a home of its own, without settings, after the starter has
-introduced itself. Take a quiet machine: the pictures tell the speed. Needs the dependency group
-`docs` and a POSIX system; a minute.
+introduced itself, in a terminal of its own. A still picture is its last screen; a moving one is
+every screen it showed, at most ten a second. Take a quiet machine: the pictures tell the speed.
+Needs the dependency group `docs` (pyte emulates the terminal) and a POSIX system; a minute.
 """
 
 from __future__ import annotations
 
+import html
 import os
+import pty
+import select
+import shlex
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from recordings import ROOT, SAMPLES, group
+
+if TYPE_CHECKING:
+    import pyte
 
 PICTURES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
@@ -28,7 +40,121 @@ PICTURES: Mapping[str, tuple[str, ...]] = MappingProxyType(
 """Picture in docs/ -> the command it shows."""
 BEFORE = ("stt", "transcribe", "samples/train.flac")
 """Run before, unseen: the starter is prepared and introduces itself."""
-MAKERS = MappingProxyType({"demo.svg": "screenshot.py", "live.svg": "record_screen.py"})
+MOVING = frozenset({"live.svg"})
+COLUMNS = 92
+FRAME_S = 0.1
+HOLD_S = 4.0
+"""Seconds the last frame stays before the recording begins anew."""
+CELL_W, CELL_H, SIZE, PAD = 7.8, 18, 13, 14
+COLOURS = {"cyan": "#56b6c2", "brown": "#d8a657", "green": "#98c379", "red": "#e06c75"}
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A screen and when it was there first."""
+
+    at: float
+    lines: tuple[str, ...]
+    """SVG of each row."""
+
+
+def recorded(command: tuple[str, ...], rows: int, folder: str, env: dict[str, str]) -> list[Frame]:
+    """Run a command in a folder and return the screens it showed."""
+    import pyte
+
+    screen = pyte.Screen(COLUMNS, rows)
+    stream = pyte.ByteStream(screen)
+    child, terminal = pty.fork()
+    if child == 0:
+        os.chdir(folder)
+        size = {"COLUMNS": str(COLUMNS), "LINES": str(rows), "TERM": "xterm-256color"}
+        os.execvpe(command[0], command, env | size)
+    began, frames = time.monotonic(), list[Frame]()
+    while True:
+        now = time.monotonic() - began
+        if select.select([terminal], [], [], FRAME_S)[0]:
+            try:
+                data = os.read(terminal, 65536)
+            except OSError:  # how Linux says that the other end was closed
+                break
+            if not data:
+                break
+            stream.feed(data)
+        if not frames or now - frames[-1].at >= FRAME_S:
+            _keep(frames, now, screen)
+    _keep(frames, time.monotonic() - began, screen)
+    _, status = os.waitpid(child, 0)
+    if status:
+        sys.exit(f"{shlex.join(command)} ended with {os.waitstatus_to_exitcode(status)}")
+    return frames
+
+
+def _keep(frames: list[Frame], now: float, screen: pyte.Screen) -> None:
+    lines = tuple(_svg(screen, row) for row in range(screen.lines))
+    if not frames or frames[-1].lines != lines:
+        frames.append(Frame(now, lines))
+
+
+def _svg(screen: pyte.Screen, row: int) -> str:
+    """One row as tspans; the draft's dimmed italics are not in pyte, which knows no `dim`."""
+    cells = [screen.buffer[row][column] for column in range(COLUMNS)]
+    while cells and cells[-1].data == " ":
+        cells.pop()
+    spans = []
+    for (colour, bold, italic), run in groupby(cells, lambda c: (c.fg, c.bold, c.italics)):
+        text = html.escape("".join(cell.data for cell in run)).replace(" ", "\u00a0")
+        look = ' font-style="italic" fill-opacity="0.6"' if italic else ""
+        look += ' font-weight="bold"' if bold else ""
+        look += f' fill="{COLOURS[colour]}"' if colour in COLOURS else ""
+        spans.append(f"<tspan{look}>{text}</tspan>")
+    return "".join(spans)
+
+
+def drawn(frames: list[Frame], title: str) -> str:
+    """Return one SVG in which the frames follow one another, each as long as it stood."""
+    rows = max(n for frame in frames for n, line in enumerate(frame.lines, 1) if line)
+    total = frames[-1].at + HOLD_S
+    width, height = COLUMNS * CELL_W + 2 * PAD, (rows + 1.5) * CELL_H + 2 * PAD
+    style, body = [], []
+    for number, ((row, line), times) in enumerate(_times(frames, total).items()):
+        if len(frames) > 1:
+            style.append(_animation(number, times, total))
+        y = PAD + (row + 2.5) * CELL_H
+        body.append(f'<text id="f{number}" x="{PAD}" y="{y:.0f}">{line}</text>')
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height:.0f}">'
+        f"<style>text{{font:{SIZE}px ui-monospace,Menlo,Consolas,monospace;fill:#dcdfe4;"
+        f"white-space:pre}}{''.join(style)}</style>"
+        f'<rect width="100%" height="100%" rx="8" fill="#1e2127"/>'
+        f'<text x="{PAD}" y="{PAD + CELL_H:.0f}" font-weight="bold">$ {html.escape(title)}</text>'
+        f"{''.join(body)}</svg>\n"
+    )
+
+
+def _animation(number: int, times: list[tuple[float, bool]], total: float) -> str:
+    states = "".join(
+        f"{100 * at / total:.2f}%{{visibility:{'visible' if seen else 'hidden'}}}"
+        for at, seen in times
+    )
+    return (
+        f"@keyframes f{number}{{{states}}}"
+        f"#f{number}{{visibility:hidden;animation:f{number} {total:.1f}s step-end infinite}}"
+    )
+
+
+def _times(frames: list[Frame], total: float) -> dict[tuple[int, str], list[tuple[float, bool]]]:
+    """Return when each line, at its row, appears and vanishes: what stays is drawn once."""
+    times: dict[tuple[int, str], list[tuple[float, bool]]] = {}
+    shown: set[tuple[int, str]] = set()
+    for frame in frames:
+        now = {(row, line) for row, line in enumerate(frame.lines) if line}
+        for key in sorted(shown ^ now):
+            states = times.setdefault(key, [(0.0, False)] if frame.at else [])
+            states.append((frame.at, key in now))
+        shown = now
+    for key in shown:
+        times[key].append((total, True))
+    return times
 
 
 def fresh_home(folder: Path) -> dict[str, str]:
@@ -46,17 +172,16 @@ def main() -> None:
         print(__doc__)
         sys.exit(0 if sys.argv[1] in ("-h", "--help") else 2)
     with group("docs"):
-        import pyte  # noqa: F401 - the makers need it
+        import pyte  # noqa: F401 - before anything runs
     with tempfile.TemporaryDirectory() as name:
         environment = fresh_home(Path(name))
         subprocess.run(BEFORE, cwd=name, env=environment, check=True, capture_output=True)
         for picture, command in PICTURES.items():
-            maker = str(ROOT / "scripts" / MAKERS[picture])
-            out = str(ROOT / "docs" / picture)
-            subprocess.run(
-                [sys.executable, maker, out, "--", *command], cwd=name, env=environment, check=True
-            )
-            print(f"docs/{picture}: {' '.join(command)}")
+            frames = recorded(command, 16 if picture in MOVING else 40, name, environment)
+            shown = frames if picture in MOVING else frames[-1:]
+            title = shlex.join(command)
+            (ROOT / "docs" / picture).write_text(drawn(shown, title), "utf-8")
+            print(f"docs/{picture}: {title}")
 
 
 if __name__ == "__main__":

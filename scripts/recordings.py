@@ -14,7 +14,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import soundfile
+import soxr
+
+from stt.types import SAMPLE_RATE, Samples
 
 ROOT = Path(__file__).parents[1]
 SAMPLES = ROOT / "samples"
@@ -41,6 +45,12 @@ def rows(folder: Path) -> list[dict[str, Any]]:
         for name, text in pairs
         if (folder / name).is_file()
     ]
+
+
+def read(path: Path) -> Samples:
+    """Read a recording as float32 [n] mono at 16 kHz."""
+    values, rate = soundfile.read(path, dtype="float32", always_2d=True)
+    return np.asarray(soxr.resample(values.mean(axis=1), rate, SAMPLE_RATE), np.float32)
 
 
 def in_set(row: dict[str, Any], *names: str) -> bool:

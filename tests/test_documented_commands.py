@@ -19,14 +19,16 @@ import pytest
 from stt.cli import stt as command_line
 from support.paths import ROOT
 
-SCRIPTS = ROOT / "scripts"
+FOLDERS = (ROOT / "scripts", ROOT / "benchmarks")
 DIGITS = ROOT / "tests" / "data" / "parakeet-digits"
 PAGES = [
     *(ROOT / name for name in ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md")),
     *sorted((ROOT / "docs").rglob("*.md")),
     *(ROOT / folder / "README.md" for folder in ("samples", "tests")),
 ]
-_BEGINS = re.compile(r"(stt|make|pip|uv|pytest|python -m pytest|(python )?scripts/\w+\.py)(\s|$)")
+_BEGINS = re.compile(
+    r"(stt|make|pip|uv|pytest|python -m pytest|(python )?(scripts|benchmarks)/\w+\.py)(\s|$)"
+)
 
 
 def printed(page: Path) -> Iterator[str]:
@@ -65,7 +67,7 @@ def of(program: str) -> list[str]:
 
 def test_there_are_many() -> None:
     assert len(of("stt")) > 30
-    assert len(of("scripts/")) > 20
+    assert len(of("scripts/")) >= 6
     assert "stt setup --precision mixed --rtol 0.01" in LINES
 
 
@@ -144,7 +146,7 @@ def _parse(script: Path, words: list[str], monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr(argparse.ArgumentParser, "parse_args", parse)
     monkeypatch.setattr(sys, "argv", [str(script), *words])
-    monkeypatch.syspath_prepend(str(SCRIPTS))
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
     try:
         with pytest.raises(_ParsedError):
             runpy.run_path(str(script), run_name="__main__")
@@ -154,7 +156,12 @@ def _parse(script: Path, words: list[str], monkeypatch: pytest.MonkeyPatch) -> N
         raise AssertionError(f"refused: {error.code}") from error
 
 
-@pytest.mark.parametrize("line", of("scripts/"))
+def _is_here(line: str) -> bool:
+    """Whether its script is there; laboratory notes tell the commands of some that are gone."""
+    return any((ROOT / word).is_file() for word in arguments(line)[:2])
+
+
+@pytest.mark.parametrize("line", [line for line in of("(scripts|benchmarks)/") if _is_here(line)])
 def test_the_script_takes_it(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
     words = arguments(line)
     script = ROOT / words[words[0] == "python"]
@@ -164,24 +171,23 @@ def test_the_script_takes_it(line: str, monkeypatch: pytest.MonkeyPatch) -> None
 
 DOWNLOADS = {"setup_models"}
 TOOLS = sorted(
-    {path.stem for path in SCRIPTS.glob("*.py") if "__main__" in path.read_text("utf-8")}
-    - DOWNLOADS
+    f"{path.parent.name}/{path.name}"
+    for folder in FOLDERS
+    for path in folder.glob("*.py")
+    if "__main__" in path.read_text("utf-8") and path.stem not in DOWNLOADS
 )
-NEED_ARGUMENTS = {"make_samples", "record_screen", "screenshot"}
+NEED_ARGUMENTS = {"scripts/make_samples.py"}
 SHORT = {
-    "measure_live": ["utterances", "--fast", "-n", "2"],
-    "measure_memory": ["--minutes", "0.2", "0.4"],
-    "compare_decoding": ["--rounds", "2", "--clips", "4"],
-    "compare_sharing": ["--rounds", "1", "--utterances", "2", "--seconds", "10"],
-    "measure_limits": ["--seconds", "0.5"],
-    "evaluate": ["--alone"],
+    "benchmarks/live.py": ["utterances", "--fast", "-n", "2"],
+    "benchmarks/conversions.py": ["--rounds", "1"],
+    "scripts/evaluate.py": ["--alone"],
 }
 """What makes a run short; what they run on is the default."""
 
 
 @pytest.mark.parametrize("name", [name for name in TOOLS if name not in NEED_ARGUMENTS])
 def test_scripts_need_no_arguments(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    _parse(SCRIPTS / f"{name}.py", [], monkeypatch)
+    _parse(ROOT / name, [], monkeypatch)
 
 
 @pytest.mark.slow
@@ -189,7 +195,7 @@ def test_scripts_need_no_arguments(name: str, monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.parametrize("name", TOOLS)
 def test_scripts_run_on_what_the_clone_has(name: str) -> None:
     done = subprocess.run(
-        [sys.executable, str(SCRIPTS / f"{name}.py"), *SHORT.get(name, [])],
+        [sys.executable, str(ROOT / name), *SHORT.get(name, [])],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -200,6 +206,18 @@ def test_scripts_run_on_what_the_clone_has(name: str) -> None:
         assert done.stderr.strip() or done.stdout.strip()
         told = done.stderr + done.stdout
         assert re.search(r"models/parakeet|pip install|apt install|required: ", told), told
+
+
+def test_a_note_names_the_commit_of_a_script_that_is_gone() -> None:
+    """Laboratory notes keep their commands: at that commit they run."""
+    for page in sorted((ROOT / "docs").rglob("*.md")):
+        text = page.read_text("utf-8")
+        for script in set(re.findall(r"(?:scripts|benchmarks)/\w+\.py", text)):
+            known = (ROOT / script).is_file()
+            assert known or re.search(rf"`{script}`\s+at\s+`[0-9a-f]{{7}}`", text), (
+                page.name,
+                script,
+            )
 
 
 # --- make, pip, uv, pytest -------------------------------------------------------------------

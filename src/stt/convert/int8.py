@@ -1,6 +1,6 @@
 """INT8: 8-bit weights, activations quantised as they come.
 
-What is quantised, and how (docs/int8.md has the measurements behind each choice):
+What is quantised, and how (docs/measurements/int8.md has the figures behind each choice):
 
 - Products with a constant matrix: signed 8-bit weights with one scale per output column, unsigned
   8-bit activations with a scale and zero point per call. MLAS has fast kernels (AVX-512 VNNI, AMX)

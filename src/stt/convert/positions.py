@@ -168,7 +168,7 @@ def tune(source: Path, target: Path) -> int:
 
     The same function in less time, as a graph beside the weights it shares: attention in fewer
     passes, position projections as constants. 12 % less time on a CPU, the same values up to
-    rounding. One-by-one convolutions written as products gain nothing in FP32 (docs/speed.md).
+    rounding. One-by-one convolutions written as products gain nothing in FP32.
 
     Where none can be, nothing is written.
 

@@ -28,7 +28,7 @@ PROJECTED, PREDICTION = "projected", "prediction"
 
 WINDOW_ROWS = 8
 """Frames of all utterances together that the joint computes at once, at least. Measured; see
-`scripts/compare_decoding.py`."""
+docs/measurements/speed.md."""
 
 
 def window(utterances: int) -> int:

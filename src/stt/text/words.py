@@ -2,7 +2,7 @@
 
 A transducer tells times on its frame grid, and emits a word up to some frames before or after it is
 spoken, as it learned to. Where silence lies beside a word, the level of the audio tells better
-(`scripts/measure_words.py`); where words run into one another, the model's times stay.
+(docs/measurements/speed.md); where words run into one another, the model's times stay.
 """
 
 from __future__ import annotations
