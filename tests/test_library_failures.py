@@ -21,8 +21,8 @@ from google.protobuf.message import DecodeError
 from huggingface_hub.errors import HFValidationError
 from onnxruntime.capi import onnxruntime_pybind11_state as ort
 
-from stt.audio import recording, refusals
-from stt.cli import failures, main
+from stt.audio import damage, recording
+from stt.cli import main, outcomes
 from stt.engine import recognizer
 from stt.errors import AudioError
 from support.paths import DIGITS
@@ -224,7 +224,7 @@ def test_what_a_container_raises_in_its_midst() -> None:
         yield 1
         raise av.error.FFmpegError(5, "Input/output error")
 
-    read = refusals.blocks_read(blocks(), "talk.m4a")
+    read = damage.blocks_read(blocks(), "talk.m4a")
     assert next(read) == 1
     with pytest.raises(AudioError, match=r"^talk.m4a: cannot be read \(.*Input/output error"):
         next(read)
@@ -300,4 +300,4 @@ def test_a_bug_is_one_line_too(run: Run, monkeypatch: pytest.MonkeyPatch) -> Non
     code, _, err = run(CLIP)
     assert (code, len(err)) == (1, 1)
     assert "internal error: AssertionError: a b; this is a bug" in err[0]
-    assert failures.told(AssertionError("a")) is None
+    assert outcomes.message(AssertionError("a")) is None

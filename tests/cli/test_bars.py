@@ -120,7 +120,7 @@ with RecordingProgress("talk.wav", quiet=False) as progress:
     work(progress.on_step)
 """
 _MANY = """
-from stt.cli.folder_progress import FolderProgress
+from stt.cli.folder import FolderProgress
 from stt.cli.summary import Tally
 jobs = [SimpleNamespace(source=name) for name in "ab"]
 with FolderProgress(jobs, Tally(), quiet=False) as progress:

@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from stt.cli import stt as command_line
-from stt.settings.loading import choices_of
-from stt.settings.schema import KEYS
+from stt.settings.schema import KEYS, choices_of
 
 STT = Path(sys.executable).parent / "stt"
 

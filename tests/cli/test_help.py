@@ -31,7 +31,7 @@ def shown(name: str) -> str:
 def test_no_line_is_cut_off_or_too_wide(name: str) -> None:
     lines = shown(name).splitlines()
     assert not [line for line in lines if len(line) > 80]
-    listed = "\n".join(lines).split("Commands:\n")[1:]
+    listed = "\n".join(lines).split("ExecHook:\n")[1:]
     assert not re.search(r"\.\.\.$", "".join(listed), re.MULTILINE)
 
 
@@ -41,7 +41,7 @@ def test_every_command_shows_an_example(name: str) -> None:
 
 
 def test_live_names_every_format_it_saves() -> None:
-    from stt.cli.wishes import SAVED_AS
+    from stt.cli.options import FORMAT_NAMES
 
     text = " ".join(shown("live").split())
-    assert all(f".{form}" in text for form in SAVED_AS)
+    assert all(f".{form}" in text for form in FORMAT_NAMES)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from stt.cli import streams
+from stt.cli import outcomes
 from support.paths import DIGITS
 
 CLIP = DIGITS / "clips" / "two-digits.flac"
@@ -159,7 +159,7 @@ def test_a_reader_that_goes_away_is_no_bug(tmp_path: Path) -> None:
 def test_standard_error_takes_everything() -> None:
     read, write = os.pipe()
     patient = io.TextIOWrapper(
-        streams._buffer(streams._Patient(write)), "utf-8", write_through=True
+        outcomes._buffer(outcomes._Patient(write)), "utf-8", write_through=True
     )
     patient.write("told\n")
     assert os.read(read, 10) == b"told\n"

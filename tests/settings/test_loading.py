@@ -18,8 +18,8 @@ from stt.settings.loading import (
     find_config,
     load_settings,
     parse_value,
-    settings_table,
 )
+from stt.settings.schema import settings_table
 from support.paths import ROOT
 
 USER_CONFIG = Path("user") / "stt_config.json"
@@ -345,5 +345,5 @@ def test_every_key_is_described_in_the_table() -> None:
 
 def test_the_page_of_settings_has_the_table() -> None:
     page = (ROOT / "docs" / "settings.md").read_text("utf-8")
-    begin = "<!-- settings: made by stt.settings.loading.settings_table() -->\n"
+    begin = "<!-- settings: made by stt.settings.schema.settings_table() -->\n"
     assert page.split(begin)[1].split("<!-- /settings -->")[0] == settings_table()

@@ -11,16 +11,16 @@ from collections.abc import Sequence
 
 import click
 
-from stt.cli import failures, streams
+from stt.cli import outcomes
 from stt.cli.bench import bench
 from stt.cli.config import config
 from stt.cli.devices import devices
 from stt.cli.hints import HintedGroup
 from stt.cli.live import live
 from stt.cli.models import models
-from stt.cli.report import report
+from stt.cli.outcomes import stoppable
+from stt.cli.output import report
 from stt.cli.setup import setup
-from stt.cli.stopping import stoppable
 from stt.cli.transcribe import transcribe
 from stt.errors import SttError
 from stt.system.packages import missing, stt_version
@@ -52,14 +52,14 @@ for command in (transcribe, live, devices, setup, models, bench, config):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; no exception leaves it."""
-    streams.prepare()
+    outcomes.prepare_streams()
     try:
         sweep()
         with stoppable():
             code = _run(None if arguments is None else list(arguments))
     except KeyboardInterrupt as error:
         code = _interrupted(error)
-    streams.abandon_stdout()
+    outcomes.abandon_stdout()
     return code
 
 
@@ -94,7 +94,7 @@ def _run(arguments: list[str] | None) -> int:
             f"internal error: {type(error).__name__}: {' '.join(str(error).split())}; this is a "
             "bug: please report it with the output of the same command under STT_DEBUG=1"
         )
-        report(failures.told(error) or bug, error)
+        report(outcomes.message(error) or bug, error)
         return FAILED
     return code if isinstance(code, int) else 0
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from stt.cli.completion import models, some_of
-from stt.cli.model import CONFIG_OPTION, QUIET_OPTION
+from stt.cli.options import CONFIG_OPTION, QUIET_OPTION
 from stt.cli.progress import SetupProgress, StageProgress
 
 if TYPE_CHECKING:

@@ -113,7 +113,7 @@ def setting_values(
     ctx: click.Context, param: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
     """Complete VALUE with what the setting KEY may be, where that can be listed."""
-    from stt.settings.loading import choices_of
+    from stt.settings.schema import choices_of
 
     key = ctx.params.get("key") or ""
     if key == "model":

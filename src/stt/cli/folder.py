@@ -4,43 +4,35 @@ from __future__ import annotations
 
 import errno
 import shutil
+import sys
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stt.cli.folder_progress import FolderProgress
-from stt.cli.report import report
-from stt.cli.summary import SUMMARY, Summary, Tally
+from stt.cli.output import report
+from stt.cli.progress import ENOUGH_S, PLAIN_EVERY_S, bar, clock
+from stt.cli.summary import SUMMARY, Summary, Tally, failure_lines, outcome_lines
+from stt.system.files import printable
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
+    from rich.progress import Progress
+
     from stt.batch.folder import Delivery, Job, Outcome
     from stt.batch.journal import Entry, Journal
     from stt.batch.pool import OnStep, Pool
+    from stt.cli.options import FolderOptions
     from stt.errors import AudioError
+    from stt.pipeline import Step
     from stt.text.transcript import Transcript
 
 _LOOK_S = 0.1
 """Seconds between two looks at what has ended, while waiting for recordings."""
-
-
-@dataclass(frozen=True, slots=True)
-class Manner:
-    """How a folder is gone about."""
-
-    retry_failed: bool = False
-    """Only what failed before."""
-    watch: bool = False
-    """Wait for more, until Ctrl-C."""
-    move_done: Path | None = None
-    """Where recordings go that are done."""
-    quiet: bool = False
-    """Only errors on stderr."""
 
 
 Collect = Callable[[], "tuple[list[Job], list[AudioError]]"]
@@ -51,7 +43,9 @@ OpenPool = Callable[["OnStep"], "AbstractContextManager[Pool]"]
 """Opens what recordings are transcribed on."""
 
 
-def into_folder(open_pool: OpenPool, collect: Collect, delivery: Delivery, manner: Manner) -> int:
+def into_folder(
+    open_pool: OpenPool, collect: Collect, delivery: Delivery, options: FolderOptions
+) -> int:
     """Transcribe into a folder what is not done there; returns the exit code.
 
     Raises:
@@ -60,7 +54,7 @@ def into_folder(open_pool: OpenPool, collect: Collect, delivery: Delivery, manne
     from stt.batch.journal import Journal
 
     with Journal(delivery.output) as journal:
-        return _Run(open_pool, collect, delivery, manner, journal).go()
+        return _Run(open_pool, collect, delivery, options, journal).go()
 
 
 class _Run:
@@ -71,25 +65,25 @@ class _Run:
         open_pool: OpenPool,
         collect: Collect,
         delivery: Delivery,
-        manner: Manner,
+        options: FolderOptions,
         journal: Journal,
     ) -> None:
         self._open_pool, self._collect, self._delivery = open_pool, collect, delivery
-        self._manner, self._journal = manner, journal
-        self._tally, self._summary = Tally(), None if manner.watch else Summary()
+        self._options, self._journal = options, journal
+        self._tally, self._summary = Tally(), None if options.watch else Summary()
 
     def go(self) -> int:
         """Do what is there, or what comes; returns the exit code."""
-        manner, jobs = self._manner, self._jobs()
-        if manner.retry_failed and not jobs:
+        options, jobs = self._options, self._jobs()
+        if options.retry_failed and not jobs:
             report("nothing failed before")
             return self._tally.exit_code
         coming: Iterator[Job | None] = iter(jobs)
-        if manner.watch:
-            coming = _arriving(self._collect, self._journal, manner)
-            if not manner.quiet:
+        if options.watch:
+            coming = _arriving(self._collect, self._journal, options)
+            if not options.quiet:
                 report("watching for recordings; Ctrl-C ends")
-        progress = FolderProgress(jobs, self._tally, quiet=manner.quiet, endless=manner.watch)
+        progress = FolderProgress(jobs, self._tally, quiet=options.quiet, endless=options.watch)
         with progress:
             try:
                 self._do(coming, progress)
@@ -97,7 +91,7 @@ class _Run:
                 progress.close()
                 return self._interrupted(len(jobs), error)
         if self._summary is not None:
-            _summarise(self._summary, self._tally, self._delivery.output, quiet=manner.quiet)
+            _summarise(self._summary, self._tally, self._delivery.output, quiet=options.quiet)
         return self._tally.exit_code
 
     def _jobs(self) -> list[Job]:
@@ -105,17 +99,17 @@ class _Run:
         from stt.batch.folder import named
 
         found, unread = self._collect()
-        if not self._manner.watch:  # where a folder may come back, and is told of
+        if not self._options.watch:  # where a folder may come back, and is told of
             self._tally.unread = len(unread)
         jobs = named(found, self._journal)
-        if not self._manner.retry_failed:
+        if not self._options.retry_failed:
             return jobs
         return [job for job in jobs if _failed_before(self._journal.find(job.name))]
 
     def _do(self, jobs: Iterator[Job | None], progress: FolderProgress) -> None:
         from stt.batch.folder import transcribe_all
 
-        journal, target = self._journal, self._manner.move_done
+        journal, target = self._journal, self._options.move_done
         with self._open_pool(progress.on_step) as pool, _told_at_once(progress):
             for outcome in transcribe_all(pool, jobs, self._delivery, journal):
                 self._tally.ended(outcome)
@@ -127,11 +121,11 @@ class _Run:
 
     def _interrupted(self, jobs: int, error: KeyboardInterrupt) -> int:
         """Tell where it stopped; watching ends so, anything else is cut short."""
-        if not self._manner.watch:
+        if not self._options.watch:
             left = jobs - self._tally.count
             report(f"stopped with {left} to do; run the same command again, it goes on there")
             return getattr(error, "exit_code", 130)
-        if not self._manner.quiet:
+        if not self._options.quiet:
             report(f"stopped watching; {self._tally}")
         return self._tally.exit_code
 
@@ -164,7 +158,7 @@ def _summarise(summary: Summary, tally: Tally, output: Path, *, quiet: bool) -> 
         summary.tell(tally)
 
 
-def _arriving(collect: Collect, journal: Journal, manner: Manner) -> Iterator[Job | None]:
+def _arriving(collect: Collect, journal: Journal, options: FolderOptions) -> Iterator[Job | None]:
     """Yield recordings as they arrive and have stopped growing; None while there is none."""
     from stt.batch.folder import named
     from stt.batch.watch import POLL_S, Arrivals
@@ -174,7 +168,7 @@ def _arriving(collect: Collect, journal: Journal, manner: Manner) -> Iterator[Jo
     while True:
         found, unread = collect()
         for error in unread:
-            if str(error) not in told and not manner.quiet:
+            if str(error) not in told and not options.quiet:
                 report(error)  # a share that is away: wait for it
             told.add(str(error))
         ready = named(arrivals.ready(found, lambda job: job.source), journal)
@@ -217,3 +211,129 @@ def _move_across(source: Path, target: Path) -> None:
     except OSError:
         target.unlink(missing_ok=True)
         raise
+
+
+class FolderProgress:
+    """One bar for all: recordings, audio, speed, time left and failures; else a line now and then.
+
+    A context manager; `on_step` may be called from several threads.
+    """
+
+    def __init__(
+        self, jobs: Sequence[Job], tally: Tally, *, quiet: bool, endless: bool = False
+    ) -> None:
+        """Show what `tally` counts, and nothing but failures when `quiet`.
+
+        `endless`: nobody knows how many will come.
+        """
+        self._tally = tally
+        self._sizes = {} if endless else {job.source: _size(job.source) for job in jobs}
+        self._total = sum(self._sizes.values())
+        self._jobs = "" if endless else f" of {len(jobs)}"
+        self._quiet = quiet
+        self._done_bytes = 0
+        self._parts: dict[str, tuple[float, float | None]] = {}
+        self._lock = threading.Lock()
+        self._spoke = time.monotonic()
+        self._bar: Progress | None = None
+        self._last = ""
+
+    def __enter__(self) -> FolderProgress:
+        if not self._quiet and sys.stderr.isatty():
+            self._bar = bar(moving=self._now)
+            # without a total it swings, as it does until something is done
+            self._task = self._bar.add_task("transcribing", total=None, told="")
+            self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+        if self._bar:
+            self._bar.stop()
+            self._bar = None
+
+    def on_step(self, source: object, step: Step, duration: float | None) -> None:
+        """Show a recording's progress."""
+        if step.fallback and not self._quiet:
+            self.say(f"{printable(str(source))}: {step.fallback}")
+        with self._lock:
+            self._parts[str(source)] = (step.heard, duration)
+            self._show()
+
+    def ended(self, outcome: Outcome) -> None:
+        """Tell what became of a recording, which is counted."""
+        source = outcome.job.source
+        with self._lock:
+            self._parts.pop(source, None)
+            if outcome.state == "elsewhere":
+                self.news(f"{source}: {outcome.detail}; it is waited for")
+                return
+            self._done_bytes += self._sizes.get(source, 0)
+            self._show()
+        if outcome.error is not None:
+            self.say(outcome.detail, outcome.error)
+        else:
+            for line in failure_lines(outcome) if self._quiet else outcome_lines(outcome):
+                self.say(line)
+
+    def news(self, line: str) -> None:
+        """Print a line, unless quiet."""
+        if not self._quiet:
+            self.say(printable(line))
+
+    def say(self, line: str, error: BaseException | None = None) -> None:
+        """Print a line of news, above the bar where there is one."""
+        if self._bar:
+            self._bar.console.print(f"stt: {line}", markup=False, highlight=False, soft_wrap=True)
+        else:
+            report(line, error)
+
+    def _show(self) -> None:
+        """Show where things stand; the lock is held."""
+        if self._quiet:
+            return
+        now = time.monotonic()
+        partly = sum(
+            self._sizes.get(source, 0) * min(1.0, heard / duration)
+            for source, (heard, duration) in self._parts.items()
+            if duration
+        )
+        done = self._done_bytes + partly
+        if self._bar:
+            longest = max((heard for heard, _ in self._parts.values()), default=0.0)
+            if not self._sizes or self._tally.count or longest >= ENOUGH_S:
+                self._last = self._told(done, now - self._tally.began)
+                self._bar.update(self._task, completed=done, total=self._total or None)
+        elif now - self._spoke >= PLAIN_EVERY_S and not sys.stderr.isatty():
+            self._spoke = now
+            report(self._told(done, now - self._tally.began))
+
+    def _now(self) -> str:
+        """How far it is; asked at every redraw, for the time that goes by before anything is done.
+
+        Takes no lock: rich holds its own meanwhile.
+        """
+        elapsed = clock(time.monotonic() - self._tally.began)
+        return self._last or f"{self._tally.count}{self._jobs} done, {elapsed} so far"
+
+    def _told(self, done: float, elapsed: float) -> str:
+        audio = self._tally.audio + sum(heard for heard, _ in self._parts.values())
+        parts = [f"{self._tally.count}{self._jobs} done", f"{clock(audio)} of audio"]
+        if audio and elapsed:
+            parts.append(f"{audio / elapsed:.1f}x")
+        if done and self._total > done:
+            parts.append(f"{clock(elapsed * (self._total - done) / done)} left")
+        parts += [f"{len(self._tally.partly)} in part"] if self._tally.partly else []
+        parts += [f"{len(self._tally.failed)} failed"] if self._tally.failed else []
+        return ", ".join(parts)
+
+
+def _size(source: str) -> int:
+    """Bytes of a recording; those that cannot be asked weigh little."""
+    try:
+        return max(1, Path(source).stat().st_size)
+    except (OSError, ValueError):
+        return 1

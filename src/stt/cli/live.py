@@ -13,16 +13,22 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from stt.cli.hints import HintedCommand
-from stt.cli.model import CONFIG_OPTION, QUIET_OPTION, load_model, model_options
+from stt.cli.options import (
+    CONFIG_OPTION,
+    QUIET_OPTION,
+    LiveOptions,
+    check,
+    load_model,
+    model_options,
+)
+from stt.cli.output import report
 from stt.cli.progress import StageProgress, clock
-from stt.cli.report import report
-from stt.cli.wishes import Wishes, check
 
 if TYPE_CHECKING:
     from stt.audio.microphone import Block, Microphone
     from stt.audio.playback import Playback
+    from stt.cli.live_controls import PushToTalk
     from stt.cli.screen import Output, Tally
-    from stt.cli.talk import Talk
     from stt.events import Event, Problem
     from stt.settings.loading import LoadedSettings
     from stt.transcriber import ModelTranscriber
@@ -92,13 +98,13 @@ def live(list_: bool, config: Path | None, **options: Any) -> int:
         click.get_current_context().invoke(devices)
         return 0
     flags = {key: options.pop(key) for key in ("model", "precision", "provider", "strict")}
-    wishes = Wishes(**options)
-    check(wishes)
+    asked = LiveOptions(**options)
+    check(asked)
     from stt.settings.loading import load_settings
 
     given = {key: value for key, value in flags.items() if value is not None}
     loaded = load_settings(config, given)
-    return _listen(wishes, loaded)
+    return _listen(asked, loaded)
 
 
 def _prepare(loaded: LoadedSettings, *, quiet: bool) -> None:
@@ -112,36 +118,36 @@ def _prepare(loaded: LoadedSettings, *, quiet: bool) -> None:
         progress.close()
 
 
-def _listen(wishes: Wishes, loaded: LoadedSettings) -> int:
+def _listen(asked: LiveOptions, loaded: LoadedSettings) -> int:
     """Open the microphone first: what is said while the model loads is heard too."""
     from stt.audio.microphone import Microphone
     from stt.system.files import printable
 
-    if wishes.input_ is not None:
-        return _play(wishes, loaded, wishes.input_)
-    if not wishes.quiet:
+    if asked.input_ is not None:
+        return _play(asked, loaded, asked.input_)
+    if not asked.quiet:
         _tell_leftovers()
-    microphone = Microphone(wishes.device, keep=wishes.record, limit_s=wishes.duration)
-    _prepare(loaded, quiet=wishes.quiet)
+    microphone = Microphone(asked.device, keep=asked.record, limit_s=asked.duration)
+    _prepare(loaded, quiet=asked.quiet)
     with _telling_what_is_kept(microphone), microphone:
         name = printable(microphone.device.name)
-        if not wishes.quiet:
-            keys = "space talks, Ctrl-C ends" if wishes.push_to_talk else "Ctrl-C ends"
+        if not asked.quiet:
+            keys = "space talks, Ctrl-C ends" if asked.push_to_talk else "Ctrl-C ends"
             report(f"listening to '{name}' at {microphone.rate / 1000:g} kHz; {keys}")
-        return _session(wishes, loaded, microphone, name)
+        return _session(asked, loaded, microphone, name)
 
 
-def _play(wishes: Wishes, loaded: LoadedSettings, path: Path) -> int:
+def _play(asked: LiveOptions, loaded: LoadedSettings, path: Path) -> int:
     """Take a file for the microphone; 1 where something of it could not be read."""
     from stt.audio.playback import Playback
 
-    _prepare(loaded, quiet=wishes.quiet)
-    with Playback(path, real_time=not wishes.fast) as playback:
+    _prepare(loaded, quiet=asked.quiet)
+    with Playback(path, real_time=not asked.fast) as playback:
         name = playback.device.name
-        if not wishes.quiet:
-            speed = "as fast as it can be" if wishes.fast else "at the speed it was spoken"
+        if not asked.quiet:
+            speed = "as fast as it can be" if asked.fast else "at the speed it was spoken"
             report(f"hearing '{name}', {speed}; Ctrl-C ends")
-        return _session(wishes, loaded, playback, name) or int(playback.damaged)
+        return _session(asked, loaded, playback, name) or int(playback.damaged)
 
 
 @contextmanager
@@ -170,41 +176,41 @@ def _tell_leftovers() -> None:
 
 
 def _session(
-    wishes: Wishes, loaded: LoadedSettings, microphone: Microphone | Playback, device_name: str
+    asked: LiveOptions, loaded: LoadedSettings, microphone: Microphone | Playback, device_name: str
 ) -> int:
+    from stt.cli.live_controls import PushToTalk, keys
     from stt.cli.screen import Lines, Screen, Tally
-    from stt.cli.talk import Talk, keys
     from stt.streaming.transcript_file import TranscriptFile
     from stt.transcriber import now
 
     with _ending(microphone.stop):
-        transcriber = load_model(loaded, quiet=wishes.quiet, live=True)
+        transcriber = load_model(loaded, quiet=asked.quiet, live=True)
         choice, tally = transcriber.choice, Tally()
-        talk = Talk() if wishes.push_to_talk else None
+        talk = PushToTalk() if asked.push_to_talk else None
         output: Output
-        if wishes.lines:
-            output = Lines(bare=wishes.type_to is not None, quiet=wishes.quiet)
+        if asked.lines:
+            output = Lines(bare=asked.type_to is not None, quiet=asked.quiet)
         else:
             about = f"{device_name} | {transcriber.model} {choice.precision} on {choice.provider}"
             output = Screen(tally, about, talking=(lambda: talk.on) if talk else None)
-        source_name = str(wishes.input_ or f"microphone: {device_name}")
+        source_name = str(asked.input_ or f"microphone: {device_name}")
         style = loaded.settings.subtitle_style
         notes = TranscriptFile(
             source_name,
             transcriber.model,
             choice,
-            save=wishes.save,
+            save=asked.save,
             note=output.note,
             style=style,
             language=transcriber.language,
             date=now(),
         )
-        source = _source(wishes, microphone, talk)
+        source = _source(asked, microphone, talk)
         with (
             keys(talk.press) if talk else nullcontext(),
             output,
-            _commands(wishes.command, output) as hand_on,
-            _events(source, transcriber, microphone.rate, fast=wishes.fast) as events,
+            _commands(asked.command, output) as hand_on,
+            _events(source, transcriber, microphone.rate, fast=asked.fast) as events,
         ):
             for event in events:
                 for take in (tally.take, output.take, notes.take, hand_on):
@@ -214,8 +220,8 @@ def _session(
     if not notes.saved and microphone.recording is not None:
         microphone.keep_recording()
         report(f"the recording is kept: {microphone.recording.path}")
-    if not wishes.quiet:
-        _summary(tally, microphone, wishes)
+    if not asked.quiet:
+        _summary(tally, microphone, asked)
     return 0 if notes.saved else 1
 
 
@@ -232,11 +238,11 @@ def _events(
 
 
 def _source(
-    wishes: Wishes, microphone: Microphone | Playback, talk: Talk | None
+    asked: LiveOptions, microphone: Microphone | Playback, talk: PushToTalk | None
 ) -> Iterator[Block | Problem]:
-    from stt.cli.talk import while_talking
+    from stt.cli.live_controls import while_talking
 
-    items = _until(microphone, wishes.duration)
+    items = _until(microphone, asked.duration)
     return while_talking(items, talk, microphone.rate) if talk else items
 
 
@@ -286,13 +292,13 @@ def _commands(command: str | None, output: Output) -> Iterator[Callable[[Event],
     if command is None:
         yield lambda _: None
         return
-    from stt.cli.commands import Commands
+    from stt.cli.live_controls import ExecHook
 
-    with Commands(command, output.note, output.failed) as commands:
+    with ExecHook(command, output.note, output.failed) as commands:
         yield commands.take
 
 
-def _summary(tally: Tally, microphone: Microphone | Playback, wishes: Wishes) -> None:
+def _summary(tally: Tally, microphone: Microphone | Playback, asked: LiveOptions) -> None:
     said = f"{tally.utterances} utterance{'s' * (tally.utterances != 1)}"
     parts = [f"{said} in {clock(microphone.seconds)}"]
     if tally.latencies:
@@ -304,6 +310,6 @@ def _summary(tally: Tally, microphone: Microphone | Playback, wishes: Wishes) ->
     if microphone.lost:
         parts.append(f"{microphone.lost / microphone.rate:.1f} s of sound lost")
     report("; ".join(parts))
-    kept = [str(path) for path in (wishes.save, wishes.record) if path is not None]
+    kept = [str(path) for path in (asked.save, asked.record) if path is not None]
     if kept:
         report(f"saved: {', '.join(kept)}")

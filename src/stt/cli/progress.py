@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from stt.cli.report import report
+from stt.cli.output import report
 
 if TYPE_CHECKING:
     from rich.progress import Progress, Task, TaskID

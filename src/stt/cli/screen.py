@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import click
 
-from stt.cli.report import report
+from stt.cli.output import report
 from stt.events import Committed, Draft, Event, Final, Level, Problem, State
 from stt.text.subtitles import one_line
 

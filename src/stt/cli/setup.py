@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from stt.cli import streams
+from stt.cli import outcomes
 from stt.cli.completion import installable, some_of
-from stt.cli.model import CONFIG_OPTION, QUIET_OPTION
+from stt.cli.options import CONFIG_OPTION, QUIET_OPTION
+from stt.cli.output import report
 from stt.cli.progress import SetupProgress
-from stt.cli.report import report
 from stt.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def setup(
     from stt.install.setup import Order
     from stt.settings.loading import load_settings
 
-    streams.drop_if_closed()
+    outcomes.drop_stdout_if_closed()
     loaded = load_settings(config, {})
     places, settings = loaded.places, loaded.settings
     progress = SetupProgress(quiet=quiet)

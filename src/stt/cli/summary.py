@@ -14,18 +14,22 @@ import click
 from rich.cells import cell_len, set_cell_size
 
 from stt.batch.journal import FOLDER
+from stt.cli.output import report
 from stt.cli.progress import clock, pace
-from stt.cli.report import report
 from stt.system.files import printable
 
 if TYPE_CHECKING:
     from stt.batch.folder import Outcome
     from stt.text.transcript import Transcript
+    from stt.transcript import Coverage
 
 SUMMARY = f"{FOLDER}/summary.json"
 """Below the folder of results, where no result of a recording can lie."""
 _MOST_ROWS = 20
 """Rows of the table at the end; of more recordings only those are in it that need attention."""
+
+_WORTH_TELLING_S = 1.0
+"""Seconds of skipped audio like speech from which on it is told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,3 +211,48 @@ def _values(outcome: Outcome, transcript: Transcript | None) -> dict[str, Any]:
         "coverage": coverage_values(transcript.coverage) if transcript else None,
         "written": [without_surrogates(str(path)) for path in outcome.written],
     }
+
+
+def outcome_lines(outcome: Outcome) -> Iterator[str]:
+    """Say what became of a recording that did not fail."""
+    source, transcript = printable(outcome.job.source), outcome.transcript
+    written = printable(", ".join(map(str, outcome.written)))
+    if outcome.state == "kept":
+        yield f"{source}: done before"
+    elif outcome.state in ("written", "copied"):
+        yield f"{source}: {outcome.detail or 'done before'} -> {written}"
+    elif transcript is not None:
+        again = f"; {outcome.detail}" if outcome.detail else ""
+        nothing = "" if transcript.text else "; no speech found"
+        told = f"{source}: {clock(transcript.duration)} of audio{nothing} -> {written}{again}"
+        yield told
+        yield from (f"{source}: {line}" for line in warnings(transcript.coverage))
+
+
+def failure_lines(outcome: Outcome) -> Iterator[str]:
+    """Say why a recording is done only in part."""
+    source = printable(outcome.job.source)
+    coverage = outcome.transcript.coverage if outcome.transcript else None
+    if outcome.state == "partly":
+        yield from (f"{source}: {line}" for line in warnings(coverage, quiet=True))
+
+
+def warnings(coverage: Coverage | None, *, quiet: bool = False) -> Iterator[str]:
+    """Say what of a recording did not become text, though it may be speech.
+
+    `quiet`: only what makes it one that is done in part.
+    """
+    if coverage is None:
+        return
+    for failure in coverage.failures:
+        yield f"warning: {failure}"
+    if quiet:
+        return
+    yield from (f"note: {line}" for line in coverage.notes)
+    if coverage.like_speech >= _WORTH_TELLING_S:
+        yield (
+            f"warning: {coverage.like_speech:.1f} s that may be speech were left out; --no-vad "
+            "decodes everything"
+        )
+    if coverage.invented:
+        yield f"{coverage.invented} words that were made up over silence were left out"

@@ -8,46 +8,32 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from stt.cli import streams
+from stt.cli import outcomes
 from stt.cli.completion import FormatList, one_of
 from stt.cli.hints import HintedCommand, flattened
-from stt.cli.model import CONFIG_OPTION, QUIET_OPTION, Command, load_model, model_options
+from stt.cli.options import (
+    CONFIG_OPTION,
+    FORMAT_NAMES,
+    QUIET_OPTION,
+    FolderOptions,
+    load_model,
+    model_options,
+    subtitle_options,
+)
+from stt.cli.output import report
 from stt.cli.progress import RecordingProgress, pace
-from stt.cli.report import report
 from stt.errors import OutputError, SttError, UsageError
 
 if TYPE_CHECKING:
     from stt.audio.selection import Selection
-    from stt.cli.folder import Manner, OpenPool
+    from stt.cli.folder import OpenPool
     from stt.cli.inputs import Input
-    from stt.cli.target import OutputFile
+    from stt.cli.output import OutputFile
     from stt.errors import AudioError
     from stt.pipeline import Step
     from stt.settings.loading import LoadedSettings, Settings
     from stt.text.transcript import Transcript
     from stt.transcriber import ModelTranscriber
-
-FORMAT_NAMES = ("txt", "srt", "vtt", "ass", "json", "tsv")
-_SUBTITLE_OPTIONS = (
-    click.option("--line-chars", metavar="N", help="Subtitles: characters in a line, at most."),
-    click.option("--lines", metavar="N", help="Subtitles: lines at a time, at most."),
-    click.option("--chars-per-second", metavar="N", help="Subtitles: reading speed to allow for."),
-    click.option("--cue-min-s", metavar="S", help="Subtitles: how long one stays at least."),
-    click.option("--cue-max-s", metavar="S", help="Subtitles: how long one stays at most."),
-    click.option("--cue-gap-s", metavar="S", help="Subtitles: pause between two."),
-    click.option(
-        "--word-timestamps/--no-word-timestamps",
-        default=None,
-        help="vtt and ass: when each word is said (karaoke).",
-    ),
-)
-
-
-def subtitle_options(command: Command) -> Command:
-    """Add the options that say how subtitles are made; they come as settings' names."""
-    for option in reversed(_SUBTITLE_OPTIONS):
-        command = option(command)
-    return command
 
 
 @click.command(cls=HintedCommand)
@@ -147,11 +133,9 @@ def transcribe(
     if file is not None:
         target, settings = None, settings.model_copy(update={"formats": (file.form,)})
     if target is not None:
-        from stt.cli.folder import Manner
-
-        manner = Manner(retry_failed, watch, Path(move_done) if move_done else None, quiet)
+        options = FolderOptions(retry_failed, watch, Path(move_done) if move_done else None, quiet)
         return _into_folder(
-            *(paths, target, loaded, manner, selection), recursive=recursive, force=force, ray=ray
+            *(paths, target, loaded, options, selection), recursive=recursive, force=force, ray=ray
         )
     for option, given_it in {
         "--force": force,
@@ -179,7 +163,7 @@ def _one_by_one(
 ) -> int:
     """Print the text of each recording, or write that of the one there is into `file`."""
     from stt.cli.inputs import collect, readable
-    from stt.cli.target import check_folder
+    from stt.cli.output import check_folder
 
     found, failures = collect(paths, recursive=recursive)
     inputs, unreadable = readable(found)
@@ -192,7 +176,7 @@ def _one_by_one(
     _check_output(settings, inputs)
     if file is not None:
         check_folder(file.path.parent, "-o")
-    elif streams.is_closed():
+    elif outcomes.stdout_is_closed():
         raise OutputError("standard output is closed, so no text can be printed; add -o DIR")
     transcriber = _loaded(loaded, selection, quiet=quiet)
     failed = len(failures)
@@ -217,7 +201,7 @@ def _one_by_one(
 
 def _output_file(given: dict[str, Any], paths: tuple[str, ...]) -> OutputFile | None:
     """What `-o` names, where it is a file."""
-    from stt.cli.target import output_file
+    from stt.cli.output import output_file
 
     named = given.get("output_dir")
     return output_file(named, given.get("formats", ()), FORMAT_NAMES, paths) if named else None
@@ -227,7 +211,7 @@ def _into_folder(
     paths: tuple[str, ...],
     target: Path,
     loaded: LoadedSettings,
-    manner: Manner,
+    options: FolderOptions,
     selection: Selection,
     *,
     recursive: bool,
@@ -238,38 +222,38 @@ def _into_folder(
     from stt.batch.folder import Delivery, Job
     from stt.cli.folder import into_folder
     from stt.cli.inputs import all_missing, collect
-    from stt.cli.target import check_folder
+    from stt.cli.output import check_folder
     from stt.system.files import printable
 
     def jobs() -> tuple[list[Job], list[AudioError]]:
-        waiting = manner.watch or manner.move_done is not None  # an empty folder is as it should
+        waiting = options.watch or options.move_done is not None  # an empty folder is as it should
         inputs, unread = collect(paths, recursive=recursive, waiting=waiting)
-        if manner.move_done:  # what lies there is done
-            done = manner.move_done.absolute()
+        if options.move_done:  # what lies there is done
+            done = options.move_done.absolute()
             inputs = [i for i in inputs if done not in Path(i.source).absolute().parents]
         return [Job(item.source, item.stem.as_posix()) for item in inputs], unread
 
     if ray is not None and STDIN in paths:
         raise UsageError("- does not go with --ray: name a file")
-    if manner.watch and not any(Path(path).is_dir() for path in paths):
+    if options.watch and not any(Path(path).is_dir() for path in paths):
         raise UsageError(f"--watch needs a folder to watch; {printable(paths[0])} is none")
-    if not manner.watch:
+    if not options.watch:
         found, unread = jobs()
         missing = all_missing([job.source for job in found])
         for error in unread + missing:
             report(error, error)
         if not found or missing:
-            if not manner.quiet and not unread + missing:
+            if not options.quiet and not unread + missing:
                 report("no recordings to do")
             return 1 if unread + missing else 0
-        _tell_passed_over(paths, manner.move_done, recursive=recursive, quiet=manner.quiet)
+        _tell_passed_over(paths, options.move_done, recursive=recursive, quiet=options.quiet)
     check_folder(target, "-o")
-    if manner.move_done:
-        check_folder(manner.move_done, "--move-done")
+    if options.move_done:
+        check_folder(options.move_done, "--move-done")
     settings = loaded.settings
     delivery = Delivery(target, settings.formats, force, settings.subtitle_style)
-    pool = _pool(loaded, selection, ray, quiet=manner.quiet)
-    return into_folder(pool, jobs, delivery, manner)
+    pool = _pool(loaded, selection, ray, quiet=options.quiet)
+    return into_folder(pool, jobs, delivery, options)
 
 
 def _tell_passed_over(
@@ -328,8 +312,8 @@ def _one(
     file: OutputFile | None,
 ) -> Transcript:
     """Transcribe one recording and print it, text as it comes, or write it into `file`."""
-    from stt.cli.folder_progress import warnings
-    from stt.cli.printing import Printing
+    from stt.cli.output import Printing
+    from stt.cli.summary import warnings
 
     is_text = settings.formats[0] == "txt" and file is None
     as_it_comes = is_text and not transcriber.selection.has_parts  # else by time, in the end

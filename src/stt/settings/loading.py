@@ -5,9 +5,8 @@ from __future__ import annotations
 import difflib
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -21,7 +20,16 @@ from pydantic_settings import (
 from stt.errors import SettingsError
 from stt.settings.file import parse_config, read_config
 from stt.settings.places import Places, find_places
-from stt.settings.schema import ENV_PREFIX, KEYS, Settings
+from stt.settings.schema import (
+    ENV_PREFIX,
+    KEYS,
+    Settings,
+    allowed,
+    listed,
+    nullable,
+    plain,
+    schemas,
+)
 from stt.system.folders import config_folder, expanded
 
 if TYPE_CHECKING:
@@ -32,13 +40,10 @@ __all__ = [
     "OTHER_VARIABLES",
     "LoadedSettings",
     "Settings",
-    "choices_of",
     "find_config",
     "load_settings",
     "local_config",
     "parse_value",
-    "plain",
-    "settings_table",
     "unknown_key",
     "user_config",
 ]
@@ -167,10 +172,10 @@ class _Layer:
         begin = f"{self.prefix}{self.name(key)}: "
         if detail["type"] == "extra_forbidden":
             return begin + unknown_key(key, self.name)
-        schema = _schemas()[key]
+        schema = schemas()[key]
         if inside and "items" in schema:  # one element of a list
             schema = schema["items"]
-        return f"{begin}{_shown(detail['input'])} is not allowed; choose {_allowed(schema)}"
+        return f"{begin}{_shown(detail['input'])} is not allowed; choose {allowed(schema)}"
 
 
 def _variable(key: str) -> str:
@@ -262,7 +267,7 @@ def parse_value(key: str, text: str, source: str = "") -> Any:
     """
     if key not in KEYS:
         raise SettingsError(f"{source}{key}: {unknown_key(key)}")
-    value = None if text == "null" and _nullable(key) else _decoded(key, text)
+    value = None if text == "null" and nullable(key) else _decoded(key, text)
     if problems := _Layer({key: value}, source).problems():
         raise SettingsError("\n".join(problems))
     return plain(Settings.model_validate({key: value}).model_dump(mode="json")[key])
@@ -275,7 +280,7 @@ def unknown_key(key: str, name: Callable[[str], str] = str) -> str:
     """What to say of a key that does not exist; `name` is how a source writes a key."""
     if likely := _similar(key):
         return f"unknown key; did you mean {name(likely)}?"
-    return f"unknown key; the keys are {_listed([name(known) for known in KEYS], 'and')}"
+    return f"unknown key; the keys are {listed([name(known) for known in KEYS], 'and')}"
 
 
 def _similar(key: str) -> str | None:
@@ -287,69 +292,3 @@ def _shown(value: object) -> str:
     if isinstance(value, str):
         return repr(value)
     return json.dumps(value, default=repr)
-
-
-def plain(value: Any) -> Any:
-    """A JSON value with 28.0 as 28, as people write it."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-@cache
-def _schemas() -> Mapping[str, Mapping[str, Any]]:
-    """Key -> JSON schema of its value."""
-    return MappingProxyType(Settings.model_json_schema()["properties"])
-
-
-def _nullable(key: str) -> bool:
-    return {"type": "null"} in _schemas()[key].get("anyOf", ())
-
-
-def _allowed(schema: Mapping[str, Any]) -> str:
-    """What a value may be, in words, from its JSON schema."""
-    if "anyOf" in schema:
-        return ", or ".join(_allowed(choice) for choice in schema["anyOf"])
-    if "const" in schema:
-        return str(schema["const"])
-    if "enum" in schema:
-        return _listed(schema["enum"], "or")
-    kinds = {"boolean": "true or false", "null": "null", "string": "a name or a path"}
-    if schema["type"] in kinds:
-        return kinds[schema["type"]]
-    if schema["type"] == "array":
-        return f"a list of one or more of {_allowed(schema['items'])}"
-    number = "a whole number" if schema["type"] == "integer" else "a number"
-    return f"{number} from {plain(schema['minimum'])} to {plain(schema['maximum'])}"
-
-
-def choices_of(key: str) -> list[str]:
-    """The values of a setting that can be listed, as `stt config set` takes them."""
-    return _choices(_schemas()[key]) if key in KEYS else []
-
-
-def _choices(schema: Mapping[str, Any]) -> list[str]:
-    kinds: Mapping[str, list[str]] = {"boolean": ["true", "false"], "null": ["null"]}
-    if "anyOf" in schema:
-        return [value for choice in schema["anyOf"] for value in _choices(choice)]
-    if "items" in schema:
-        return _choices(schema["items"])
-    if "const" in schema:
-        return [str(schema["const"])]
-    return [str(value) for value in schema.get("enum", kinds.get(schema["type"], []))]
-
-
-def _listed(names: Sequence[str], last: str) -> str:
-    return f"{', '.join(names[:-1])} {last} {names[-1]}"
-
-
-def settings_table() -> str:
-    """The table of settings in docs/settings.md, in Markdown; tested to be the one there."""
-    return "\n".join(_table_rows()) + "\n"
-
-
-def _table_rows() -> Iterator[str]:
-    yield "| key | default | allowed | meaning |"
-    yield "|---|---|---|---|"
-    for key, field in Settings.model_fields.items():
-        schema = _schemas()[key]
-        default = json.dumps(plain(schema["default"]))
-        yield f"| `{key}` | `{default}` | {_allowed(schema)} | {field.description} |"

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from types import MappingProxyType
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 from pydantic_settings import (
@@ -137,3 +141,74 @@ class Settings(BaseSettings):
 
 
 KEYS: tuple[str, ...] = tuple(Settings.model_fields)
+
+
+# --- told to people ----------------------------------------------------------------------------
+
+
+def plain(value: Any) -> Any:
+    """A JSON value with 28.0 as 28, as people write it."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+@cache
+def schemas() -> Mapping[str, Mapping[str, Any]]:
+    """Key -> JSON schema of its value."""
+    return MappingProxyType(Settings.model_json_schema()["properties"])
+
+
+def nullable(key: str) -> bool:
+    """Whether a setting may be null."""
+    return {"type": "null"} in schemas()[key].get("anyOf", ())
+
+
+def allowed(schema: Mapping[str, Any]) -> str:
+    """What a value may be, in words, from its JSON schema."""
+    if "anyOf" in schema:
+        return ", or ".join(allowed(choice) for choice in schema["anyOf"])
+    if "const" in schema:
+        return str(schema["const"])
+    if "enum" in schema:
+        return listed(schema["enum"], "or")
+    kinds = {"boolean": "true or false", "null": "null", "string": "a name or a path"}
+    if schema["type"] in kinds:
+        return kinds[schema["type"]]
+    if schema["type"] == "array":
+        return f"a list of one or more of {allowed(schema['items'])}"
+    number = "a whole number" if schema["type"] == "integer" else "a number"
+    return f"{number} from {plain(schema['minimum'])} to {plain(schema['maximum'])}"
+
+
+def choices_of(key: str) -> list[str]:
+    """The values of a setting that can be listed, as `stt config set` takes them."""
+    return _choices(schemas()[key]) if key in KEYS else []
+
+
+def _choices(schema: Mapping[str, Any]) -> list[str]:
+    kinds: Mapping[str, list[str]] = {"boolean": ["true", "false"], "null": ["null"]}
+    if "anyOf" in schema:
+        return [value for choice in schema["anyOf"] for value in _choices(choice)]
+    if "items" in schema:
+        return _choices(schema["items"])
+    if "const" in schema:
+        return [str(schema["const"])]
+    return [str(value) for value in schema.get("enum", kinds.get(schema["type"], []))]
+
+
+def listed(names: Sequence[str], last: str) -> str:
+    """Return names in a sentence: 'a, b or c'."""
+    return f"{', '.join(names[:-1])} {last} {names[-1]}"
+
+
+def settings_table() -> str:
+    """The table of settings in docs/settings.md, in Markdown; tested to be the one there."""
+    return "\n".join(_table_rows()) + "\n"
+
+
+def _table_rows() -> Iterator[str]:
+    yield "| key | default | allowed | meaning |"
+    yield "|---|---|---|---|"
+    for key, field in Settings.model_fields.items():
+        schema = schemas()[key]
+        default = json.dumps(plain(schema["default"]))
+        yield f"| `{key}` | `{default}` | {allowed(schema)} | {field.description} |"

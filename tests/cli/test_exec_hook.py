@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from stt.cli import commands
-from stt.cli.commands import Commands
+from stt.cli import live_controls
+from stt.cli.live_controls import ExecHook
 from stt.events import Final, State
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="a POSIX shell's commands")
@@ -21,7 +21,7 @@ def final(text: str) -> Final:
 
 def test_texts_come_one_after_the_other_and_all_before_the_end(tmp_path: Path) -> None:
     got, notes = tmp_path / "got", list[str]()
-    with Commands(f"sleep 0.05; cat >> {got}", notes.append, notes.append) as running:
+    with ExecHook(f"sleep 0.05; cat >> {got}", notes.append, notes.append) as running:
         began = time.monotonic()
         for text in ["one", "two\nlines", "ünï"]:
             running.take(final(text))
@@ -34,16 +34,16 @@ def test_texts_come_one_after_the_other_and_all_before_the_end(tmp_path: Path) -
 
 def test_output_and_failure_are_told(tmp_path: Path) -> None:
     notes: list[str] = []
-    with Commands("cat; echo oops >&2; exit 7", notes.append, notes.append) as running:
+    with ExecHook("cat; echo oops >&2; exit 7", notes.append, notes.append) as running:
         running.take(final("hello"))
     assert notes == ["hello", "oops", "--exec: the command ended with exit code 7"]
 
 
 def test_a_command_that_hangs_is_stopped_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(commands, "_PATIENCE_S", 0.3)
+    monkeypatch.setattr(live_controls, "_PATIENCE_S", 0.3)
     notes: list[str] = []
     began = time.monotonic()
-    with Commands("sleep 60", notes.append, notes.append) as running:
+    with ExecHook("sleep 60", notes.append, notes.append) as running:
         running.take(final("one"))
         running.take(final("two"))
         time.sleep(0.1)

@@ -1,14 +1,19 @@
-"""Where results go: a folder, or with one recording a file."""
+"""What a command gives: news on standard error, text on standard output, a file or a folder."""
 
 from __future__ import annotations
 
 import os
 import re
+import shutil
+import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import wrap
 from typing import TYPE_CHECKING
+
+import click
 
 from stt.audio.files import STDIN
 from stt.errors import OutputError, UsageError
@@ -17,6 +22,76 @@ from stt.system.folders import expanded
 if TYPE_CHECKING:
     from stt.settings.loading import Settings
     from stt.text.transcript import Transcript
+    from stt.transcript import Segment
+
+
+_UNBROKEN = "\N{NO-BREAK SPACE}"
+
+
+def report(message: object, error: BaseException | None = None) -> None:
+    """Print `stt: message` on stderr."""
+    if error is not None and os.environ.get("STT_DEBUG") == "1":
+        import traceback
+
+        traceback.print_exception(error)
+    columns = shutil.get_terminal_size().columns if sys.stderr.isatty() else None
+    click.echo(fitted(f"stt: {message}", columns), err=True)
+
+
+def fitted(text: str, columns: int | None) -> str:
+    """Return text in lines of at most so many columns, broken at spaces; None: as it is.
+
+    A command between backquotes stays on one line, so that it can be copied.
+    """
+    if columns is None:
+        return text
+    kept = re.sub(r"`[^`\n]*`", lambda found: found[0].replace(" ", _UNBROKEN), text)
+    lines = (
+        wrap(line, columns, break_long_words=False, break_on_hyphens=False) or [""]
+        for line in kept.split("\n")
+    )
+    return "\n".join(piece for made in lines for piece in made).replace(_UNBROKEN, " ")
+
+
+def _columns() -> int | None:
+    """Columns of the terminal that text is printed on; None where it goes elsewhere."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+class Printing:
+    """Prints one recording's text; a context manager, which ends its last line."""
+
+    def __init__(self, heading: str) -> None:
+        """`heading` waits for the first text, so that none stands over a failure; may be ''."""
+        self._heading = heading
+        from stt.text.paragraphs import Paragraphs
+
+        self._text = Paragraphs(_columns)
+
+    def __enter__(self) -> Printing:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if end := self._text.finish():
+            self.show(end)
+
+    def take(self, segments: Iterable[Segment]) -> None:
+        """Print segments behind what was printed."""
+        if text := self._text.take(segments):
+            self.show(text)
+
+    def show(self, text: str) -> None:
+        """Print a text as it is."""
+        click.echo(self._heading + text, nl=False)
+        sys.stdout.flush()
+        self._heading = ""
+
+    def tell(self, line: str) -> None:
+        """Print news on stderr; on a terminal not in the midst of a line of text."""
+        if sys.stdout.isatty() and (end := self._text.interrupted()):
+            self.show(end)
+        report(line)
+
 
 _FILE_LIKE = re.compile(r"\.(?=.*[a-z])[a-z0-9]{1,5}", re.IGNORECASE)
 """An ending like a file's: .docx, .mp3; not that of a folder called 2026.11 or `Dr. Who`."""

@@ -1,8 +1,10 @@
-"""Push-to-talk: a key held or toggled in the terminal decides what the model hears."""
+"""What a user has `stt live` do beside showing text: push-to-talk, and a command for each text."""
 
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
 import sys
 import threading
 import time
@@ -10,11 +12,14 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from queue import SimpleQueue
+from types import TracebackType
 
 import numpy as np
 
 from stt.audio.microphone import Block
-from stt.events import Problem
+from stt.events import Event, Final, Problem
+from stt.text.subtitles import one_line
 
 KEY = " "
 """The key: space."""
@@ -25,7 +30,7 @@ _ENDS_S = 0.9
 _POLL_S = 0.1
 
 
-class Talk:
+class PushToTalk:
     """Whether the key is down. A terminal tells no release, only repeats while a key is held.
 
     A press that is repeated is a held key, and ends when the repeats do; one that is not is the
@@ -62,7 +67,7 @@ class Talk:
 
 
 def while_talking(
-    items: Iterable[Block | Problem], talk: Talk, rate: int
+    items: Iterable[Block | Problem], talk: PushToTalk, rate: int
 ) -> Iterator[Block | Problem]:
     """Pass on what is captured while the key is down, and silence behind it that ends the text.
 
@@ -153,3 +158,84 @@ def _watch_windows(pressed: Callable[[], None], ended: threading.Event) -> None:
         while msvcrt.kbhit():  # type: ignore[attr-defined,unused-ignore]
             if msvcrt.getwch() == KEY:  # type: ignore[attr-defined,unused-ignore]
                 pressed()
+
+
+_PATIENCE_S = 10.0
+"""Seconds that a command may go on when the session has ended."""
+
+
+class ExecHook:
+    """Runs a shell command with each text on its standard input; a context manager.
+
+    At the end it waits for what is still to do, but no longer than 10 s for the command running.
+    """
+
+    def __init__(
+        self, command: str, note: Callable[[str], None], failed: Callable[[str], None]
+    ) -> None:
+        """`note` is told, line by line, what the command prints; `failed` what goes wrong."""
+        self._command, self._note, self._failed = command, note, failed
+        self._texts: SimpleQueue[str | None] = SimpleQueue()
+        self._running: subprocess.Popen[str] | None = None
+        self._given_up = False
+        self._thread = threading.Thread(target=self._work, name="exec", daemon=True)
+
+    def __enter__(self) -> ExecHook:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        self._texts.put(None)
+        self._thread.join(_PATIENCE_S)
+        if self._thread.is_alive():
+            self._given_up = True
+            left = self._texts.qsize()  # the end's mark stands for the one that is stopped
+            self._failed(
+                f"--exec: stopped after {_PATIENCE_S:g} s; {left} texts were not handed on"
+            )
+            self._kill()
+            self._thread.join()
+
+    def take(self, event: Event) -> None:
+        """Have the command run with a final text, when those before are done."""
+        if isinstance(event, Final) and event.text:
+            self._texts.put(one_line(event.text))
+
+    def _work(self) -> None:
+        while (text := self._texts.get()) is not None and not self._given_up:
+            try:
+                self._one(text)
+            except OSError as error:
+                self._failed(f"--exec: {error.strerror or error}")
+
+    def _one(self, text: str) -> None:
+        # a session of its own: Ctrl-C is for stt, which lets the command finish
+        process = subprocess.Popen(
+            self._command,
+            shell=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+            errors="replace",
+            start_new_session=True,
+        )
+        self._running = process
+        printed, _ = process.communicate(f"{text}\n")
+        for line in printed.splitlines():
+            self._note(line)
+        if process.returncode and not self._given_up:
+            self._failed(f"--exec: the command ended with exit code {process.returncode}")
+
+    def _kill(self) -> None:
+        if self._running is None:
+            return
+        if sys.platform == "win32":
+            self._running.kill()
+        else:
+            os.killpg(self._running.pid, signal.SIGKILL)

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stt.audio.microphone import Block
-from stt.cli import talk as talk_module
-from stt.cli.talk import Talk, keys, while_talking
+from stt.cli import live_controls
+from stt.cli.live_controls import PushToTalk, keys, while_talking
 from stt.events import Problem
 
 RATE = 1000
@@ -29,7 +29,7 @@ class Clock:
 
 def test_two_presses_begin_and_end() -> None:
     clock = Clock()
-    talk = Talk(clock)
+    talk = PushToTalk(clock)
     assert not talk.on
     talk.press()
     clock.now += 5
@@ -40,7 +40,7 @@ def test_two_presses_begin_and_end() -> None:
 
 def test_a_held_key_ends_with_its_repeats() -> None:
     clock = Clock()
-    talk = Talk(clock)
+    talk = PushToTalk(clock)
     talk.press()
     clock.now += 0.5  # systems wait before they repeat
     for _ in range(40):
@@ -54,7 +54,7 @@ def test_a_held_key_ends_with_its_repeats() -> None:
 
 
 class Scripted:
-    """Stands in for Talk: on in these blocks."""
+    """Stands in for PushToTalk: on in these blocks."""
 
     def __init__(self, states: list[bool]) -> None:
         self._states = iter(states)
@@ -108,7 +108,7 @@ def test_what_comes_just_before_the_key_is_heard_and_silence_follows() -> None:
 
 def test_problems_pass_always() -> None:
     problem = Problem(0.0, "device lost", "gone")
-    assert list(while_talking([problem], Talk(), RATE)) == [problem]
+    assert list(while_talking([problem], PushToTalk(), RATE)) == [problem]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals")
@@ -120,7 +120,7 @@ def test_keys_are_heard_one_by_one_and_the_terminal_is_left_as_it_was(
 
     control, terminal = pty.openpty()
     with open(terminal) as stdin:  # noqa: PTH123 - a descriptor
-        monkeypatch.setattr(talk_module.sys, "stdin", stdin)
+        monkeypatch.setattr(live_controls.sys, "stdin", stdin)
         before = termios.tcgetattr(terminal)
         pressed: list[float] = []
         with keys(lambda: pressed.append(time.monotonic())):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stt.cli.report import fitted
+from stt.cli.output import fitted
 
 
 def test_lines_break_at_spaces_only() -> None:
