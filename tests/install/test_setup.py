@@ -483,6 +483,16 @@ def test_sources_that_are_none(
         find_source(model, origin, Places.only(Path("models")))
 
 
+@pytest.mark.parametrize(
+    "model", ["standin", "someone/standin", "someone/standin@main", "a/b/standin/"]
+)
+def test_a_folder_takes_the_name_that_the_model_has_on_the_hub(
+    source: Source, tmp_path: Path, model: str
+) -> None:
+    found = find_source(model, str(source.folder), Places.only(tmp_path))
+    assert (found.name, found.folder, found.pinned) == ("standin", source.folder, None)
+
+
 def test_a_path_that_is_not_there_is_no_name_on_the_hub(tmp_path: Path) -> None:
     for model, origin in ((str(tmp_path / "no"), None), ("parakeet", "./no"), ("../no", None)):
         with pytest.raises(UsageError, match="there is no such folder"):

@@ -60,7 +60,7 @@ def find_source(model: str, origin: str | None, places: Places, *, offline: bool
     if origin is not None and Path(origin).is_dir():
         pinned = MODELS.get(model)
         if pinned is None:
-            return _from_folder(Path(origin), model)
+            return _from_folder(Path(origin), _last_part(model))
         return Source(model, pinned.files, pinned, Path(origin))
     for told in (origin, model):
         if told and not Path(told).is_dir() and _is_path(told):
@@ -70,7 +70,7 @@ def find_source(model: str, origin: str | None, places: Places, *, offline: bool
         return _installed(installed, offline=offline)
     on_hub = origin or (KNOWN[model].repo_id if model in KNOWN else model if "/" in model else None)
     if on_hub is not None:
-        name = model.partition("@")[0].rstrip("/").rpartition("/")[2]
+        name = _last_part(model)
         pinned = _from_hub(on_hub, name, offline=offline)
         return Source(name, pinned.files, pinned, None)
     if model in MODELS:
@@ -79,6 +79,11 @@ def find_source(model: str, origin: str | None, places: Places, *, offline: bool
         f"no model named {model}; choose {', '.join(KNOWN)}, an installed one, a "
         "folder with a model in onnx-asr's layout, or OWNER/REPO on the hub"
     )
+
+
+def _last_part(model: str) -> str:
+    """The name here of OWNER/REPO[/DIR][@REVISION]: REPO or DIR."""
+    return model.partition("@")[0].rstrip("/").rpartition("/")[2]
 
 
 def _is_path(told: str) -> bool:
