@@ -14,8 +14,8 @@ import time
 from pathlib import Path
 
 from stt.convert.fp16 import convert
-from stt.engine.folder import graph_names, inspect
 from stt.errors import SttError
+from stt.models import FAMILIES, inspect
 
 
 def main() -> int:
@@ -27,7 +27,7 @@ def main() -> int:
     parser.add_argument("-v", "--verbose", action="store_true", help="each change and why")
     options = parser.parse_args()
     kind = inspect(options.input_dir).kind
-    pairs = zip(graph_names(kind, "fp32"), graph_names(kind, "fp16"), strict=True)
+    pairs = zip(FAMILIES[kind].graphs("fp32"), FAMILIES[kind].graphs("fp16"), strict=True)
     written: list[Path] = []
     for source, target in pairs:
         began = time.perf_counter()

@@ -15,8 +15,8 @@ from pathlib import Path
 from stt.convert.casts import fix
 from stt.convert.element_types import conflicts
 from stt.convert.model_file import read, write
-from stt.engine.folder import graph_names, inspect
 from stt.errors import SttError
+from stt.models import inspect
 
 
 def main() -> int:
@@ -27,7 +27,7 @@ def main() -> int:
     parser.add_argument("--input-dir", type=Path, default=Path("models/parakeet"))
     parser.add_argument("-v", "--verbose", action="store_true", help="each change and why")
     options = parser.parse_args()
-    names = graph_names(inspect(options.input_dir).kind, "fp16")
+    names = inspect(options.input_dir).family.graphs("fp16")
     missing = [name for name in names if not (options.input_dir / name).exists()]
     if missing:
         sys.exit(

@@ -13,8 +13,8 @@ from stt import bench, bench_audio
 from stt.bench import Contender, Plan, Result, Run, contenders
 from stt.bench_worker import Clock
 from stt.cli.bench import sentence, table
-from stt.engine.folder import inspect
 from stt.errors import ModelError, UsageError
+from stt.models import inspect
 from stt.settings.places import Places
 from support import tiny_nemo
 

@@ -23,8 +23,8 @@ from onnxruntime.capi import onnxruntime_pybind11_state as ort
 
 from stt.audio import damage, recording
 from stt.cli import main, outcomes
-from stt.engine import recognizer
 from stt.errors import AudioError
+from stt.models import transducer
 from support.paths import DIGITS
 
 CLIP = DIGITS / "clips" / "two-digits.flac"
@@ -162,7 +162,7 @@ def test_what_a_graph_raises_while_it_runs(
     told: str,
     folder: bool,
 ) -> None:
-    monkeypatch.setattr(recognizer, "encode_batch", raising(error))
+    monkeypatch.setattr(transducer, "encode_batch", raising(error))
     code, out, err = run(CLIP, *(["-o", tmp_path / "out"] if folder else []))
     assert (code, out, len(err)) == (1, "", 1)
     assert re.search(told, err[0])

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from stt.engine.folder import inspect
+from stt.models import inspect
 from support.hub import Hub
 from support.paths import ROOT, SHARED
 from test_setup_command import command, environment, stt

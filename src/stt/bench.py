@@ -25,10 +25,11 @@ from statistics import median
 from typing import IO, Any
 
 from stt.bench_audio import recordings, seconds_of
-from stt.engine.folder import PRECISIONS, ModelFolder, inspect
+from stt.engine.folder import PRECISIONS, ModelFolder
 from stt.engine.sessions import usable_cores
 from stt.errors import ModelError, UsageError
 from stt.install.sherpa import export
+from stt.models import inspect
 from stt.settings.places import Places
 from stt.system.packages import require, stt_version
 from stt.system.temporary import temporary_folder

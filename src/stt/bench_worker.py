@@ -37,8 +37,8 @@ _FEATURES = (
     "onnx_asr.preprocessors.preprocessor:OnnxPreprocessor.__call__",
 )
 _WHOLE = (
-    "stt.engine.recognizer:TokenRecognizer.recognize",
-    "stt.engine.recognizer:WhisperRecognizer.recognize",
+    "stt.models.nemo:TokenRecognizer.recognize",
+    "stt.models.whisper:WhisperRecognizer.recognize",
 )
 """Features, encoder and decoding together."""
 _DECODING = ("onnx_asr.models.whisper:WhisperHf._decoding",)

@@ -12,10 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
+from stt import models
 from stt.audio.selection import ALL_OF_IT, Selection
 from stt.engine.fallback import GuardedRecognizer, Reserve
 from stt.engine.folder import ModelFolder
-from stt.engine.recognizer import TRAILING_SILENCE, Recognizer, WhisperRecognizer, load_recognizer
+from stt.engine.recognizer import TRAILING_SILENCE, Recognizer
 from stt.errors import AudioError, ModelError
 from stt.install.locate import locate
 from stt.pipeline import Cutting, Step, UtteranceCache, recognized
@@ -133,7 +134,7 @@ class ModelTranscriber:
     @property
     def language(self) -> str | None:
         """The language of all it writes, 'en' of the starter; None where a model knows several."""
-        return "en" if self.folder.kind == "whisper" else None
+        return self.folder.family.language
 
     def transcribe(
         self,
@@ -316,7 +317,7 @@ def load_with(
     settings = loaded.settings
     folder = locate(settings.model, loaded.places, on_progress or (lambda *_: None))
     jobs = None if live else settings.job_count
-    recognizer, choice = load_recognizer(
+    recognizer, choice = models.load(
         folder,
         precision=settings.precision,
         provider=settings.provider,
@@ -329,7 +330,7 @@ def load_with(
     threshold = settings.vad_threshold if settings.vad else 0.0
     cutting = Cutting(longest, threshold, settings.batch_size)
     reserve = _reserve(folder, choice, settings, jobs)
-    english = isinstance(recognizer, WhisperRecognizer) and recognizer.english_only
+    english = folder.family.english_only(folder.config)
     return ModelTranscriber(
         folder, choice, recognizer, cutting, reserve, jobs=jobs or 0, english_only=english
     )
@@ -347,7 +348,7 @@ def _reserve(
         return Reserve(None, "there is no fp32 to go on with")
 
     def load() -> Recognizer:
-        return load_recognizer(
+        return models.load(
             folder,
             precision="fp32",
             provider=choice.provider,

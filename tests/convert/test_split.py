@@ -16,8 +16,8 @@ from stt.convert import fp16
 from stt.convert.int8 import quantize
 from stt.convert.model_file import read
 from stt.convert.split import split, split_file
-from stt.engine.folder import split_names
 from stt.errors import ModelError
+from stt.models import FAMILIES
 from stt.models.split_transducer import SplitTransducer, load_split
 from support import tiny_nemo, tiny_tdt
 from support.paths import DIGITS
@@ -50,7 +50,7 @@ def pair(
         "int8": lambda: quantize(WHOLE, whole),
     }
     make[precision]()
-    paths = [folder / name for name in split_names(precision)]
+    paths = [folder / name for name in FAMILIES["nemo-conformer-tdt"].parts(precision)]
     split_file(whole, paths)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
@@ -110,7 +110,7 @@ def test_every_weight_goes_to_one_part(tmp_path: Path) -> None:
     found = [set(part.weights) for part in (parts.prediction, parts.projection, parts.joint)]
     assert set.union(*found) == set(whole.weights)
     assert sum(map(len, found)) == len(whole.weights)
-    paths = [tmp_path / name for name in split_names("fp32")]
+    paths = [tmp_path / name for name in FAMILIES["nemo-conformer-tdt"].parts("fp32")]
     split_file(WHOLE, paths)
     for path in paths:
         onnx.checker.check_model(onnx.load(path), full_check=True)
@@ -165,7 +165,9 @@ decoder (float[B, 4, T] encoder_outputs, int32[B, 1] targets, int32[B] target_le
 
 def taken_apart(path: Path, text: str) -> None:
     onnx.save(onnx.parser.parse_model(text), path)
-    split_file(path, [path.with_name(name) for name in split_names("fp32")])
+    split_file(
+        path, [path.with_name(name) for name in FAMILIES["nemo-conformer-tdt"].parts("fp32")]
+    )
 
 
 def test_a_joint_of_any_frame_wise_operators(tmp_path: Path) -> None:

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from stt.engine.folder import PRECISIONS, Measurement, Proof, graph_names, inspect
+from stt.engine.folder import PRECISIONS, Measurement, Proof
 from stt.errors import ModelError
+from stt.models import FAMILIES, inspect
 
 TDT = {"model_type": "nemo-conformer-tdt", "features_size": 128}
 
@@ -86,7 +87,7 @@ def test_the_longest_audio_is_the_position_table(
 def test_a_plain_transducer_has_the_files_of_tdt(folder: Path) -> None:
     (folder / "config.json").write_text(json.dumps(TDT | {"model_type": "nemo-conformer-rnnt"}))
     found = inspect(folder)
-    assert found.kind == "nemo-conformer-rnnt"
+    assert found.family.name == "nemo-conformer-rnnt"
     assert found.problems["fp32"] is None
 
 
@@ -116,7 +117,7 @@ def test_ctc_is_one_file(tmp_path: Path) -> None:
     ],
 )
 def test_names_carry_the_precision(kind: str, precision: str, names: tuple[str, ...]) -> None:
-    assert graph_names(kind, precision) == names
+    assert FAMILIES[kind].graphs(precision) == names
 
 
 def test_measurements_are_read(folder: Path) -> None:

@@ -9,11 +9,15 @@ import numpy as np
 import pytest
 import soundfile
 
-from stt.engine.folder import ModelFolder, inspect
-from stt.engine.recognizer import TdtRecognizer, load_recognizer
+from stt import models
+from stt.engine.folder import ModelFolder
+from stt.engine.sessions import Runtime
 from stt.errors import ModelError, NonFiniteOutput, ProviderError
-from stt.models.onnx_asr_edge import TdtModel, encode_batch, load_tdt
+from stt.models import inspect
+from stt.models.nemo import encode_batch
+from stt.models.onnx_asr_edge import TdtModel, load_tdt
 from stt.models.tdt import greedy_tdt
+from stt.models.transducer import TdtRecognizer
 from support.paths import DIGITS
 
 CLIPS = sorted((DIGITS / "clips").glob("*.flac"))
@@ -26,7 +30,7 @@ def folder() -> ModelFolder:
 
 @pytest.fixture(scope="module")
 def model(folder: ModelFolder) -> TdtModel:
-    return load_tdt(folder, "fp32", "cpu", 1)
+    return load_tdt(folder, "fp32", Runtime("cpu", 1))
 
 
 @pytest.mark.parametrize("path", CLIPS, ids=lambda path: path.stem)
@@ -112,7 +116,7 @@ def test_a_provider_that_is_not_there_is_an_error(folder: ModelFolder) -> None:
     if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
         pytest.skip("this ONNX Runtime has CUDA")
     with pytest.raises(ProviderError, match="provider cuda is not in this ONNX Runtime"):
-        load_recognizer(folder, provider="cuda")
+        models.load(folder, provider="cuda")
 
 
 def test_a_listed_provider_that_does_not_run(
@@ -127,8 +131,8 @@ def test_a_listed_provider_that_does_not_run(
         "stt.models.onnx_asr_edge.session_providers", lambda name: ["CPUExecutionProvider"]
     )
     with pytest.raises(ProviderError, match="ONNX Runtime ran on cpu"):
-        load_recognizer(folder, provider="cuda")
-    _, choice = load_recognizer(folder, provider="auto")
+        models.load(folder, provider="cuda")
+    _, choice = models.load(folder, provider="auto")
     assert choice.provider == "cpu"
     assert "cuda passed over: ONNX Runtime lists it but could not start it" in choice.reason
 
@@ -138,7 +142,7 @@ def test_nothing_loads_is_one_error_that_names_every_reason(tmp_path: Path) -> N
         (tmp_path / path.name).write_bytes(path.read_bytes())
     (tmp_path / "encoder-model.onnx").write_bytes(b"not a model at all")
     with pytest.raises(ModelError, match=r"encoder-model.onnx is not an ONNX file") as caught:
-        load_recognizer(inspect(tmp_path))
+        models.load(inspect(tmp_path))
     assert "\n" not in str(caught.value)
 
 
@@ -148,4 +152,4 @@ def test_a_vocabulary_of_another_size_is_refused(tmp_path: Path) -> None:
     vocabulary = (tmp_path / "vocab.txt").read_text("utf-8").splitlines()
     (tmp_path / "vocab.txt").write_text("\n".join(vocabulary[1:]) + "\n", "utf-8")
     with pytest.raises(ModelError, match="5 durations, but the model has"):
-        load_recognizer(inspect(tmp_path))
+        models.load(inspect(tmp_path))

@@ -16,11 +16,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stt.convert import fp16
-from stt.engine.folder import PRECISIONS, Measurement, Proof, graph_names
+from stt.engine.folder import PRECISIONS, Measurement, Proof
 from stt.engine.precision import Known, choose
 from stt.errors import ModelError
 from stt.install import measure
 from stt.install.measure import bounds, compare
+from stt.models import FAMILIES
 from support.paths import DIGITS
 
 CHILD = "from stt.install.measure import peak_mib; print(peak_mib())"
@@ -146,7 +147,7 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The digits model in fp32 and fp16."""
     folder = tmp_path_factory.mktemp("digits")
     shutil.copytree(DIGITS, folder, ignore=shutil.ignore_patterns("clips"), dirs_exist_ok=True)
-    names = [graph_names("nemo-conformer-tdt", p) for p in ("fp32", "fp16")]
+    names = [FAMILIES["nemo-conformer-tdt"].graphs(p) for p in ("fp32", "fp16")]
     for source, target in zip(*names, strict=True):
         fp16.convert(folder / source, folder / target)
     return folder

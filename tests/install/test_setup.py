@@ -19,10 +19,9 @@ import pytest
 
 from stt.convert import fp16
 from stt.convert.counting import Counting
-from stt.engine.folder import inspect
 from stt.engine.manifest import Manifest
 from stt.engine.precision import Known, choose
-from stt.engine.sessions import runtime_errors
+from stt.engine.sessions import Runtime, runtime_errors
 from stt.errors import ModelError, UsageError
 from stt.install import making, measure, proof, prover
 from stt.install.clips import Clip, bundled_clips
@@ -30,6 +29,7 @@ from stt.install.installation import Events
 from stt.install.setup import Order, set_up
 from stt.install.source import Source, find_source
 from stt.install.verify import check
+from stt.models import inspect
 from stt.models.onnx_asr_edge import load_tdt
 from stt.settings.places import Places
 from stt.types import ReportProgress
@@ -569,7 +569,7 @@ def test_copies_that_an_older_version_packed_are_read_past_and_swept(
     path.write_text(json.dumps(old))
     assert inspect(folder).problems["fp32"] is None
     assert check(folder, told.events, clips) == []
-    assert load_tdt(inspect(folder), "fp32", "cpu", 1).encode(clips[0].samples).size
+    assert load_tdt(inspect(folder), "fp32", Runtime("cpu", 1)).encode(clips[0].samples).size
     _, told = install(source, tmp_path / "models", clips)
     assert told.made() == []
     assert not list(folder.glob("*packed*"))

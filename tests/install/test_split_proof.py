@@ -9,20 +9,21 @@ import numpy as np
 import pytest
 
 from stt.convert.model_file import read, write
-from stt.engine.folder import inspect, split_names
 from stt.engine.manifest import Manifest
-from stt.engine.recognizer import TdtRecognizer
+from stt.engine.sessions import Runtime
 from stt.install import artifacts, measure
 from stt.install.clips import Clip, bundled_clips
 from stt.install.installation import Events
 from stt.install.setup import Order, set_up
 from stt.install.source import find_source
 from stt.install.verify import check
+from stt.models import FAMILIES, inspect
 from stt.models.onnx_asr_edge import load_tdt
+from stt.models.transducer import TdtRecognizer
 from stt.settings.places import Places
 from support.paths import DIGITS
 
-PARTS = split_names("fp32")
+PARTS = FAMILIES["nemo-conformer-tdt"].parts("fp32")
 
 
 @pytest.fixture(scope="module")
@@ -61,8 +62,8 @@ def test_parts_are_made_proven_and_used(tmp_path: Path, clips: tuple[Clip, ...])
     found = inspect(folder)
     assert found.split == {"fp32"}
     whole, parts = (
-        TdtRecognizer(load_tdt(inspect(DIGITS), "fp32", "cpu", 1)),
-        load_tdt(found.as_published, "fp32", "cpu", 1),
+        TdtRecognizer(load_tdt(inspect(DIGITS), "fp32", Runtime("cpu", 1))),
+        load_tdt(found.as_published, "fp32", Runtime("cpu", 1)),
     )
     assert parts.split is not None
     samples = [clip.samples for clip in clips]
@@ -77,7 +78,7 @@ def test_parts_decode_where_they_are_better_which_int8_is_not(
     manifest = Manifest.read(folder)
     for precision in ("int8", "fp16"):
         manifest.splits[precision] = manifest.splits["fp32"]
-        for name, other in zip(PARTS, split_names(precision), strict=True):
+        for name, other in zip(PARTS, FAMILIES["nemo-conformer-tdt"].parts(precision), strict=True):
             shutil.copy(folder / name, folder / other)
             manifest.files[other] = manifest.files[name]
     manifest.save(folder)
@@ -118,4 +119,4 @@ def test_parts_that_say_otherwise_are_removed(
     assert any("decodes whole" in note and "logits differ" in note for note in notes)
     assert not Manifest.read(folder).splits["fp32"]["proven"]
     assert not any((folder / name).exists() for name in PARTS)
-    assert load_tdt(inspect(folder), "fp32", "cpu", 1).split is None
+    assert load_tdt(inspect(folder), "fp32", Runtime("cpu", 1)).split is None

@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stt.engine.folder import inspect
 from stt.engine.manifest import Manifest
+from stt.engine.sessions import Runtime
 from stt.install import artifacts
 from stt.install.setup import Order
 from stt.install.verify import check
+from stt.models import inspect
 from stt.models.onnx_asr_edge import load_tdt
 from support.place import CLIPS, Place
 
@@ -29,7 +30,7 @@ def test_it_is_made_once_proven_and_used(place: Place) -> None:
     assert {"lengths", "encoder error", "tokens"} <= {c["name"] for c in entry["checks"]}
     assert check(place.folder, place.events, CLIPS) == []
     model = inspect(place.folder)
-    tuned, plain = (load_tdt(m, "fp32", "cpu", 1) for m in (model, model.as_published))
+    tuned, plain = (load_tdt(m, "fp32", Runtime("cpu", 1)) for m in (model, model.as_published))
     samples = CLIPS[0].samples
     np.testing.assert_allclose(tuned.encode(samples), plain.encode(samples), atol=2e-4)
     place.set_up()

@@ -14,7 +14,7 @@ RANDOM = np.random.default_rng(3)
 FP32 = [
     Heard(
         RANDOM.normal(size=(30, 8)).astype(np.float32),
-        (np.zeros((1, 1), np.int64),),
+        (),
         RANDOM.normal(size=(5, 50)).astype(np.float32),
         tuple(range(20 * number, 20 * number + 20)),
     )

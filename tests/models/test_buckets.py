@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stt.models.buckets import PADDING, buckets
+from stt.models.nemo import PADDING, buckets
 
 
 @given(st.lists(st.integers(0, 5000), max_size=60), st.integers(1, 20_000))

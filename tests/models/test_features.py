@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx_asr.preprocessors.numpy_preprocessor import NemoPreprocessorNumpy
 
-from stt.engine.folder import inspect
+from stt.engine.sessions import Runtime
+from stt.models import inspect
 from stt.models.nemo_features import HOP, nemo_features
 from stt.models.onnx_asr_edge import batch_features, load_ctc
 from support import tiny_nemo
@@ -87,7 +88,7 @@ def test_noise_of_any_length_and_level(seed: int, lengths: list[int], loud: floa
 
 def test_a_model_on_the_cpu_gets_them(tmp_path: Path, speech: Samples) -> None:
     kind = "nemo-conformer-ctc"
-    model = load_ctc(inspect(tiny_nemo.build(tmp_path / kind, kind)), "fp32", "cpu", 1)
+    model = load_ctc(inspect(tiny_nemo.build(tmp_path / kind, kind)), "fp32", Runtime("cpu", 1))
     ours, lengths = batch_features(model.asr, [speech, speech[:8000]])
     expected, frames = nemo_features([speech, speech[:8000]], 80)
     np.testing.assert_array_equal(ours, expected)

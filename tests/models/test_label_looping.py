@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stt.convert.split import split_file
-from stt.engine.folder import inspect, split_names
+from stt.engine.sessions import Runtime
 from stt.errors import NonFiniteOutput
 from stt.install.clips import bundled_clips
+from stt.models import FAMILIES, inspect
 from stt.models.label_looping import Decoding, label_looping
 from stt.models.onnx_asr_edge import TdtModel, load_tdt
 from stt.models.split_transducer import BatchNetworks, SplitTransducer
@@ -161,7 +162,7 @@ def test_a_collapse_names_the_utterance_and_unread_frames_do_not_count(bad: floa
 
 @pytest.fixture(scope="module")
 def model() -> TdtModel:
-    return load_tdt(inspect(DIGITS), "fp32", "cpu", 1)
+    return load_tdt(inspect(DIGITS), "fp32", Runtime("cpu", 1))
 
 
 @pytest.fixture(scope="module")
@@ -171,7 +172,7 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> SplitTransducer:
     from stt.models.split_transducer import load_split
 
     folder = tmp_path_factory.mktemp("parts")
-    paths = [folder / name for name in split_names("fp32")]
+    paths = [folder / name for name in FAMILIES["nemo-conformer-tdt"].parts("fp32")]
     split_file(DIGITS / "decoder_joint-model.onnx", paths)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1

@@ -12,16 +12,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stt.engine.folder import inspect
-from stt.engine.recognizer import (
-    CtcRecognizer,
-    TdtRecognizer,
-    TokenRecognizer,
-    load_recognizer,
-)
+from stt import models
+from stt.engine.sessions import Runtime
 from stt.errors import ModelError, NonFiniteOutput
+from stt.models import inspect
+from stt.models.ctc import CtcRecognizer
+from stt.models.nemo import TokenRecognizer
 from stt.models.onnx_asr_edge import load_ctc, load_tdt
 from stt.models.tdt import LONGEST
+from stt.models.transducer import TdtRecognizer
 from support import tiny_nemo, tiny_tdt
 
 Samples = npt.NDArray[np.float32]
@@ -36,8 +35,8 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture(scope="module")
 def recognizers(folders: dict[str, Path]) -> dict[str, tuple[TokenRecognizer, object]]:
-    rnnt = load_tdt(inspect(folders[KINDS[0]]), "fp32", "cpu", 1)
-    ctc = load_ctc(inspect(folders[KINDS[1]]), "fp32", "cpu", 1)
+    rnnt = load_tdt(inspect(folders[KINDS[0]]), "fp32", Runtime("cpu", 1), ())
+    ctc = load_ctc(inspect(folders[KINDS[1]]), "fp32", Runtime("cpu", 1))
     return {KINDS[0]: (TdtRecognizer(rnnt), rnnt.asr), KINDS[1]: (CtcRecognizer(ctc), ctc.asr)}
 
 
@@ -103,7 +102,7 @@ def test_the_command_transcribes_with_them(
 def test_words_lie_inside_their_utterance_and_rise(
     folders: dict[str, Path], kind: str, speech: Samples
 ) -> None:
-    recognizer, _ = load_recognizer(inspect(folders[kind]))
+    recognizer, _ = models.load(inspect(folders[kind]))
     (segments,) = recognizer.recognize([speech])
     times = [time for s in segments for word in s.words for time in (word.start, word.end)]
     assert times == sorted(times)
@@ -117,8 +116,12 @@ def test_words_lie_inside_their_utterance_and_rise(
 def test_lengths_are_clamped_to_the_frames_there_are(
     folders: dict[str, Path], kind: str, told: int, kept: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    load = load_tdt if kind == KINDS[0] else load_ctc
-    model = load(inspect(folders[kind]), "fp32", "cpu", 1)
+    folder, runtime = inspect(folders[kind]), Runtime("cpu", 1)
+    model = (
+        load_tdt(folder, "fp32", runtime, ())
+        if kind == KINDS[0]
+        else load_ctc(folder, "fp32", runtime)
+    )
     encode = model.asr._encode
     monkeypatch.setattr(model.asr, "_encode", lambda *f: (encode(*f)[0], np.array([told])))
     assert len(model.encode(noise(0, 1))) == kept
@@ -127,14 +130,14 @@ def test_lengths_are_clamped_to_the_frames_there_are(
 def test_nan_in_the_encoder_output_is_an_error_that_says_which_utterance(tmp_path: Path) -> None:
     folder = tiny_tdt.build(tmp_path / "tiny")
     tiny_tdt.add_collapsing(folder)
-    recognizer = TdtRecognizer(load_tdt(inspect(folder), "fp16", "cpu", 1))
+    recognizer = TdtRecognizer(load_tdt(inspect(folder), "fp16", Runtime("cpu", 1)))
     with pytest.raises(NonFiniteOutput, match=r"^NaN in the encoder output: .*stt setup") as caught:
         recognizer.recognize([noise(0, 1), noise(1, 1)])
     assert caught.value.index == 0
 
 
 def test_infinite_logits_are_an_error(folders: dict[str, Path]) -> None:
-    model = load_tdt(inspect(folders[KINDS[0]]), "fp32", "cpu", 1)
+    model = load_tdt(inspect(folders[KINDS[0]]), "fp32", Runtime("cpu", 1), ())
     with pytest.raises(NonFiniteOutput, match="infinity in the logits"):
         model.step(3, model.initial_state(), np.array([0, 0, -np.inf, 0], np.float32))
 
@@ -154,7 +157,7 @@ def test_a_vocabulary_that_does_not_fit_is_refused(
     folder = tiny_nemo.build(tmp_path / "tiny", kind)
     (folder / "vocab.txt").write_text(vocabulary, "utf-8")
     with pytest.raises(ModelError, match=re.escape(told)):
-        load_recognizer(inspect(folder))
+        models.load(inspect(folder))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -162,7 +165,7 @@ def test_a_vocabulary_may_name_more_than_the_model_says(tmp_path: Path, kind: st
     folder = tiny_nemo.build(tmp_path / "tiny", kind)
     with (folder / "vocab.txt").open("a", encoding="utf-8") as file:
         file.write("<more> 4\n")
-    recognizer, _ = load_recognizer(inspect(folder))
+    recognizer, _ = models.load(inspect(folder))
     assert recognizer.recognize([noise(1, 4)]) != [[]]
 
 
@@ -188,7 +191,7 @@ def test_a_graph_of_another_layout_is_refused(
                 names[place] = new if name == old else name
     onnx.save(model, path)
     with pytest.raises(ModelError, match=told):
-        load_recognizer(inspect(folder))
+        models.load(inspect(folder))
 
 
 def test_a_graph_with_float16_at_its_edges_is_refused(tmp_path: Path) -> None:
@@ -200,4 +203,4 @@ def test_a_graph_with_float16_at_its_edges_is_refused(tmp_path: Path) -> None:
     """
     onnx.save(onnx.parser.parse_model(graph), folder / "model.onnx")
     with pytest.raises(ModelError, match="logprobs is float16"):
-        load_recognizer(inspect(folder))
+        models.load(inspect(folder))

@@ -12,14 +12,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stt.engine.folder import inspect
-from stt.engine.recognizer import TdtRecognizer
+from stt.engine.sessions import Runtime
 from stt.errors import NonFiniteOutput
 from stt.install.clips import bundled_clips
+from stt.models import inspect
 from stt.models.label_looping import Decoding, label_looping
 from stt.models.onnx_asr_edge import load_tdt
 from stt.models.redecoding import SPOKEN_S, Decode, redecoded
 from stt.models.tdt import DURATIONS, TdtVocabulary, greedy_tdt
+from stt.models.transducer import TdtRecognizer
 from support.paths import DIGITS
 
 Floats = npt.NDArray[np.float32]
@@ -238,7 +239,7 @@ def test_nothing_is_lost_moved_or_out_of_order(said: dict[int, int], heard: list
 
 @pytest.fixture(scope="module")
 def digits() -> TdtRecognizer:
-    return TdtRecognizer(load_tdt(inspect(DIGITS), "fp32", "cpu", 1))
+    return TdtRecognizer(load_tdt(inspect(DIGITS), "fp32", Runtime("cpu", 1)))
 
 
 def test_ordinary_recordings_stay_the_same_token_for_token(digits: TdtRecognizer) -> None:

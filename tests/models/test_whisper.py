@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stt.engine.recognizer import Interrupted
 from stt.errors import ModelError
 from stt.models.whisper import split_pieces, transcribe
 from stt.models.whisper_decoding import (
-    Interrupted,
     Rules,
     Said,
     apply_rules,

@@ -17,9 +17,9 @@ import pytest
 from stt.audio.microphone import Block
 from stt.audio.segmenter import Utterance
 from stt.engine.fallback import Fallback
+from stt.engine.recognizer import Interrupted
 from stt.errors import AudioError, ModelError
 from stt.events import Event, Final, Level, Problem
-from stt.models.whisper_decoding import Interrupted
 from stt.streaming.session import LiveSession
 from stt.streaming.stream import Live, RecognizerLike, Source
 from stt.transcript import Segment

@@ -5,11 +5,12 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from stt.engine.folder import inspect
+from stt.engine.sessions import Runtime
 from stt.install.clips import bundled_clips
 from stt.install.installation import Events, Installation
 from stt.install.setup import Order, set_up
 from stt.install.source import find_source
+from stt.models import inspect
 from stt.models.onnx_asr_edge import load_tdt
 from stt.settings.places import Places
 from support.paths import DIGITS
@@ -40,4 +41,6 @@ class Place:
 
     def graph(self) -> Path:
         """The encoder that FP32 runs."""
-        return Path(load_tdt(inspect(self.folder), "fp32", "cpu", 1).asr._encoder._model_path)
+        return Path(
+            load_tdt(inspect(self.folder), "fp32", Runtime("cpu", 1)).asr._encoder._model_path
+        )

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 from stt.batch.journal import JournalCache
 from stt.engine.batching import GatheringRecognizer
-from stt.engine.folder import MANIFEST, TUNED, ModelFolder, graph_names, split_names
+from stt.engine.folder import MANIFEST, TUNED, ModelFolder
 from stt.engine.manifest import Manifest
 from stt.errors import SttError
 from stt.pipeline import Step
@@ -156,9 +156,10 @@ def fingerprint(transcriber: ModelTranscriber) -> dict[str, Any]:
 
 def _digest_of_files(folder: ModelFolder, precision: str) -> str:
     """A digest of the files that one precision runs: by the manifest's hashes where it has them."""
-    names = [*graph_names(folder.kind, precision), *split_names(precision)]
+    family = folder.family
+    names = [*family.graphs(precision), *family.parts(precision)]
     if folder.tuned and precision == "fp32":
-        names += graph_names(folder.kind, TUNED)
+        names += family.graphs(TUNED)
     known = Manifest.read(folder.path).files if (folder.path / MANIFEST).exists() else {}
     digests = []
     for name in (*names, *(f"{name}.data" for name in names), "vocab.txt", "config.json"):

@@ -271,9 +271,9 @@ def _refuse(folder: Path, wrong: Sequence[str]) -> None:
 
 
 def _check(folder: Path, events: Events, say: Say, longest_s: float) -> int:
-    from stt.engine.folder import inspect
     from stt.engine.manifest import Manifest
     from stt.install.verify import check
+    from stt.models import inspect
 
     _refuse(folder, check(folder, events, longest_s=longest_s))
     proven = ""
@@ -294,17 +294,17 @@ def _all_proven(folder: Path, precisions: tuple[str, ...]) -> bool:
 
 def _summary(folder: Path) -> str:
     """The table at the end: sizes, errors, speed, and what `auto` will choose."""
-    from stt.engine.folder import graph_names, inspect
     from stt.engine.manifest import Manifest
     from stt.engine.precision import Known, choose
     from stt.install.measure import providers_here
+    from stt.models import inspect
 
     manifest, model = Manifest.read(folder), inspect(folder)
     rows = [("precision", "MB", "encoder", "joint", "proof", "measured")]
     for precision in ("fp32", *manifest.precisions):
         entry = manifest.precisions.get(precision, {})
         figures = {check["name"]: check["figure"] for check in entry.get("checks", [])}
-        names = graph_names(model.kind, precision)
+        names = model.family.graphs(precision)
         parts = [manifest.files.get(n) for name in names for n in (name, f"{name}.data")]
         size = sum(part["size"] for part in parts if part)
         speeds = [

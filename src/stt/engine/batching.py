@@ -8,18 +8,14 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-
-import numpy as np
-import numpy.typing as npt
 
 from stt.engine.recognizer import Recognizer, Speech
 from stt.errors import NonFiniteOutput
 from stt.transcript import Segment
-
-Samples = npt.NDArray[np.float32]
+from stt.types import Samples
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +50,10 @@ class GatheringRecognizer:
     def streams(self) -> int:
         """See Recognizer: one caller for each utterance of a batch."""
         return self._most
+
+    def hasty(self, _: Callable[[], bool]) -> GatheringRecognizer:
+        """Return this one; see Recognizer."""
+        return self
 
     def recognize(
         self, batch: Sequence[Samples], speech: Sequence[Speech] = ()

@@ -1,4 +1,4 @@
-"""What lies in a model folder: its kind, its precisions, and what is wrong with each.
+"""What lies in a model folder: its family, its precisions, and what is wrong with each.
 
 Layout (onnx-asr's): `config.json` names the type; a precision is part of the file name, so that
 `encoder-model.fp16.onnx` is the FP16 encoder and `encoder-model.onnx` the FP32 one.
@@ -7,12 +7,17 @@ Layout (onnx-asr's): `config.json` names the type; a precision is part of the fi
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stt.errors import ModelError
+
+if TYPE_CHECKING:
+    from stt.engine.recognizer import Probe, Recognizer
+    from stt.engine.sessions import Runtime
 
 PRECISIONS = ("fp16", "mixed", "fp32", "int8")
 """In the order `auto` prefers them. `mixed` is FP16 with a few nodes in FP32."""
@@ -20,26 +25,8 @@ MANIFEST = "manifest.json"
 STARTER = "starter"
 """Name of the embedded default, built from package data and never downloaded."""
 
-_GRAPHS = {
-    "nemo-conformer-tdt": ("encoder-model", "decoder_joint-model"),
-    "nemo-conformer-rnnt": ("encoder-model", "decoder_joint-model"),
-    "nemo-conformer-ctc": ("model",),
-    "whisper": ("encoder_model", "decoder_model_merged"),
-}
-"""Graphs of each kind of model, without precision and ending."""
-TRANSDUCERS = ("nemo-conformer-tdt", "nemo-conformer-rnnt")
-_SPLIT = ("prediction-model", "encoder_projection-model", "joint-model")
-"""What a decoder_joint becomes when it is taken apart, see `stt.convert.split`."""
 TUNED = "tuned"
 """Stands in file names where a precision does: FP32 written tighter, see `stt.convert.tuned`."""
-_WHISPER_VOCABULARY = ("vocab.json", "added_tokens.json")
-_NEMO_VOCABULARY = ("vocab.txt",)
-_WHISPER_WINDOW_S = 30
-_POSITIONS = 5000
-"""Encoder frames in the position table of NeMo's exports: a hard limit. A `max_audio_s` in
-config.json says otherwise for models with a shorter table."""
-_MELS = (80, 128)
-"""Mel bands that onnx-asr has filters for; 80 where config.json does not say."""
 _UNSURE = 1.15
 """How far a speed that was measured once may be off: one machine measured 12.3 and then 9.7."""
 
@@ -81,8 +68,7 @@ class ModelFolder:
     """A usable model folder, as found on disk."""
 
     path: Path
-    kind: str
-    """nemo-conformer-tdt, nemo-conformer-rnnt, nemo-conformer-ctc or whisper."""
+    family: ModelFamily
     config: Mapping[str, Any]
     problems: Mapping[str, str | None]
     """Precision -> None where its files are complete, else what is wrong. Absent ones included."""
@@ -105,12 +91,12 @@ class ModelFolder:
         return replace(self, tuned=False)
 
     def check_vocabulary(self) -> None:
-        """Read vocab.txt of a NeMo model as a whole.
+        """Read the vocabulary as a whole.
 
         Raises:
             ModelError: it is no list of tokens.
         """
-        if self.kind != "whisper" and (problem := _vocabulary_problem(self.path / "vocab.txt")):
+        if problem := self.family.vocabulary_problem(self.path):
             raise ModelError(f"{self.path}: {problem}; run `stt setup` for this model again")
 
     @property
@@ -121,23 +107,71 @@ class ModelFolder:
     @property
     def max_audio_s(self) -> int:
         """Longest audio the model takes, in seconds."""
-        if self.kind == "whisper":
-            longest = _WHISPER_WINDOW_S
-        else:
-            longest = _POSITIONS * int(self.config.get("subsampling_factor", 8)) // 100
-        return int(self.config.get("max_audio_s", longest))
+        return int(self.config.get("max_audio_s", self.family.longest_s(self.config)))
 
 
-def graph_names(kind: str, precision: str) -> tuple[str, ...]:
-    """Return the names of the graphs of one precision: encoder and decoder, or one for CTC."""
-    suffix = "" if precision == "fp32" else f".{precision}"
-    return tuple(f"{name}{suffix}.onnx" for name in _GRAPHS[kind])
+class ModelFamily(ABC):
+    """One kind of model: its files, how it is loaded, and what its proof runs.
+
+    A family is one class in one file of `stt.models`, and one line of `stt.models.FAMILIES`.
+    """
+
+    name: str
+    """`model_type` in config.json, and what onnx-asr calls it."""
+    graph_stems: tuple[str, ...]
+    """Its graphs, without precision and ending; the encoder first."""
+    part_stems: tuple[str, ...] = ()
+    """What its second graph becomes when it is taken apart, see `stt.convert.split`."""
+    vocabulary: tuple[str, ...]
+    """Files beside the graphs that it needs."""
+    feature_sizes: tuple[int, ...] = ()
+    """Values that features_size may have, the first where config.json does not say; empty: any."""
+    language: str | None = None
+    """Of all it writes, e.g. en; None where it knows several."""
+    is_set_up: bool = True
+    """Whether `stt setup` takes any model of the family."""
+
+    def graphs(self, precision: str) -> tuple[str, ...]:
+        """Return the file names of the graphs of one precision."""
+        return tuple(_file_name(stem, precision) for stem in self.graph_stems)
+
+    def parts(self, precision: str) -> tuple[str, ...]:
+        """Return the file names of the second graph's parts; none where it is not taken apart."""
+        return tuple(_file_name(stem, precision) for stem in self.part_stems)
+
+    def vocabulary_problem(self, path: Path) -> str | None:
+        """Say what is wrong with the vocabulary of the folder `path`, read as a whole."""
+        del path
+        return None
+
+    def english_only(self, config: Mapping[str, Any]) -> bool:
+        """Whether a model with this config.json writes English whatever is spoken."""
+        del config
+        return False
+
+    @abstractmethod
+    def longest_s(self, config: Mapping[str, Any]) -> int:
+        """Return the longest audio that a model with this config.json takes, in seconds."""
+
+    @abstractmethod
+    def load(self, folder: ModelFolder, precision: str, runtime: Runtime) -> Recognizer:
+        """Load one precision.
+
+        Raises:
+            ModelError: its files do not load, or do not fit together.
+        """
+
+    @abstractmethod
+    def probe(self, folder: ModelFolder, precision: str) -> Probe:
+        """Load one precision on the CPU, for its proof.
+
+        Raises:
+            ModelError: its files do not load, or do not fit together.
+        """
 
 
-def split_names(precision: str) -> tuple[str, ...]:
-    """Return the names of a decoder_joint's parts: prediction, encoder projection, joint."""
-    suffix = "" if precision == "fp32" else f".{precision}"
-    return tuple(f"{name}{suffix}.onnx" for name in _SPLIT)
+def _file_name(stem: str, precision: str) -> str:
+    return f"{stem}.onnx" if precision == "fp32" else f"{stem}.{precision}.onnx"
 
 
 def absent(precision: str) -> str:
@@ -145,8 +179,8 @@ def absent(precision: str) -> str:
     return f"no {precision} files"
 
 
-def inspect(path: Path) -> ModelFolder:
-    """Read a model folder without loading it.
+def read_folder(path: Path, families: Mapping[str, ModelFamily]) -> ModelFolder:
+    """Read a model folder without loading it; `families`: those known, by `model_type`.
 
     Raises:
         ModelError: not a folder, no usable config.json or manifest.json, a vocabulary missing, or
@@ -157,13 +191,14 @@ def inspect(path: Path) -> ModelFolder:
     if not path.is_dir():
         raise ModelError(f"{path}: no such model folder; check the path, or run `stt setup`")
     config = _json(path / "config.json")
-    kind = _kind(path, config)
+    family = _family(path, config, families)
     manifest = _Manifest.read(path / MANIFEST)
-    for name in _WHISPER_VOCABULARY if kind == "whisper" else _NEMO_VOCABULARY:
+    for name in family.vocabulary:
         if problem := _file_problem(path, name, manifest.sizes):
             raise ModelError(f"{path}: {problem}; run `stt setup` for this model again")
     problems = {
-        precision: _problem(path, kind, precision, manifest.sizes) for precision in PRECISIONS
+        precision: _problem(path, family.graphs(precision), precision, manifest.sizes)
+        for precision in PRECISIONS
     }
     if all(problems.values()):
         told = "; ".join(dict.fromkeys(p for p in problems.values() if p))
@@ -171,26 +206,32 @@ def inspect(path: Path) -> ModelFolder:
     split = frozenset(
         precision
         for precision in manifest.split - {"int8"}
-        if not any(_file_problem(path, name, manifest.sizes) for name in split_names(precision))
+        if (names := family.parts(precision))
+        and not any(_file_problem(path, name, manifest.sizes) for name in names)
     )
     tuned = manifest.tuned and problems["fp32"] is None
     if tuned:
-        tuned = not any(_file_problem(path, n, manifest.sizes) for n in graph_names(kind, TUNED))
+        tuned = not any(_file_problem(path, n, manifest.sizes) for n in family.graphs(TUNED))
     return ModelFolder(
-        path, kind, config, problems, manifest.proofs, manifest.measured, split, tuned
+        path, family, config, problems, manifest.proofs, manifest.measured, split, tuned
     )
 
 
-def _kind(path: Path, config: Mapping[str, Any]) -> str:
-    kind, mels = config.get("model_type"), config.get("features_size", _MELS[0])
-    if not isinstance(kind, str) or kind not in _GRAPHS:
+def _family(
+    path: Path, config: Mapping[str, Any], families: Mapping[str, ModelFamily]
+) -> ModelFamily:
+    name = config.get("model_type")
+    family = families.get(name) if isinstance(name, str) else None
+    if family is None:
         raise ModelError(
-            f"{path}/config.json: model_type {kind!r} is not known; use one of {', '.join(_GRAPHS)}"
+            f"{path}/config.json: model_type {name!r} is not known; use one of "
+            f"{', '.join(families)}"
         )
-    if kind != "whisper" and mels not in _MELS:
+    sizes = family.feature_sizes
+    if sizes and (size := config.get("features_size", sizes[0])) not in sizes:
         raise ModelError(
-            f"{path}/config.json: features_size {mels!r} is not known; use one of "
-            f"{', '.join(map(str, _MELS))}"
+            f"{path}/config.json: features_size {size!r} is not known; use one of "
+            f"{', '.join(map(str, sizes))}"
         )
     for key, (least, most) in {"subsampling_factor": (1, 64), "max_audio_s": (2, 86_400)}.items():
         value = config.get(key, least)
@@ -203,22 +244,7 @@ def _kind(path: Path, config: Mapping[str, Any]) -> str:
                 f"{path}/config.json: {key} {value!r} is not usable; it is a number from {least} "
                 f"to {most:,}"
             )
-    return kind
-
-
-def _vocabulary_problem(path: Path) -> str | None:
-    """Say what is wrong with NeMo's vocabulary, a token and its number in each line."""
-    try:
-        lines = path.read_text("utf-8").splitlines()
-    except OSError as error:
-        return f"{path.name} cannot be read ({error.strerror})"
-    except UnicodeDecodeError as error:
-        return f"{path.name} is not UTF-8 text (byte {error.start})"
-    for number, line in enumerate(lines, start=1):
-        parts = line.split(" ")
-        if len(parts) != 2 or not parts[1].removeprefix("-").isdecimal():
-            return f"{path.name}: line {number} is not a token and its number"
-    return None
+    return family
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -235,9 +261,10 @@ def _json(path: Path) -> dict[str, Any]:
     return content
 
 
-def _problem(path: Path, kind: str, precision: str, sizes: Mapping[str, int]) -> str | None:
-    """Say what is wrong with the files of one precision, weights beside a graph included."""
-    names = graph_names(kind, precision)
+def _problem(
+    path: Path, names: Sequence[str], precision: str, sizes: Mapping[str, int]
+) -> str | None:
+    """Say what is wrong with the graphs of one precision, weights beside them included."""
     if not any((path / name).exists() for name in names):
         return absent(precision)
     # weights belong to their graph wherever the manifest lists them

@@ -96,7 +96,7 @@ class Known:
         """Put together what a model's folder tells, and what this machine is."""
         installed = (folder.path / MANIFEST).is_file()
         model = folder.name if installed else str(folder.path)
-        if folder.kind == "whisper" and model != STARTER:  # set-up makes nothing of others
+        if not folder.family.is_set_up and model != STARTER:  # set-up makes nothing of others
             model = ""
         return cls(
             provider,

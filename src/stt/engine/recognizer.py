@@ -1,52 +1,34 @@
-"""A recogniser turns utterances into segments. One is loaded by walking the precision selector."""
+"""What a model family gives: a recogniser for utterances, and a probe for the proof."""
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from threading import Lock
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from stt.engine import sessions
-from stt.engine.folder import ModelFolder
-from stt.engine.precision import Known, choose
-from stt.engine.sessions import Share, running_graphs, share_of
 from stt.errors import ModelError
-from stt.models.ctc import greedy_ctc
-from stt.models.onnx_asr_edge import (
-    CtcModel,
-    TdtModel,
-    WhisperModel,
-    encode_batch,
-    load_ctc,
-    load_tdt,
-    load_whisper,
-)
-from stt.models.redecoding import redecoded
-from stt.models.tdt import Emission, until_next
-from stt.models.whisper import WhisperPiece, transcribe
-from stt.models.whisper_decoding import Rules
-from stt.models.whisper_session import WINDOW_SECONDS
-from stt.text import words
-from stt.text.words import lengthened
-from stt.transcript import Choice, Segment, Token
-
-Samples = npt.NDArray[np.float32]
+from stt.transcript import Segment
+from stt.types import Floats, Samples
 
 Speech = Sequence[float]
 """Probability of speech of each frame of 512 samples of an utterance."""
 
+Feed = dict[str, npt.NDArray[Any]]
+"""Inputs of a graph by name."""
+
 TRAILING_SILENCE = 8_000
 """Samples (0.5 s) of silence after each utterance: without it a transducer that hears speech run to
 the very end often drops the last word. Never before it: that moves the first."""
-_HASTY_WINDOW_S = 10.0
-"""Seconds that Whisper encodes at least in a hurry: as good as 30, and faster (docs/live.md)."""
 _MIN_SAMPLES = 1_600
-"""An utterance shorter than 0.1 s has too few feature frames for the encoder's subsampling."""
+"""An utterance shorter than 0.1 s has too few feature frames for an encoder's subsampling."""
+
+
+class Interrupted(Exception):  # noqa: N818 - nothing is wrong
+    """The result is not wanted any more."""
 
 
 class Recognizer(Protocol):
@@ -67,6 +49,13 @@ class Recognizer(Protocol):
         """Whether it tells when each word was said."""
         ...
 
+    def hasty(self, interrupted: Callable[[], bool]) -> Recognizer:
+        """Return one of the same model for live recognition, which computes no more than it needs.
+
+        While `interrupted()`, its `recognize` may raise Interrupted.
+        """
+        ...
+
     def recognize(
         self, batch: Sequence[Samples], speech: Sequence[Speech] = ()
     ) -> list[list[Segment]]:
@@ -85,266 +74,84 @@ class Recognizer(Protocol):
         ...
 
 
-class TokenRecognizer(ABC):
-    """Models that give tokens on a grid of encoder frames."""
-
-    tells_words = True
-
-    def __init__(self, model: TdtModel | CtcModel, streams: int = 1) -> None:
-        """`streams`: see Recognizer."""
-        self._streams = streams
-        self._pieces = model.pieces
-        self._frame_s = model.frame_s
-        self._provider = model.provider
-
-    @property
-    def provider(self) -> str:
-        """Short name of the provider that really runs."""
-        return self._provider
-
-    @property
-    def streams(self) -> int:
-        """See Recognizer."""
-        return self._streams
-
-    @abstractmethod
-    def decode(
-        self, batch: Sequence[Samples], speech: Sequence[Speech] = ()
-    ) -> list[list[Emission]]:
-        """Decode utterances, float32 [n] at 16 kHz, exactly as given; `speech`: see Recognizer."""
-
-    def emissions(self, samples: Samples) -> list[Emission]:
-        """Decode one utterance, float32 [n] at 16 kHz, exactly as given."""
-        return self.decode([samples])[0]
-
-    def tokens(self, samples: Samples) -> list[Token]:
-        """Recognise one utterance, float32 [n] at 16 kHz, exactly as given."""
-        return [self._token(emission) for emission in self.emissions(samples)]
-
-    def recognize(
-        self, batch: Sequence[Samples], speech: Sequence[Speech] = ()
-    ) -> list[list[Segment]]:
-        """Recognise utterances; see Recognizer."""
-        with running_graphs():
-            decoded = self.decode([_padded(samples) for samples in batch], speech)
-        return [
-            self._segments(emissions, samples)
-            for emissions, samples in zip(decoded, batch, strict=True)
-        ]
-
-    def _token(self, emission: Emission) -> Token:
-        e = emission
-        return Token(e.id, self._pieces[e.id], e.frame, e.duration, e.logprob, e.recovered)
-
-    def _segments(self, emissions: Sequence[Emission], samples: Samples) -> list[Segment]:
-        tokens = [token for token in map(self._token, emissions) if not _is_special(token.text)]
-        seconds = len(samples) / 16_000
-        spoken = words.words(tokens, self._frame_s, 0.0, seconds)
-        return words.segments(lengthened(words.refined(spoken, samples), seconds))
-
-
-class TdtRecognizer(TokenRecognizer):
-    """Transducers: Parakeet TDT and its relatives, and plain ones (RNN-T)."""
-
-    def __init__(self, model: TdtModel, streams: int = 1) -> None:
-        """`streams`: see Recognizer."""
-        super().__init__(model, streams)
-        self._model = model
-        self._word_starts = frozenset(i for i, p in model.pieces.items() if p.startswith(" "))
-        self.near_ties = 0
-        """Decisions so far that rounding may have made, see `label_looping.NEAR`; counted where
-        the decoder_joint is in parts."""
-        self._counting = Lock()
-
-    def decode(
-        self, batch: Sequence[Samples], speech: Sequence[Speech] = ()
-    ) -> list[list[Emission]]:
-        """Decode all together; see TokenRecognizer."""
-        frames = encode_batch(self._model, batch)
-        decoded = redecoded(
-            self._model.decode(frames),
-            frames,
-            speech,
-            self._model.decode,
-            frame_s=self._frame_s,
-            word_starts=self._word_starts,
-        )
-        with self._counting:
-            self.near_ties += sum(decoding.near_ties for decoding in decoded)
-        found = [decoding.emissions for decoding in decoded]
-        if self._model.vocabulary.durations:
-            return found
-        return [until_next(e, len(f)) for e, f in zip(found, frames, strict=True)]
-
-
-class CtcRecognizer(TokenRecognizer):
-    """CTC models: all frames of an utterance at once."""
-
-    def __init__(self, model: CtcModel, streams: int = 1) -> None:
-        """`streams`: see Recognizer."""
-        super().__init__(model, streams)
-        self._model = model
-
-    def decode(
-        self, batch: Sequence[Samples], speech: Sequence[Speech] = ()
-    ) -> list[list[Emission]]:
-        """Decode one utterance after the other; see TokenRecognizer."""
-        return [greedy_ctc(f, self._model.blank) for f in encode_batch(self._model, batch)]
-
-
-class WhisperRecognizer:
-    """Whisper: English by default, timed segments without words."""
-
-    tells_words = False
-
-    def __init__(
-        self,
-        model: WhisperModel,
-        window_s: float = WINDOW_SECONDS,
-        interrupted: Callable[[], bool] = lambda: False,
-    ) -> None:
-        """`window_s` and `interrupted` as for `whisper.transcribe`."""
-        self._model, self._window_s, self._interrupted = model, window_s, interrupted
-
-    def hasty(self, interrupted: Callable[[], bool]) -> WhisperRecognizer:
-        """Return one of the same model that encodes no more silence than it needs.
-
-        While `interrupted()`, its `recognize` raises `whisper_decoding.Interrupted`.
-        """
-        return WhisperRecognizer(self._model, _HASTY_WINDOW_S, interrupted)
-
-    @property
-    def provider(self) -> str:
-        """Short name of the provider that really runs."""
-        return self._model.provider
-
-    @property
-    def english_only(self) -> bool:
-        """Whether it writes English whatever is spoken."""
-        return not self._model.vocabulary.languages
-
-    @property
-    def streams(self) -> int:
-        """One: its utterances are decoded together, by all cores."""
-        return 1
-
-    def recognize(
-        self, batch: Sequence[Samples], speech: Sequence[Speech] = ()
-    ) -> list[list[Segment]]:
-        """Recognise utterances of at most 30 s together; see Recognizer."""
-        model = self._model
-        rules = Rules(model.vocabulary, timestamps=True)
-        with running_graphs():
-            results = transcribe(
-                batch,
-                model.sessions.start,
-                rules,
-                mels=model.sessions.mels,
-                batch=len(batch),
-                window_s=self._window_s,
-                interrupted=self._interrupted,
-            )
-        return [
-            lengthened([_segment(piece) for piece in result.pieces], len(samples) / 16_000)
-            for result, samples in zip(results, batch, strict=True)
-        ]
-
-
-def _segment(piece: WhisperPiece) -> Segment:
-    return Segment(piece.start, piece.end, piece.text, math.exp(piece.logprob))
-
-
-def _padded(samples: Samples) -> Samples:
+def padded(samples: Samples) -> Samples:
+    """Return an utterance with the silence behind it that a transducer needs."""
     silence = max(TRAILING_SILENCE, _MIN_SAMPLES - len(samples))
     return np.concatenate([samples, np.zeros(silence, np.float32)])
 
 
-def _is_special(piece: str) -> bool:
-    """Tell control tokens such as <unk> and <|nospeech|>, which are no text."""
-    return piece.startswith("<") and piece.endswith(">")
+@dataclass(frozen=True, slots=True)
+class DecoderStep:
+    """One run of the graph behind the encoder."""
+
+    fed: Any
+    """What its family needs to run it again."""
+    logits: Floats
+    """What came out, float32 [outputs]."""
 
 
-def load_recognizer(
-    folder: ModelFolder,
-    *,
-    precision: str = "auto",
-    provider: str = "auto",
-    threads: int = 0,
-    strict: bool = False,
-    auto_int8: bool = False,
-    jobs: int | None = None,
-) -> tuple[Recognizer, Choice]:
-    """Load a model in the best precision on the best provider that really work.
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """What was decoded of one utterance."""
 
-    `strict` and `auto_int8` are `precision.choose`'s; `jobs`: so many utterances a CPU's cores work
-    on side by side, 0 for as many as is fastest; None: all on one.
-
-    Raises:
-        ModelError: no precision loads, or `strict` forbids what would.
-        ProviderError: the provider asked for by name cannot be had.
-    """
-    import onnxruntime
-
-    folder.check_vocabulary()
-    if provider != "cpu":
-        sessions.preload(onnxruntime)
-    candidates = sessions.to_try(provider, onnxruntime.get_available_providers())
-    note = ""
-    for candidate in candidates:
-        try:
-            recognizer, choice = _load_on(
-                candidate,
-                folder,
-                precision=precision,
-                threads=threads,
-                strict=strict,
-                auto_int8=auto_int8,
-                jobs=jobs,
-            )
-        except ModelError as error:
-            if candidate == candidates[-1]:
-                raise
-            note = f"; {candidate} passed over: {error}"
-            continue
-        if recognizer.provider == candidate:
-            return recognizer, Choice(choice.precision, candidate, choice.reason + note)
-        if provider != "auto":
-            raise sessions.not_running(provider, recognizer.provider)
-        note = f"; {candidate} passed over: ONNX Runtime lists it but could not start it"
-    raise ModelError(f"{folder.path}: ran on no provider{note}")
+    tokens: tuple[int, ...] = ()
+    """Empty also where the model gave NaN or infinity."""
+    text: str = ""
+    steps: tuple[DecoderStep, ...] = ()
+    """In order; none where there is no graph behind the encoder."""
+    places: tuple[tuple[int, int], ...] = ()
+    """(encoder frame, duration in frames) of each token, where the family tells them."""
+    near_ties: int = 0
+    """Decisions that rounding may have made, where they are counted."""
 
 
-_LOADERS: Mapping[str, Callable[[ModelFolder, str, str, Share], Recognizer]] = {
-    "nemo-conformer-tdt": lambda f, p, on, s: TdtRecognizer(load_tdt(f, p, on, s.each), s.streams),
-    "nemo-conformer-rnnt": lambda f, p, on, s: TdtRecognizer(load_tdt(f, p, on, s.each), s.streams),
-    "nemo-conformer-ctc": lambda f, p, on, s: CtcRecognizer(load_ctc(f, p, on, s.each), s.streams),
-    "whisper": lambda f, p, on, s: WhisperRecognizer(load_whisper(f, p, on, s.whole)),
-}
-"""Kind of model -> (folder, precision, provider, threads) -> recogniser."""
+class Probe(ABC):
+    """One precision's files, loaded on the CPU to be held against another's."""
+
+    @abstractmethod
+    def encode(self, samples: Samples) -> tuple[Floats, int]:
+        """Return the encoder's frames, float32 [T, D], and how many the model says are real."""
+
+    @abstractmethod
+    def decode(self, frames: Floats, valid: int) -> Decoded:
+        """Decode what `encode` gave of one utterance."""
+
+    def repeat(self, frames: Floats, steps: Sequence[DecoderStep]) -> tuple[Floats, ...]:
+        """Return the logits given here for the inputs of another precision's steps, in their order.
+
+        Args:
+            frames: what `encode` gave here of the utterance they are of.
+            steps: all of one utterance, from its first.
+        """
+        del frames
+        if steps:
+            raise ModelError("this model has no steps to repeat")
+        return ()
+
+    def encoder_feed(self, samples: Samples) -> Feed:
+        """Return the inputs of the first graph for an utterance."""
+        raise ModelError("the inputs of this model's graphs are not known")
+
+    def decoder_feed(self, step: DecoderStep) -> Feed:
+        """Return the inputs of the second graph in a step."""
+        raise ModelError("the inputs of this model's graphs are not known")
+
+    def in_parts(self) -> PartsProbe:
+        """Load the second graph in parts, see `ModelFamily.parts`.
+
+        Raises:
+            ModelError: it has none, or they do not load.
+        """
+        raise ModelError("this model has no parts")
 
 
-def _load_on(
-    provider: str,
-    folder: ModelFolder,
-    *,
-    precision: str,
-    threads: int,
-    strict: bool,
-    auto_int8: bool,
-    jobs: int | None,
-) -> tuple[Recognizer, Choice]:
-    """Try precisions in the selector's order until one loads."""
-    share = Share(threads, threads)
-    if jobs is not None and provider == "cpu":
-        share = share_of(threads, jobs)
-    failed: dict[str, str] = {}
-    known = Known.of(folder, provider, failed)
-    while True:
-        try:
-            choice = choose(precision, known, strict=strict, auto_int8=auto_int8)
-        except ModelError as error:
-            raise ModelError(f"{folder.path}: {error}") from error
-        try:
-            return _LOADERS[folder.kind](folder, choice.precision, provider, share), choice
-        except ModelError as error:
-            failed[choice.precision] = f"did not load ({error})"
+class PartsProbe(Protocol):
+    """A decoder in parts, to be held against the whole one."""
+
+    def decode(self, batch: Sequence[Floats]) -> list[Decoded]:
+        """Decode encoder frames, float32 [T, D] of each utterance, together."""
+        ...
+
+    def logits(self, step: DecoderStep) -> Floats:
+        """Return the logits for the inputs of one step of the whole decoder, float32 [outputs]."""
+        ...

@@ -37,31 +37,45 @@ def usable_cores() -> int:
     return os.cpu_count() or 1
 
 
-@dataclass(frozen=True, slots=True)
-class Share:
-    """How a CPU's threads are shared out among utterances."""
-
-    whole: int
-    """Threads in all; 0: as many as there are cores."""
-    each: int
-    """Threads that work on one utterance together; 0: as many as there are cores."""
-    streams: int = 1
-    """Utterances that are worked on at the same time."""
-
-
 _MOST_STREAMS = 4
 """Each holds the activations of an utterance in memory, up to 0.5 GB of 30 s."""
 
 
-def share_of(threads: int, jobs: int = 0) -> Share:
-    """Share `threads`, 0 for all cores, out among `jobs` utterances; 0: as was fastest.
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """What the sessions of a model run on."""
 
-    That is the fewest threads to each that may be: one thread does all of an utterance without ever
-    waiting for another (docs/speed.md).
-    """
-    cores = threads or usable_cores()
-    streams = jobs or min(cores, _MOST_STREAMS)
-    return Share(threads, max(1, cores // streams), streams)
+    provider: str = "cpu"
+    """Short name of the execution provider."""
+    threads: int = 0
+    """Of the CPU, for all that is done at the same time; 0: as many as there are cores."""
+    concurrency: int | None = None
+    """Utterances worked on at the same time, which share the threads out among them; None: one,
+    with all of them."""
+
+    @classmethod
+    def shared(cls, provider: str, threads: int, jobs: int | None) -> Runtime:
+        """Share the CPU's `threads` out among `jobs` utterances; 0: as was fastest.
+
+        That is the fewest threads to each that may be: one thread does all of an utterance without
+        ever waiting for another (docs/speed.md). With None, and on another provider, all threads
+        work on one.
+        """
+        if jobs is None or provider != "cpu":
+            return cls(provider, threads)
+        return cls(provider, threads, jobs or min(threads or usable_cores(), _MOST_STREAMS))
+
+    @property
+    def streams(self) -> int:
+        """Utterances worked on at the same time."""
+        return self.concurrency or 1
+
+    @property
+    def threads_each(self) -> int:
+        """Threads that work on one utterance together; 0: as many as there are cores."""
+        if self.concurrency is None:
+            return self.threads
+        return max(1, (self.threads or usable_cores()) // self.concurrency)
 
 
 def runtime_errors() -> tuple[type[Exception], ...]:

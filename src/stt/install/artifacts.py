@@ -8,7 +8,7 @@ from functools import partial
 
 from stt.convert.positions import tune
 from stt.convert.split import split_file
-from stt.engine.folder import TRANSDUCERS, TUNED, graph_names, split_names
+from stt.engine.folder import TUNED
 from stt.install.artifact import Artifact, Told
 from stt.install.installation import Installation
 from stt.install.making import made, options_of
@@ -38,11 +38,10 @@ def artifacts(
         rtol: for mixed, see `stt.convert.mixed.within`.
         atol: likewise.
     """
-    kind = at.model.kind
     halves = [p for p in ("fp16", "mixed") if p in precisions]
     converted = {p: converted_precision(at, prover, p, rtol=rtol, atol=atol) for p in precisions}
     decoders = {}
-    if kind in TRANSDUCERS:
+    if at.model.family.parts("fp32"):
         there = [p for p in ("fp16", "mixed") if at.manifest.verdict("precisions", p).get("proven")]
         decoders = {p: in_parts(at, prover, p) for p in ("fp32", *dict.fromkeys(halves + there))}
     half = [one for p in ("fp16", "mixed") for d in (converted, decoders) if (one := d.get(p))]
@@ -55,8 +54,8 @@ def converted_precision(
     at: Installation, prover: Prover, precision: str, *, rtol: float, atol: float | None
 ) -> Artifact:
     """FP32 converted to another precision; for mixed, with its tolerances."""
-    kind = at.model.kind
-    sources, files = graph_names(kind, "fp32"), graph_names(kind, precision)
+    family = at.model.family
+    sources, files = family.graphs("fp32"), family.graphs(precision)
     options = options_of(at, precision)
 
     def make() -> Told:
@@ -94,7 +93,8 @@ def converted_precision(
 
 def in_parts(at: Installation, prover: Prover, precision: str) -> Artifact:
     """A decoder_joint as prediction network, encoder projection and joint (`convert.split`)."""
-    source, files = graph_names(at.model.kind, precision)[1], split_names(precision)
+    family = at.model.family
+    source, files = family.graphs(precision)[1], family.parts(precision)
 
     def make() -> Told:
         targets = [at.folder / name for name in files]
@@ -119,8 +119,8 @@ def in_parts(at: Installation, prover: Prover, precision: str) -> Artifact:
 
 def tuned(at: Installation, prover: Prover) -> Artifact:
     """FP32 written tighter for the CPU, beside the weights it shares (`convert.tuned`)."""
-    kind = at.model.kind
-    sources, files = graph_names(kind, "fp32"), graph_names(kind, TUNED)
+    family = at.model.family
+    sources, files = family.graphs("fp32"), family.graphs(TUNED)
 
     def make() -> Told | None:
         at.events.progress("writing FP32 tighter for the CPU", 0, 1)

@@ -8,9 +8,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from stt.engine.folder import ModelFolder, graph_names, inspect, split_names
+from stt.engine.folder import ModelFolder
 from stt.engine.manifest import Manifest, sha256_of
 from stt.install.measure import Speed
+from stt.models import inspect
 from stt.types import ReportProgress
 
 _MAKER = 1
@@ -45,7 +46,7 @@ class Installation:
 
     def gigabytes(self, precision: str) -> float:
         """Size of a precision's graphs and weights as the manifest has them; 0 for none."""
-        names = graph_names(self.model.kind, precision)
+        names = self.model.family.graphs(precision)
         files = (self.manifest.files.get(part) for n in names for part in (n, f"{n}.data"))
         total: int = sum(entry["size"] for entry in files if entry)
         return total / 1e9
@@ -106,7 +107,7 @@ class Installation:
         what was measured on it with them: the load times were theirs.
         """
         if self.manifest.splits.pop("int8", None) is not None:
-            self.delete(split_names("int8"))
+            self.delete(self.model.family.parts("int8"))
         for copy in (*self.folder.glob("packed-*"), *self.folder.glob(".packed-*.partial")):
             shutil.rmtree(copy)
         packed = [name for name in self.manifest.files if name.startswith("packed-")]

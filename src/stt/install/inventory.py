@@ -8,11 +8,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from stt.engine.folder import MANIFEST, PRECISIONS, STARTER, inspect
+from stt.engine.folder import MANIFEST, PRECISIONS, STARTER
 from stt.engine.manifest import Manifest
 from stt.errors import ModelError, SttError
 from stt.install.catalog import KNOWN, MODELS, Known
 from stt.install.lock import exclusive
+from stt.models import inspect
 from stt.settings.places import Places
 
 

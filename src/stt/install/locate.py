@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from stt.engine.folder import STARTER, ModelFolder, inspect
+from stt.engine.folder import STARTER, ModelFolder
 from stt.errors import ModelError
 from stt.install.catalog import KNOWN
+from stt.models import inspect
 from stt.settings.places import Places
 from stt.system.folders import expanded
 from stt.types import ReportProgress

@@ -10,7 +10,6 @@ from typing import Any
 from stt.convert import fp16, mixed
 from stt.convert.int8 import cpu_saturates
 from stt.convert.mixed import Feed
-from stt.engine.folder import graph_names
 from stt.install.installation import Events, Installation
 
 
@@ -22,7 +21,7 @@ def options_of(at: Installation, precision: str) -> dict[str, str]:
     """
     if precision != "int8":
         return {}
-    there = [n for n in graph_names(at.model.kind, precision) if (at.folder / n).is_file()]
+    there = [n for n in at.model.family.graphs(precision) if (at.folder / n).is_file()]
     noted = [at.manifest.files.get(name, {}).get("made_from", {}) for name in there]
     unsigned = cpu_saturates() or any("weights" in origin for origin in noted)
     return {"weights": "uint8"} if unsigned else {}

@@ -22,9 +22,11 @@ from typing import Any
 
 import psutil
 
-from stt.engine.folder import ModelFolder, graph_names, inspect
+from stt import models
+from stt.engine.folder import ModelFolder
 from stt.engine.sessions import PROVIDERS
 from stt.errors import ModelError
+from stt.models import inspect
 from stt.types import ReportProgress
 
 _AUDIO_S = 14.0
@@ -124,7 +126,7 @@ def _fit(folder: Path, precisions: Sequence[str]) -> bool:
 
 
 def _bytes(model: ModelFolder, precision: str) -> int:
-    paths = [model.path / name for name in graph_names(model.kind, precision)]
+    paths = [model.path / name for name in model.family.graphs(precision)]
     parts = [part for path in paths for part in (path, path.with_name(f"{path.name}.data"))]
     return sum(part.stat().st_size for part in parts if part.exists())
 
@@ -308,13 +310,12 @@ class _Child:
 
 def _main(folder: Path, precision: str, provider: str) -> None:
     """Load, tell how long that took, and recognise once for every line of standard input."""
-    from stt.engine.recognizer import load_recognizer
     from stt.install.clips import bundled_clips, of_length
 
     model = inspect(folder)
     speech = of_length(bundled_clips(), _AUDIO_S)
     began = time.perf_counter()
-    recognizer, _ = load_recognizer(model, precision=precision, provider=provider, strict=True)
+    recognizer, _ = models.load(model, precision=precision, provider=provider, strict=True)
     load_s = time.perf_counter() - began
     recognizer.recognize([speech])  # the first run allocates
     began = time.perf_counter()

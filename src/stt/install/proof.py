@@ -10,16 +10,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from difflib import SequenceMatcher
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from stt.convert.counting import CountingError, counted, cut_lengths, miscounted
 from stt.convert.model_file import GraphFile, read
-from stt.engine.folder import ModelFolder, graph_names
+from stt.engine.folder import ModelFolder
 from stt.install.clips import Clip
-from stt.install.observation import Floats, Observation
+from stt.install.observation import Observation
+from stt.types import Floats
 
 DURATIONS_S = (0.3, 1.0, 5.0, 20.4, 20.5, 30.0, 45.0, 47.0, 58.6, 100.0, 300.0, 399.0)
 """Those over 20.48 s are where lengths in float16 go wrong; 400 s is the position table's end."""
@@ -107,7 +107,7 @@ def compare(
     return Verdict((*checks, _never_empty(fp32, other), _same_tokens(fp32, other, clips)))
 
 
-def static_checks(folder: Path, kind: str, precision: str) -> tuple[Check, ...]:
+def static_checks(folder: ModelFolder, precision: str) -> tuple[Check, ...]:
     """Check without running: names, ranks and types of all inputs and outputs against FP32's.
 
     Arithmetic on lengths must be float32, also where the CPU's optimiser would hide that it is not.
@@ -116,9 +116,10 @@ def static_checks(folder: Path, kind: str, precision: str) -> tuple[Check, ...]:
         ModelError: a graph cannot be read.
     """
     changed, narrow = [], []
-    for fp32, other in zip(graph_names(kind, "fp32"), graph_names(kind, precision), strict=True):
-        file = read(folder / other)
-        if _edges(read(folder / fp32).model.graph) != _edges(file.model.graph):
+    path, family = folder.path, folder.family
+    for fp32, other in zip(family.graphs("fp32"), family.graphs(precision), strict=True):
+        file = read(path / other)
+        if _edges(read(path / fp32).model.graph) != _edges(file.model.graph):
             changed.append(other)
         narrow += _half_lengths(file)
     told = f"inputs and outputs of {', '.join(changed)} changed" if changed else "edges unchanged"
@@ -142,7 +143,7 @@ def lengths_alone(folder: ModelFolder, precision: str) -> Check | None:
         ModelError: a graph cannot be read.
     """
     parts = [
-        cut_lengths(read(folder.path / graph_names(folder.kind, name)[0]))
+        cut_lengths(read(folder.path / folder.family.graphs(name)[0]))
         for name in ("fp32", precision)
     ]
     if parts[0] is None:

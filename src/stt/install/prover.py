@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Any
 
 from stt.engine.folder import TUNED
+from stt.engine.recognizer import Feed, Probe
 from stt.engine.sessions import runtime_errors
 from stt.errors import ModelError
 from stt.install import proof, split_proof
 from stt.install.clips import Clip
 from stt.install.installation import Installation
-from stt.install.observation import Model, Observation, feeds, load, observe, possible
+from stt.install.observation import Observation, feeds, load, observe, possible
 from stt.install.proof import Check, Verdict
 from stt.install.time_left import TimeLeft, Work
-from stt.models.onnx_asr_edge import CtcModel, load_parts
 
 _WORTH_S = 3.0
 """Seconds of speech that tell a rate; less is mostly the first run's own cost."""
@@ -34,7 +33,7 @@ class Prover:
         """`longest_s`: seconds of the longest audio that encoders' numbers are compared on."""
         self.at, self.clips, self.clock = at, tuple(clips), clock
         self.longest_s, self.durations = longest_s, proof.durations(longest_s)
-        self._loaded: tuple[str, Model] | None = None
+        self._loaded: tuple[str, Probe] | None = None
         self._seen: dict[str, Observation] = {}
 
     @property
@@ -50,7 +49,7 @@ class Prover:
         """
         folder = self.at.model
         self.at.events.progress(f"proving {precision}: its graphs", 0, 1)
-        static = proof.static_checks(folder.path, folder.kind, precision)
+        static = proof.static_checks(folder, precision)
         lengths = proof.lengths_alone(folder, precision)
         if lengths is None:  # then audio must tell
             self.durations = tuple(sorted({*self.durations, *proof.DURATIONS_S}))
@@ -76,20 +75,18 @@ class Prover:
         seen = self._fp32() if precision == "fp32" else self._seen.get(precision)
         if seen is None:
             seen = self._observed(precision, (), None)
-        model = self._model(precision)
+        probe = self._probe(precision)
         refusals: tuple[type[Exception], ...] = (ModelError, *runtime_errors())
         try:
-            parts = load_parts(self.at.model, precision, "cpu", 0)
-            if parts is None or isinstance(model, CtcModel):  # for mypy: the CPU takes parts
-                raise ModelError(f"{self.at.folder}: has no parts for {precision}")
+            parts = probe.in_parts()
             with self.clock.doing("decode", self.clips_s):
-                return split_proof.prove(model, parts, seen, precision)
+                return split_proof.prove(parts, seen, precision)
         except refusals as error:
             return Verdict((_unloadable(error),))
 
-    def feeds(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    def feeds(self) -> tuple[list[Feed], list[Feed]]:
         """Return inputs of FP32's graphs on real speech, see `observation.feeds`."""
-        return feeds(self._model("fp32"), self.clips)
+        return feeds(self._probe("fp32"), self.clips)
 
     def release(self) -> None:
         """Let go of the model in memory."""
@@ -141,7 +138,7 @@ class Prover:
         self, precision: str, durations: Sequence[float], like: Observation | None
     ) -> Observation:
         durations = possible(self.at.model, precision, durations)
-        model, stage = self._model(precision), f"proving {precision}"
+        probe, stage = self._probe(precision), f"proving {precision}"
         total = sum(durations) + self.clips_s
         done, told, since = 0.0, 0.0, time.monotonic()
         self.at.events.progress(stage, 0, round(total))
@@ -155,19 +152,19 @@ class Prover:
                 told, since = done, now
             self.at.events.progress(stage, min(round(done), round(total)), round(total))
 
-        seen = observe(model, durations, self.clips, heard, like=like)
+        seen = observe(probe, durations, self.clips, heard, like=like)
         self._seen[precision] = seen
         return seen
 
-    def _model(self, precision: str) -> Model:
+    def _probe(self, precision: str) -> Probe:
         if self._loaded is not None and self._loaded[0] == precision:
             return self._loaded[1]
         self._loaded = None  # before the next takes its memory
         self.at.events.progress(f"loading {precision}", 0, 1)
         with self.clock.doing("load", self.at.gigabytes(precision)):
-            model = load(self.at.model, precision)
-        self._loaded = (precision, model)
-        return model
+            probe = load(self.at.model, precision)
+        self._loaded = (precision, probe)
+        return probe
 
 
 def _unloadable(error: Exception) -> Check:

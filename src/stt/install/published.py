@@ -10,18 +10,14 @@ from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
 from typing import Any
 
+from stt.engine.folder import ModelFamily
 from stt.errors import ModelError, UsageError
 from stt.install.catalog import PinnedFile, PinnedModel
 from stt.install.download import download
 from stt.install.hub import IMPORT, line, model_info
+from stt.models import FAMILIES
 from stt.system.temporary import temporary_folder
 
-_ENCODER_AND_DECODER = ("encoder-model.onnx", "decoder_joint-model.onnx")
-_GRAPHS = {
-    "nemo-conformer-tdt": _ENCODER_AND_DECODER,
-    "nemo-conformer-rnnt": _ENCODER_AND_DECODER,
-    "nemo-conformer-ctc": ("model.onnx",),
-}
 _FP32_FOLDER = "fp32/"
 
 
@@ -48,8 +44,9 @@ def resolve(repo_id: str, revision: str | None, *, name: str, offline: bool = Fa
     info = model_info(repo, revision, offline=offline)
     there = {sibling.rfilename: sibling for sibling in info.siblings or ()}
     whole = PinnedModel(name, repo, str(info.sha), _licence(info), f"{repo_id} on the hub", ())
-    kind = _kind(whole, _pinned(_needed(whole, prefix, ["config.json"], there), there)[0])
-    paths = _needed(whole, prefix, ["config.json", "vocab.txt", *_GRAPHS[kind]], there)
+    family = _family(whole, _pinned(_needed(whole, prefix, ["config.json"], there), there)[0])
+    names = ["config.json", *family.vocabulary, *family.graphs("fp32")]
+    paths = _needed(whole, prefix, names, there)
     weights = [path for graph in paths for path in there if fnmatchcase(path, f"{graph}?data*")]
     return replace(whole, files=_pinned([*paths, *sorted(weights)], there))
 
@@ -92,8 +89,8 @@ def _pinned(paths: Sequence[str], there: Mapping[str, Any]) -> tuple[PinnedFile,
     return tuple(pinned)
 
 
-def _kind(model: PinnedModel, config: PinnedFile) -> str:
-    """The model's type as its config.json says, fetched and proven."""
+def _family(model: PinnedModel, config: PinnedFile) -> ModelFamily:
+    """The model's family as its config.json says, fetched and proven."""
     with temporary_folder("config") as folder:
         download(model, [config], folder, lambda *_: None)
         try:
@@ -103,10 +100,12 @@ def _kind(model: PinnedModel, config: PinnedFile) -> str:
                 f"{model.repo_id}: its {config.path_in_repo} is not JSON ({line(error)}); choose "
                 "another model"
             ) from error
-    kind = content.get("model_type") if isinstance(content, dict) else None
-    if kind not in _GRAPHS:
+    name = content.get("model_type") if isinstance(content, dict) else None
+    family = FAMILIES.get(name) if isinstance(name, str) else None
+    if family is None or not family.is_set_up:
+        able = ", ".join(name for name, one in FAMILIES.items() if one.is_set_up)
         raise ModelError(
-            f"{model.repo_id}: model_type {kind!r} in its {config.path_in_repo} is none of "
-            f"{', '.join(_GRAPHS)}; choose another model"
+            f"{model.repo_id}: model_type {name!r} in its {config.path_in_repo} is none of "
+            f"{able}; choose another model"
         )
-    return str(kind)
+    return family

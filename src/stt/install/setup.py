@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stt.engine.folder import TUNED, graph_names, split_names
+from stt.engine.folder import TUNED
 from stt.errors import ModelError, UsageError
 from stt.install import measure, proof
 from stt.install.artifact import Artifact, bring_about, is_settled
@@ -220,7 +220,7 @@ class _Job:
     def _proven_and_intact(self, precision: str) -> bool:
         if not self.manifest.precisions.get(precision, {}).get("proven"):
             return False
-        return all(self.at.is_right(name) for name in graph_names(self.at.model.kind, precision))
+        return all(self.at.is_right(name) for name in self.at.model.family.graphs(precision))
 
     def _graph_files(self) -> list[Any]:
         return [file for file in self.source.files if ".onnx" in file.name]
@@ -347,12 +347,13 @@ class _Job:
         if not any(entry["proven"] for entry in self.manifest.precisions.values()):
             self.events.note("FP32 is kept: nothing else is proven")
             return
-        names = [file.name for file in self._graph_files()] + list(split_names("fp32"))
+        family = self.at.model.family
+        names = [*(file.name for file in self._graph_files()), *family.parts("fp32")]
         for name in names:
             self.manifest.files.pop(name, None)
         self.manifest.splits.pop("fp32", None)
         self.manifest.tuned = {}
-        self.at.delete(graph_names(self.at.model.kind, TUNED))
+        self.at.delete(family.graphs(TUNED))
         self.at.save()
         for name in names:
             (self.work / name).unlink(missing_ok=True)

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stt.convert.model_file import read, write
-from stt.engine.folder import graph_names
 from stt.errors import ModelError
+from stt.models import FAMILIES
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -34,7 +34,7 @@ def export(folder: Path, precision: str, target: Path) -> None:
     config = json.loads((folder / "config.json").read_text("utf-8"))
     if config.get("model_type") != _KIND:
         raise ModelError(f"{folder}: sherpa-onnx is compared on {_KIND} models only")
-    encoder, decoder_joint = graph_names(_KIND, precision)
+    encoder, decoder_joint = FAMILIES[_KIND].graphs(precision)
     joint = onnx.load(folder / decoder_joint)
     lines = (folder / "vocab.txt").read_text("utf-8").splitlines()
     states = next(i for i in joint.graph.input if i.name == _STATES[0]).type.tensor_type.shape

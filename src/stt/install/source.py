@@ -7,14 +7,13 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from stt.engine.folder import MANIFEST, graph_names
+from stt.engine.folder import MANIFEST
 from stt.engine.manifest import Manifest
 from stt.errors import ModelError, UsageError
 from stt.install.catalog import KNOWN, MODELS, PinnedFile, PinnedModel
 from stt.install.published import resolve
+from stt.models import FAMILIES
 from stt.settings.places import Places
-
-_NEMO = ("nemo-conformer-tdt", "nemo-conformer-rnnt", "nemo-conformer-ctc")
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,10 +116,12 @@ def _from_folder(folder: Path, name: str) -> Source:
             f"{folder}: not a model in onnx-asr's layout (config.json: {error}); name a folder "
             "with config.json, vocab.txt and the .onnx files"
         ) from error
-    if kind not in _NEMO:
-        raise ModelError(f"{folder}: model_type {kind!r} cannot be set up; {', '.join(_NEMO)} can")
-    names = ["config.json", "vocab.txt"]
-    for graph in graph_names(kind, "fp32"):
+    family = FAMILIES.get(kind) if isinstance(kind, str) else None
+    if family is None or not family.is_set_up:
+        able = ", ".join(name for name, one in FAMILIES.items() if one.is_set_up)
+        raise ModelError(f"{folder}: model_type {kind!r} cannot be set up; {able} can")
+    names = ["config.json", *family.vocabulary]
+    for graph in family.graphs("fp32"):
         names += [graph, *([f"{graph}.data"] if (folder / f"{graph}.data").exists() else [])]
     missing = [name for name in names if not (folder / name).is_file()]
     if missing:

@@ -7,16 +7,12 @@ onnx-asr does it; the parts are decoded by `label_looping`, one utterance at a t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 
-from stt.install.observation import Observation, Step
+from stt.engine.recognizer import Decoded, DecoderStep, PartsProbe
+from stt.install.observation import Observation
 from stt.install.proof import Check, Verdict, relative_error
-from stt.models.label_looping import Decoding
-from stt.models.onnx_asr_edge import TdtModel
-from stt.models.split_transducer import SplitTransducer
-from stt.models.tdt import Emission
 
 BOUNDS = {"fp32": 1e-4, "fp16": 5e-3, "mixed": 5e-3}
 """Largest relative error of the logits (L2 norm), parts against whole, for the same inputs."""
@@ -25,19 +21,17 @@ _CLIPS = 4
 _STEPS = 100
 
 
-def prove(model: TdtModel, parts: SplitTransducer, seen: Observation, precision: str) -> Verdict:
+def prove(parts: PartsProbe, seen: Observation, precision: str) -> Verdict:
     """Compare the parts of one precision with the whole decoder_joint.
 
     Args:
-        model: the whole.
-        parts: the same in parts.
+        parts: loaded.
         seen: what the whole gave for the clips.
         precision: of both.
     """
-    frames, whole = seen.frames[:_CLIPS], seen.emissions[:_CLIPS]
-    apart = replace(model, split=parts)
-    single = [apart.decode([one])[0] for one in frames]
-    together = apart.decode(frames)
+    frames, whole = seen.frames[:_CLIPS], seen.decoded[:_CLIPS]
+    single = [parts.decode([one])[0] for one in frames]
+    together = parts.decode(frames)
     return Verdict(
         (
             _same_logits(parts, seen.steps[:_STEPS], BOUNDS[precision]),
@@ -47,24 +41,20 @@ def prove(model: TdtModel, parts: SplitTransducer, seen: Observation, precision:
     )
 
 
-def _same_logits(split: SplitTransducer, steps: Sequence[Step], bound: float) -> Check:
-    ours = np.stack([split.step(s.last, s.state, s.frame)[0] for s in steps])
+def _same_logits(parts: PartsProbe, steps: Sequence[DecoderStep], bound: float) -> Check:
+    ours = np.stack([parts.logits(step) for step in steps])
     error = relative_error(np.stack([s.logits for s in steps]), ours)
     told = f"logits differ by {error:.1e} over {len(steps)} steps (at most {bound:.0e})"
     return Check("logits in parts", error <= bound, told, error, bound)
 
 
-def _same(how: str, whole: Sequence[Sequence[Emission]], parts: Sequence[Decoding]) -> Check:
+def _same(how: str, whole: Sequence[Decoded], parts: Sequence[Decoded]) -> Check:
     """Tokens, frames and durations alike in each clip, but where two were as good as equal."""
     clear = [(one, two) for one, two in zip(whole, parts, strict=True) if not two.near_ties]
-    same = sum(_plain(one) == _plain(two.emissions) for one, two in clear)
+    same = sum((one.tokens, one.places) == (two.tokens, two.places) for one, two in clear)
     told = f"the same tokens on {same} of {len(clear)} clips decoded {how}"
     if not clear:
         told = f"decoded {how}, tokens not compared: on every clip two were as good as equal"
     elif ties := len(whole) - len(clear):
         told += f"; on {ties} more two tokens were as good as equal"
     return Check(f"tokens {how}", same == len(clear), told, same, len(clear))
-
-
-def _plain(emissions: Sequence[Emission]) -> list[tuple[int, int, int]]:
-    return [(e.id, e.frame, e.duration) for e in emissions]

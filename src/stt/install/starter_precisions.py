@@ -10,7 +10,6 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from stt.engine.folder import graph_names
 from stt.errors import ModelError, UsageError
 from stt.install import measure
 from stt.install.clips import Clip, bundled_clips
@@ -21,7 +20,6 @@ from stt.install.whisper_proof import prove
 from stt.types import ReportProgress
 
 MADE = ("fp16", "int8")
-_KIND = "whisper"
 _USUAL = {"clip": 4.0, "round": 3.0}
 """Seconds before any were measured, on two cores: to prove a precision on a clip, a round of all
 when they are measured."""
@@ -80,7 +78,7 @@ def add(
                 events.note(f"{precision}: proven, {verdict.why}")
             else:
                 events.note(f"{precision}: failed its proof ({verdict.why}); FP32 is used")
-                at.delete(graph_names(_KIND, precision))
+                at.delete(at.model.family.graphs(precision))
             at.save()
     _measure(at, clock, changed=bool(wanted))
     at.manifest.rates |= clock.rates
@@ -96,7 +94,7 @@ def check(folder: Path, events: Events, clips: Sequence[Clip] | None = None) -> 
     """
     at = Installation(folder, events)
     proven = [p for p, entry in at.manifest.precisions.items() if entry["proven"]]
-    damaged = [p for p in proven if not all(map(at.is_right, graph_names(_KIND, p)))]
+    damaged = [p for p in proven if not all(map(at.is_right, at.model.family.graphs(p)))]
     if damaged:
         return [f"its {p} files are damaged; `stt setup starter --precision {p}`" for p in damaged]
     if not proven:
@@ -136,7 +134,8 @@ def _is_settled(at: Installation, precision: str) -> bool:
     """Whether it is there, right, and proven."""
     if not at.manifest.precisions.get(precision, {}).get("proven"):
         return False
-    pairs = zip(graph_names(_KIND, precision), graph_names(_KIND, "fp32"), strict=True)
+    family = at.model.family
+    pairs = zip(family.graphs(precision), family.graphs("fp32"), strict=True)
     options = options_of(at, precision)
     return all(at.is_right(name, at.made_from(source) | options) for name, source in pairs)
 
@@ -145,7 +144,8 @@ def _make(at: Installation, precision: str) -> None:
     options = options_of(at, precision)
     at.manifest.precisions.pop(precision, None)
     at.save()
-    for source, name in zip(graph_names(_KIND, "fp32"), graph_names(_KIND, precision), strict=True):
+    family = at.model.family
+    for source, name in zip(family.graphs("fp32"), family.graphs(precision), strict=True):
         told = made(
             precision=precision,
             source=at.folder / source,

@@ -6,12 +6,12 @@ import re
 import shlex
 from pathlib import Path
 
-from stt.engine.folder import inspect
 from stt.engine.sessions import running_graphs
 from stt.errors import ModelError
 from stt.install.clips import Clip
 from stt.install.observation import load, observe
 from stt.install.source import Source
+from stt.models import inspect
 
 _BY_HAND = ("config.json", "vocab.txt")
 """Files that people write; what is wrong with them can be corrected."""

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from stt.engine.folder import inspect
+from stt import models
 from stt.engine.manifest import Manifest, sha256_of
-from stt.engine.recognizer import load_recognizer
 from stt.errors import ModelError, NonFiniteOutput
 from stt.install import proof
 from stt.install.clips import Clip, bundled_clips
 from stt.install.installation import Events, Installation, reading
 from stt.install.prover import Prover
 from stt.install.time_left import TimeLeft
+from stt.models import inspect
 
 _SMALL = 1_000_000
 """Bytes."""
@@ -90,7 +90,7 @@ def check_quickly(
         return wrong, ""
     clip = (clips or bundled_clips())[0]
     events.progress("loading the model, one clip", 0, 1)
-    recognizer, choice = load_recognizer(inspect(folder))
+    recognizer, choice = models.load(inspect(folder))
     try:
         heard = " ".join(part.text for part in recognizer.recognize([clip.samples])[0])
     except NonFiniteOutput as error:

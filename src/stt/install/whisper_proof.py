@@ -11,19 +11,14 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 
 import numpy as np
-import numpy.typing as npt
 
 from stt.engine.folder import ModelFolder
-from stt.errors import ModelError, NonFiniteOutput
+from stt.engine.recognizer import DecoderStep, Probe
+from stt.errors import ModelError
 from stt.install.clips import Clip
+from stt.install.observation import load
 from stt.install.proof import Check, Verdict, relative_error, static_checks
-from stt.models.onnx_asr_edge import WhisperModel, load_whisper
-from stt.models.whisper_decoding import Rules, Step, decode_greedily
-from stt.models.whisper_session import log_mel
-from stt.types import ReportProgress
-
-Floats = npt.NDArray[np.float32]
-Int64 = npt.NDArray[np.int64]
+from stt.types import Floats, ReportProgress, Samples
 
 ENCODER_ERROR: Mapping[str, float] = {"fp16": 0.02, "int8": 0.30}
 """Largest relative error (L2 norm of the difference over that of FP32) of the encoder's output."""
@@ -31,7 +26,6 @@ LOGITS_ERROR: Mapping[str, float] = {"fp16": 0.02, "int8": 0.30}
 SAME_TOKENS: Mapping[str, float] = {"fp16": 0.995, "int8": 0.90}
 """Share of FP32's tokens that must come out the same. INT8 loses words, which is known and told;
 it is used unasked only where `auto_int8` allows it."""
-_WINDOW = 30 * 16_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +34,8 @@ class Heard:
 
     hidden: Floats
     """The encoder's output, float32 [positions, width]."""
-    fed: tuple[Int64, ...]
-    """Tokens given to the decoder, int64 [1, S] at each step."""
+    steps: tuple[DecoderStep, ...]
+    """FP32's."""
     logits: Floats
     """Of the last position at each step, float32 [steps, vocabulary]."""
     tokens: tuple[int, ...]
@@ -65,7 +59,7 @@ def prove(
     fp32 = _hear(folder, "fp32", clips, report)
     verdicts = {}
     for precision in precisions:
-        static = static_checks(folder.path, folder.kind, precision)
+        static = static_checks(folder, precision)
         try:
             other = _hear(folder, precision, clips, report, like=fp32)
         except ModelError as error:
@@ -84,54 +78,21 @@ def _hear(
     like: Sequence[Heard] | None = None,
 ) -> list[Heard]:
     """Run all clips; `like`: FP32's, whose tokens are fed again for the logits."""
-    model = load_whisper(folder.as_published, precision, "cpu", 0)
+    probe = load(folder, precision)
     heard = []
     for number, clip in enumerate(clips):
         report(f"proving {precision}", number, len(clips))
-        heard.append(_hear_one(model, clip.samples[:_WINDOW], like[number] if like else None))
+        heard.append(_hear_one(probe, clip.samples, like[number] if like else None))
     report(f"proving {precision}", len(clips), len(clips))
     return heard
 
 
-def _hear_one(model: WhisperModel, samples: Floats, like: Heard | None) -> Heard:
-    features = [log_mel(samples, model.sessions.mels)]
-    started = model.sessions.start(features)
-    hidden: Floats = started.hidden[0].copy()
-    recorder = _Recorder(started)
-    rules = Rules(model.vocabulary, timestamps=True)
-    try:
-        (said,) = decode_greedily(recorder, ["en"], rules)
-        tokens = tuple(said.tokens)
-    except NonFiniteOutput:
-        tokens = ()
-    if like is None:
-        return Heard(hidden, tuple(recorder.fed), np.stack(recorder.logits), tokens)
-    step = model.sessions.start(features)
-    try:
-        logits = np.stack([step(fed)[0] for fed in like.fed])
-    except NonFiniteOutput:
-        logits = np.full_like(like.logits, np.nan)
-    return Heard(hidden, like.fed, logits, tokens)
-
-
-class _Recorder:
-    """A decoder's step that remembers what went in and came out."""
-
-    def __init__(self, step: Step) -> None:
-        self._step = step
-        self.fed: list[Int64] = []
-        self.logits: list[Floats] = []
-
-    def __call__(self, tokens: Int64) -> Floats:
-        """See `whisper_decoding.Step`."""
-        logits = self._step(tokens)
-        self.fed.append(tokens.copy())
-        self.logits.append(logits[0].copy())  # the rules write into them
-        return logits
-
-    def keep(self, rows: Sequence[int]) -> None:
-        """See `whisper_decoding.Step`."""
-        self._step.keep(rows)
+def _hear_one(probe: Probe, samples: Samples, like: Heard | None) -> Heard:
+    hidden, valid = probe.encode(samples)
+    decoded = probe.decode(hidden, valid)
+    steps = decoded.steps if like is None else like.steps
+    logits = [step.logits for step in steps] if like is None else probe.repeat(hidden, steps)
+    return Heard(hidden, steps, np.stack(logits), decoded.tokens)
 
 
 def _judged(precision: str, fp32: Sequence[Heard], other: Sequence[Heard]) -> tuple[Check, ...]:

@@ -1,4 +1,4 @@
-"""Greedy decoding of connectionist temporal classification (CTC): a token for every frame at once.
+"""The family of connectionist temporal classification (CTC): a token for every frame at once.
 
 The likeliest output of each frame is taken; a run of the same token is that token once, and blanks
 are none (Graves et al. 2006). A blank between two runs of one token makes them two tokens.
@@ -6,14 +6,71 @@ are none (Graves et al. 2006). A blank between two runs of one token makes them 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import groupby
 
-import numpy as np
-import numpy.typing as npt
-
+from stt.engine.folder import ModelFolder
+from stt.engine.recognizer import Decoded, Feed, Probe, Recognizer, Speech
+from stt.engine.sessions import Runtime
+from stt.errors import NonFiniteOutput
+from stt.models.nemo import NemoFamily, TokenRecognizer, encode_batch
+from stt.models.onnx_asr_edge import CtcModel, load_ctc, usable
 from stt.models.tdt import Emission, logprob
+from stt.types import Floats, Samples
 
-Floats = npt.NDArray[np.float32]
+
+class Ctc(NemoFamily):
+    """One graph from features to the tokens of every frame."""
+
+    name = "nemo-conformer-ctc"
+    graph_stems = ("model",)
+
+    def load(self, folder: ModelFolder, precision: str, runtime: Runtime) -> Recognizer:
+        """See ModelFamily."""
+        return CtcRecognizer(load_ctc(folder, precision, runtime), runtime.streams)
+
+    def probe(self, folder: ModelFolder, precision: str) -> Probe:
+        """See ModelFamily."""
+        return _CtcProbe(load_ctc(folder, precision, Runtime()))
+
+
+class CtcRecognizer(TokenRecognizer):
+    """A CTC model with what it takes from frames to segments."""
+
+    def __init__(self, model: CtcModel, streams: int = 1) -> None:
+        """`streams`: see Recognizer."""
+        super().__init__(model, streams)
+        self._model = model
+
+    def decode(
+        self, batch: Sequence[Samples], speech: Sequence[Speech] = ()
+    ) -> list[list[Emission]]:
+        """Decode one utterance after the other; see TokenRecognizer."""
+        return [greedy_ctc(f, self._model.blank) for f in encode_batch(self._model, batch)]
+
+
+class _CtcProbe(Probe):
+    """A CTC model: there is nothing behind its one graph."""
+
+    def __init__(self, model: CtcModel) -> None:
+        self._model = model
+
+    def encode(self, samples: Samples) -> tuple[Floats, int]:
+        """See Probe."""
+        return self._model.encode_all(samples)
+
+    def decode(self, frames: Floats, valid: int) -> Decoded:
+        """See Probe."""
+        try:
+            emissions = greedy_ctc(usable(frames, valid), self._model.blank)
+        except NonFiniteOutput:
+            return Decoded()
+        tokens = tuple(emission.id for emission in emissions)
+        return Decoded(tokens, "".join(self._model.pieces.get(token, "") for token in tokens))
+
+    def encoder_feed(self, samples: Samples) -> Feed:
+        """See Probe."""
+        return self._model.feed(samples)
 
 
 def greedy_ctc(frames: Floats, blank: int) -> list[Emission]:

@@ -15,13 +15,11 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from stt.engine.sessions import finite
 from stt.errors import NonFiniteOutput
 from stt.models.tdt import Emission, TdtVocabulary, logprob
-
-Floats = npt.NDArray[np.float32]
+from stt.types import Floats
 
 NEAR = 1e-4
 """Logits closer than this are a near tie: rounding may decide between them."""

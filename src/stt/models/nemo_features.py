@@ -16,7 +16,8 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-Floats = npt.NDArray[np.float32]
+from stt.types import Floats
+
 Doubles = npt.NDArray[np.float64]
 Lengths = npt.NDArray[np.int64]
 

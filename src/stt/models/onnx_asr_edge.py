@@ -14,8 +14,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from stt.engine.folder import TUNED, ModelFolder, split_names
+from stt.engine.folder import TUNED, ModelFolder
+from stt.engine.recognizer import Feed
 from stt.engine.sessions import (
+    Runtime,
     finite,
     runtime_errors,
     session_options,
@@ -23,21 +25,19 @@ from stt.engine.sessions import (
     short_name,
 )
 from stt.errors import ModelError, NonFiniteOutput
-from stt.models.buckets import buckets
 from stt.models.label_looping import Decoding, label_looping
 from stt.models.nemo_features import nemo_features
 from stt.models.split_transducer import SplitTransducer, load_split
 from stt.models.tdt import DURATIONS, TdtVocabulary, greedy_tdt
 from stt.models.whisper_session import OrtWhisper
 from stt.models.whisper_vocabulary import WhisperVocabulary, load_vocabulary
+from stt.types import Floats, Samples
 
-Floats = npt.NDArray[np.float32]
-Samples = npt.NDArray[np.float32]
 LstmState = tuple[Floats, Floats]
 """Both states of the prediction network, float32 [layers, 1, width] each."""
 
 
-def load_asr(folder: ModelFolder, precision: str, provider: str, threads: int) -> Any:
+def load_asr(folder: ModelFolder, precision: str, runtime: Runtime) -> Any:
     """Load one precision of a model folder through onnx-asr and return its inner model object.
 
     On the CPU FP32 is loaded in its tuned form where there is one (`stt.convert.tuned`).
@@ -49,16 +49,16 @@ def load_asr(folder: ModelFolder, precision: str, provider: str, threads: int) -
     from onnx_asr.utils import ModelLoadingError
 
     named = "" if precision == "fp32" else precision
-    if provider == "cpu" and folder.tuned and precision == "fp32":
+    if runtime.provider == "cpu" and folder.tuned and precision == "fp32":
         named = TUNED
     refusals: tuple[type[Exception], ...] = (ModelLoadingError, OSError, *runtime_errors())
     try:
         adapter = onnx_asr.load_model(
-            folder.kind,
+            folder.family.name,
             folder.path,
             quantization=named or None,
-            sess_options=session_options(threads),
-            providers=session_providers(provider),
+            sess_options=session_options(runtime.threads_each),
+            providers=session_providers(runtime.provider),
         )
     except refusals as error:
         raise ModelError(_told(error, folder.path)) from error
@@ -91,11 +91,6 @@ def check_graph(session: Any, inputs: Sequence[str], outputs: Sequence[str]) -> 
         raise ModelError(f"{half[0]} is float16; inputs and outputs must be float32")
 
 
-def _encode(asr: Any, samples: Samples) -> tuple[Floats, int]:
-    frames, valid = asr._encode(*_features(asr, samples))
-    return frames[0], int(valid[0])
-
-
 def check_features(asr: Any, session: Any, folder: Path) -> None:
     """Hold config.json's features_size against the input of the graph that takes the features.
 
@@ -108,34 +103,6 @@ def check_features(asr: Any, session: Any, folder: Path) -> None:
             f"config.json says features_size {asr._features_size} (80 where it says nothing), but "
             f"the model takes {takes}; correct {folder.resolve() / 'config.json'}"
         )
-
-
-def encode_batch(model: TdtModel | CtcModel, batch: Sequence[Samples]) -> list[Floats]:
-    """Return encoder frames, float32 [T, D], of each of float32 [n] utterances at 16 kHz.
-
-    On the CPU one after the other, which is faster there (docs/speed.md); elsewhere in batches of
-    like length.
-
-    Raises:
-        NonFiniteOutput: NaN or infinity in them; its `index` is the utterance's.
-    """
-    groups = [[place] for place in range(len(batch))]
-    if model.provider != "cpu":
-        groups = buckets([len(samples) for samples in batch])
-    found: dict[int, Floats] = {}
-    for group in groups:
-        frames, valid = model.asr._encode(*batch_features(model.asr, [batch[i] for i in group]))
-        for place, row, length in zip(group, frames, valid, strict=True):
-            try:
-                found[place] = usable(row, int(length))
-            except NonFiniteOutput as error:
-                error.index = place
-                raise
-    return [found[place] for place in range(len(batch))]
-
-
-def _features(asr: Any, samples: Samples) -> tuple[Floats, npt.NDArray[np.int64]]:
-    return batch_features(asr, [samples])
 
 
 def batch_features(asr: Any, utterances: Sequence[Samples]) -> tuple[Floats, npt.NDArray[np.int64]]:
@@ -163,30 +130,7 @@ def mel_filters(mels: int) -> Floats:
     return filters
 
 
-def encoder_feed(model: TdtModel | CtcModel, samples: Samples) -> dict[str, npt.NDArray[Any]]:
-    """Return the inputs of the encoder's graph for float32 [n] samples at 16 kHz."""
-    features, lengths = _features(model.asr, samples)
-    return {"audio_signal": features, "length": lengths}
-
-
-def encoded_lengths(model: TdtModel | CtcModel, lengths: npt.NDArray[np.int64]) -> list[int]:
-    """Return the encoder's lengths for feature frames `lengths`, on 0.16 s of silence each.
-
-    The graph computes them from `length` alone, so the audio need not be that long. A CTC model
-    gives none.
-    """
-    if isinstance(model, CtcModel):
-        return []
-    silence = _features(model.asr, np.zeros(2560, np.float32))[0][:, :, :16]
-    told: list[int] = []
-    for begin in range(0, len(lengths), 100):
-        batch = lengths[begin : begin + 100].astype(np.int64)
-        features = np.repeat(silence, len(batch), axis=0)
-        told += model.asr._encode(features, batch)[1].tolist()
-    return told
-
-
-def joint_feed(last: int, state: LstmState, frame: Floats) -> dict[str, npt.NDArray[Any]]:
+def joint_feed(last: int, state: LstmState, frame: Floats) -> Feed:
     """Return the inputs of the decoder_joint's graph for one step."""
     return {
         "encoder_outputs": frame[None, :, None],
@@ -210,27 +154,47 @@ def usable(outputs: Floats, valid: int) -> Floats:
 
 
 @dataclass(frozen=True, slots=True)
-class TdtModel:
-    """A loaded transducer, TDT or plain: features, encoder, fused prediction network and joint."""
+class NemoModel:
+    """What every loaded NeMo model has: features, and a graph from them to frames."""
 
     asr: Any
-    vocabulary: TdtVocabulary
     pieces: dict[int, str]
     """Token id -> text, a leading space marking a word's start."""
     frame_s: float
     """Seconds per encoder frame."""
     provider: str
     """The provider its encoder really runs on."""
-    split: SplitTransducer | None = None
-    """The decoder_joint in parts, which then decode; None: it decodes whole."""
+
+    def feed(self, samples: Samples) -> Feed:
+        """Return the inputs of the encoder's graph for float32 [n] samples at 16 kHz."""
+        features, lengths = batch_features(self.asr, [samples])
+        return {"audio_signal": features, "length": lengths}
 
     def encode(self, samples: Samples) -> Floats:
-        """Return encoder frames, float32 [T, D], of float32 [n] samples at 16 kHz."""
+        """Return encoder frames, float32 [T, D], of float32 [n] samples at 16 kHz.
+
+        Of a CTC model these are log-probabilities, float32 [T, V].
+        """
         return usable(*self.encode_all(samples))
 
     def encode_all(self, samples: Samples) -> tuple[Floats, int]:
         """Return all frames, float32 [T, D], and how many of them the model says are real."""
-        return _encode(self.asr, samples)
+        frames, valid = self.encode_together([samples])
+        return frames[0], int(valid[0])
+
+    def encode_together(self, batch: Sequence[Samples]) -> tuple[Floats, npt.NDArray[np.int64]]:
+        """Return all frames, float32 [B, T, D], and how many are real, int64 [B]."""
+        frames, valid = self.asr._encode(*batch_features(self.asr, batch))
+        return frames, valid
+
+
+@dataclass(frozen=True, slots=True)
+class TdtModel(NemoModel):
+    """A loaded transducer, TDT or plain: features, encoder, fused prediction network and joint."""
+
+    vocabulary: TdtVocabulary
+    split: SplitTransducer | None = None
+    """The decoder_joint in parts, which then decode; None: it decodes whole."""
 
     def decode(self, batch: Sequence[Floats]) -> list[Decoding]:
         """Decode encoder frames, float32 [T, D] of each utterance.
@@ -268,13 +232,24 @@ class TdtModel:
         return logits.reshape(-1), (hidden, cell)
 
 
-def load_tdt(folder: ModelFolder, precision: str, provider: str, threads: int) -> TdtModel:
-    """Load a transducer: nemo-conformer-tdt or nemo-conformer-rnnt, in parts where it has them.
+def load_tdt(
+    folder: ModelFolder,
+    precision: str,
+    runtime: Runtime,
+    durations: tuple[int, ...] = DURATIONS,
+) -> TdtModel:
+    """Load a transducer, in parts where it has them.
+
+    Args:
+        folder: the model's.
+        precision: one that is complete.
+        runtime: what it runs on.
+        durations: frames it may move on after a token; none for a plain transducer.
 
     Raises:
         ModelError: the files do not load, or their vocabulary and joint do not fit together.
     """
-    asr = load_asr(folder, precision, provider, threads)
+    asr = load_asr(folder, precision, runtime)
     check_graph(asr._encoder, ["audio_signal", "length"], ["outputs", "encoded_lengths"])
     check_graph(
         asr._decoder_joint,
@@ -282,35 +257,32 @@ def load_tdt(folder: ModelFolder, precision: str, provider: str, threads: int) -
         ["outputs", "output_states_1", "output_states_2"],
     )
     check_features(asr, asr._encoder, folder.path)
-    durations = DURATIONS if folder.kind == "nemo-conformer-tdt" else ()
     outputs = next(o for o in asr._decoder_joint.get_outputs() if o.name == "outputs").shape[-1]
     size, blank = _vocabulary(asr, outputs, len(durations))
     return TdtModel(
         asr,
-        TdtVocabulary(size, blank, durations, max_symbols=asr._max_tokens_per_step),
         dict(asr._vocab),
         _frame_s(asr),
         running_provider(asr._encoder),
-        load_parts(folder, precision, provider, threads) if precision in folder.split else None,
+        TdtVocabulary(size, blank, durations, max_symbols=asr._max_tokens_per_step),
+        load_parts(folder, precision, runtime) if precision in folder.split else None,
     )
 
 
-def load_parts(
-    folder: ModelFolder, precision: str, provider: str, threads: int
-) -> SplitTransducer | None:
+def load_parts(folder: ModelFolder, precision: str, runtime: Runtime) -> SplitTransducer | None:
     """Load a decoder_joint in parts; None where the provider decodes better with the whole one.
 
     Raises:
         ModelError: they do not load.
     """
-    if provider not in ("cpu", "cuda"):
+    if runtime.provider not in ("cpu", "cuda"):
         return None  # others compile a graph anew for every shape they meet
-    paths = [folder.path / name for name in split_names(precision)]
+    paths = [folder.path / name for name in folder.family.parts(precision)]
     refusals: tuple[type[Exception], ...] = (OSError, *runtime_errors())
     try:
         # many small products one after the other: to spin between them takes 2.5 times as long
-        options = session_options(threads, spinning=False)
-        return load_split(paths, options, session_providers(provider))
+        options = session_options(runtime.threads_each, spinning=False)
+        return load_split(paths, options, session_providers(runtime.provider))
     except refusals as error:
         raise ModelError(_told(error, folder.path)) from error
 
@@ -335,39 +307,25 @@ def _frame_s(asr: Any) -> float:
 
 
 @dataclass(frozen=True, slots=True)
-class CtcModel:
+class CtcModel(NemoModel):
     """A loaded CTC model: features, and one graph from them to the tokens of every frame."""
 
-    asr: Any
     blank: int
-    pieces: dict[int, str]
-    """Token id -> text, a leading space marking a word's start."""
-    frame_s: float
-    """Seconds per encoder frame."""
-    provider: str
-    """The provider it really runs on."""
-
-    def encode(self, samples: Samples) -> Floats:
-        """Return log-probabilities, float32 [T, V], of float32 [n] samples at 16 kHz."""
-        return usable(*self.encode_all(samples))
-
-    def encode_all(self, samples: Samples) -> tuple[Floats, int]:
-        """Return all frames, float32 [T, V], and how many of them the model says are real."""
-        return _encode(self.asr, samples)
 
 
-def load_ctc(folder: ModelFolder, precision: str, provider: str, threads: int) -> CtcModel:
-    """Load a CTC model: nemo-conformer-ctc.
+def load_ctc(folder: ModelFolder, precision: str, runtime: Runtime) -> CtcModel:
+    """Load a CTC model.
 
     Raises:
         ModelError: the files do not load, or their vocabulary and output do not fit together.
     """
-    asr = load_asr(folder, precision, provider, threads)
+    asr = load_asr(folder, precision, runtime)
     check_graph(asr._model, ["audio_signal", "length"], ["logprobs"])
     check_features(asr, asr._model, folder.path)
     outputs = next(o for o in asr._model.get_outputs() if o.name == "logprobs").shape[-1]
     _, blank = _vocabulary(asr, outputs, durations=0)
-    return CtcModel(asr, blank, dict(asr._vocab), _frame_s(asr), running_provider(asr._model))
+    provider = running_provider(asr._model)
+    return CtcModel(asr, dict(asr._vocab), _frame_s(asr), provider, blank)
 
 
 @dataclass(frozen=True, slots=True)
@@ -380,13 +338,13 @@ class WhisperModel:
     """The provider its encoder really runs on."""
 
 
-def load_whisper(folder: ModelFolder, precision: str, provider: str, threads: int) -> WhisperModel:
+def load_whisper(folder: ModelFolder, precision: str, runtime: Runtime) -> WhisperModel:
     """Load a Whisper model.
 
     Raises:
         ModelError: the files do not load, or their tokens cannot be used.
     """
-    asr = load_asr(folder, precision, provider, threads)
+    asr = load_asr(folder, precision, runtime)
     device, device_id = asr._device_type, asr._device_id
     sessions = OrtWhisper(asr._encoder, asr._decoder, device=device, device_id=device_id)
     return WhisperModel(sessions, load_vocabulary(folder.path), running_provider(asr._encoder))

@@ -13,16 +13,12 @@ import math
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-import numpy.typing as npt
-
 from stt.audio.vad import FRAME
 from stt.errors import NonFiniteOutput
 from stt.models.label_looping import Decoding
 from stt.models.tdt import Emission
-from stt.types import SAMPLE_RATE
+from stt.types import SAMPLE_RATE, Floats
 
-Floats = npt.NDArray[np.float32]
 Decode = Callable[[Sequence[Floats]], Sequence[Decoding]]
 """Encoder frames, float32 [T, D] of each utterance -> what they say, from the start state."""
 

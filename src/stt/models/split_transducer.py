@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from stt.models.label_looping import Networks
+from stt.types import Floats
 
-Floats = npt.NDArray[np.float32]
 Array = npt.NDArray[Any]
 
 FRAMES, TOKENS, LOGITS = "encoder_outputs", "targets", "outputs"

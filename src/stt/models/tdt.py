@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
-Floats = npt.NDArray[np.float32]
+from stt.types import Floats
+
 DURATIONS = (0, 1, 2, 3, 4)
 """Frames TDT may move on after a token."""
 LONGEST = DURATIONS[-1]
@@ -41,7 +41,7 @@ class Emission:
     logprob: float
     """Natural logarithm, normalised over tokens and blank."""
     recovered: bool = False
-    """Whether it was passed over at first, and found by decoding again (`engine.redecoding`)."""
+    """Whether it was passed over at first, and found by decoding again (`models.redecoding`)."""
 
 
 @dataclass(frozen=True, slots=True)

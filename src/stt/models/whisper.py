@@ -1,18 +1,163 @@
-"""Whisper: utterances in, timed pieces of text out."""
+"""The family of Whisper models: utterances in, timed pieces of text out."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
-from stt.models.whisper_decoding import Rules, Said, Step, decode_greedily, never
+import numpy as np
+
+from stt.engine.folder import ModelFamily, ModelFolder
+from stt.engine.recognizer import Decoded, DecoderStep, Probe, Recognizer, Speech
+from stt.engine.sessions import Runtime, running_graphs
+from stt.errors import NonFiniteOutput
+from stt.models.onnx_asr_edge import WhisperModel, load_whisper
+from stt.models.whisper_decoding import Int64, Rules, Said, Step, decode_greedily, never
 from stt.models.whisper_session import WINDOW_SECONDS, log_mel
 from stt.models.whisper_vocabulary import WhisperVocabulary
-from stt.types import SAMPLE_RATE, Floats
+from stt.text.words import lengthened
+from stt.transcript import Segment
+from stt.types import SAMPLE_RATE, Floats, Samples
 
 SPARE_S = 5.0
 """Seconds of silence encoded behind an utterance; with 2 s live text gets worse (docs/live.md)."""
+_HASTY_WINDOW_S = 10.0
+"""Seconds encoded at least in a hurry: as good as 30, and faster (docs/live.md)."""
 _SHORTEST_REST = 0.5  # seconds; less than this behind the last piece is not looked at again
+
+
+class Whisper(ModelFamily):
+    """Encoder and decoder with a cache, in the layout of optimum's exports."""
+
+    name = "whisper"
+    graph_stems = ("encoder_model", "decoder_model_merged")
+    vocabulary = ("vocab.json", "added_tokens.json")
+    language = "en"
+    is_set_up = False  # the starter alone, which is built
+
+    def longest_s(self, config: Mapping[str, Any]) -> int:
+        """See ModelFamily."""
+        del config
+        return WINDOW_SECONDS
+
+    def english_only(self, config: Mapping[str, Any]) -> bool:
+        """See ModelFamily."""
+        return not config["is_multilingual"]
+
+    def load(self, folder: ModelFolder, precision: str, runtime: Runtime) -> Recognizer:
+        """See ModelFamily; all threads work on all utterances together."""
+        together = Runtime(runtime.provider, runtime.threads)
+        return WhisperRecognizer(load_whisper(folder, precision, together))
+
+    def probe(self, folder: ModelFolder, precision: str) -> Probe:
+        """See ModelFamily."""
+        return _WhisperProbe(load_whisper(folder, precision, Runtime()))
+
+
+class WhisperRecognizer:
+    """English by default, timed segments without words."""
+
+    tells_words = False
+
+    def __init__(
+        self,
+        model: WhisperModel,
+        window_s: float = WINDOW_SECONDS,
+        interrupted: Callable[[], bool] = never,
+    ) -> None:
+        """`window_s` and `interrupted` as for `transcribe`."""
+        self._model, self._window_s, self._interrupted = model, window_s, interrupted
+
+    def hasty(self, interrupted: Callable[[], bool]) -> WhisperRecognizer:
+        """Return one of the same model that encodes no more silence than it needs."""
+        return WhisperRecognizer(self._model, _HASTY_WINDOW_S, interrupted)
+
+    @property
+    def provider(self) -> str:
+        """Short name of the provider that really runs."""
+        return self._model.provider
+
+    @property
+    def streams(self) -> int:
+        """One: its utterances are decoded together, by all cores."""
+        return 1
+
+    def recognize(
+        self, batch: Sequence[Samples], speech: Sequence[Speech] = ()
+    ) -> list[list[Segment]]:
+        """Recognise utterances of at most 30 s together; see Recognizer."""
+        model = self._model
+        rules = Rules(model.vocabulary, timestamps=True)
+        with running_graphs():
+            results = transcribe(
+                batch,
+                model.sessions.start,
+                rules,
+                mels=model.sessions.mels,
+                batch=len(batch),
+                window_s=self._window_s,
+                interrupted=self._interrupted,
+            )
+        return [
+            lengthened([_segment(piece) for piece in result.pieces], len(samples) / 16_000)
+            for result, samples in zip(results, batch, strict=True)
+        ]
+
+
+def _segment(piece: WhisperPiece) -> Segment:
+    return Segment(piece.start, piece.end, piece.text, math.exp(piece.logprob))
+
+
+class _WhisperProbe(Probe):
+    """Encoder and decoder on the first 30 s of an utterance, in English, with timestamps."""
+
+    def __init__(self, model: WhisperModel) -> None:
+        self._sessions, self._vocabulary = model.sessions, model.vocabulary
+
+    def encode(self, samples: Samples) -> tuple[Floats, int]:
+        """See Probe."""
+        features = log_mel(samples[: WINDOW_SECONDS * SAMPLE_RATE], self._sessions.mels)
+        hidden = self._sessions.encode([features]).numpy()[0]
+        return hidden, len(hidden)
+
+    def decode(self, frames: Floats, valid: int) -> Decoded:
+        """See Probe; timestamps are among the tokens, and a step is told by the tokens fed."""
+        recorder = _Recorder(self._sessions.decoder(frames[None, :valid]))
+        try:
+            (said,) = decode_greedily(recorder, ["en"], Rules(self._vocabulary, timestamps=True))
+        except NonFiniteOutput:
+            return Decoded(steps=tuple(recorder.steps))
+        text = self._vocabulary.text(said.tokens)
+        return Decoded(tuple(said.tokens), text, tuple(recorder.steps))
+
+    def repeat(self, frames: Floats, steps: Sequence[DecoderStep]) -> tuple[Floats, ...]:
+        """See Probe; each step builds on those before, and on the frames given here."""
+        decoder = self._sessions.decoder(frames[None])
+        try:
+            return tuple(decoder(step.fed)[0] for step in steps)
+        except NonFiniteOutput:
+            return tuple(np.full_like(step.logits, np.nan) for step in steps)
+
+
+class _Recorder:
+    """A decoder that remembers what went in and came out: a `whisper_decoding.Step`."""
+
+    def __init__(self, step: Step) -> None:
+        self._step = step
+        self.steps: list[DecoderStep] = []
+
+    def __call__(self, tokens: Int64) -> Floats:
+        """See Step."""
+        logits = self._step(tokens)
+        # copies: the rules write into the logits
+        self.steps.append(DecoderStep(tokens.copy(), logits[0].copy()))
+        return logits
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """See Step."""
+        self._step.keep(rows)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from stt.engine.recognizer import Interrupted
 from stt.models.whisper_vocabulary import WhisperVocabulary
 from stt.types import Floats
 
@@ -25,10 +26,6 @@ _MAX_FIRST_TIMESTAMP = 50  # steps of 20 ms: speech must begin in the first seco
 _LONGEST_PHRASE = 32  # tokens
 _LEAST_TIMES = 4
 _LEAST_TOKENS = 32  # people do say "no, no, no, no"
-
-
-class Interrupted(Exception):  # noqa: N818 - nothing is wrong
-    """The result is not wanted any more."""
 
 
 def never() -> bool:

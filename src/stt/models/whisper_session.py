@@ -112,10 +112,24 @@ class OrtWhisper:
 
         F is even and the same for all, at most 3000.
         """
-        encode = self._encode_one_by_one if self._device == "cpu" else self._encode_together
-        return OrtStep(
-            self._decoder, encode(features), len(features), self._device, self._device_id
-        )
+        return self._begin(self.encode(features), len(features))
+
+    def decoder(self, hidden: Floats) -> OrtStep:
+        """Stand before the first step behind an encoder's output, float32 [B, positions, width]."""
+        from onnxruntime import OrtValue
+
+        place = (self._device, self._device_id)
+        value = OrtValue.ortvalue_from_numpy(np.ascontiguousarray(hidden), *place)
+        return self._begin(value, len(hidden))
+
+    def encode(self, features: Sequence[Floats]) -> Any:
+        """Encode a batch as `start` does; an OrtValue, float32 [B, positions, width]."""
+        if self._device == "cpu":
+            return self._encode_one_by_one(features)
+        return self._encode_together(features)
+
+    def _begin(self, hidden: Any, batch: int) -> OrtStep:
+        return OrtStep(self._decoder, hidden, batch, self._device, self._device_id)
 
     def _encode_one_by_one(self, features: Sequence[Floats]) -> Any:
         """A batch is no faster on a CPU and takes 100 MB of scratch memory for each utterance."""
@@ -160,12 +174,6 @@ class OrtStep:
         self._hidden = hidden
         self._source_cache: dict[str, Any] = {}
         self._bind_start()
-
-    @property
-    def hidden(self) -> Floats:
-        """The encoder's output, float32 [B, positions, width]."""
-        values: Floats = self._hidden.numpy()
-        return values
 
     def __call__(self, tokens: Int64) -> Floats:
         """Append int64 [B, S] to the B utterances kept; float32 [B, vocabulary] of what follows."""

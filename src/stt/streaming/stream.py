@@ -26,9 +26,8 @@ from stt.audio.samples import finite, resampled
 from stt.audio.segmenter import Utterance
 from stt.audio.vad import SpeechProbability
 from stt.engine.fallback import GuardedRecognizer
-from stt.engine.recognizer import WhisperRecognizer
+from stt.engine.recognizer import Interrupted
 from stt.events import Event, Final, Level, Problem
-from stt.models.whisper_decoding import Interrupted
 from stt.streaming.jobs import Job, Pace
 from stt.streaming.session import LiveSession
 from stt.text.hallucination import NOT_ENGLISH, Likelihood
@@ -255,9 +254,7 @@ def live(
 
 def guarded_for(transcriber: ModelTranscriber, session: LiveSession) -> GuardedRecognizer:
     """Return the transcriber's recogniser, which falls back, as a session needs it."""
-    recognizer = transcriber.recognizer
-    if isinstance(recognizer, WhisperRecognizer):
-        recognizer = recognizer.hasty(lambda: session.in_vain)
+    recognizer = transcriber.recognizer.hasty(lambda: session.in_vain)
     return GuardedRecognizer(recognizer, transcriber.choice.precision, transcriber.reserve)
 
 
@@ -271,7 +268,7 @@ def pace_for(transcriber: ModelTranscriber) -> Pace:
     cutting = transcriber.cutting
     window_s = min(Pace().window_s, cutting.max_utterance_s)
     pace = Pace(window_s, cutting.vad_threshold, cutting.batch_size)
-    if isinstance(transcriber.recognizer, WhisperRecognizer):
+    if not transcriber.recognizer.tells_words:
         pace = replace(pace, needed=3, margin_s=2.0)
     return pace
 

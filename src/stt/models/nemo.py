@@ -1,0 +1,165 @@
+"""What NeMo's Conformer models have in common: files, encoder frames, tokens on their grid."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from stt.engine.folder import ModelFamily
+from stt.engine.recognizer import Speech, padded
+from stt.engine.sessions import running_graphs
+from stt.errors import NonFiniteOutput
+from stt.models.onnx_asr_edge import NemoModel, usable
+from stt.models.tdt import Emission
+from stt.text import words
+from stt.text.words import lengthened
+from stt.transcript import Segment, Token
+from stt.types import Floats, Samples
+
+_POSITIONS = 5000
+"""Encoder frames in the position table of NeMo's exports: a hard limit. A `max_audio_s` in
+config.json says otherwise for models with a shorter table."""
+PADDING = 0.2
+"""Most of a row that may be padding."""
+SAMPLES = 600 * 16_000
+"""Most samples, padding too, of a batch at 16 kHz: activations are in proportion."""
+
+
+class NemoFamily(ModelFamily):
+    """Files and limits of NeMo's Conformer models."""
+
+    vocabulary = ("vocab.txt",)
+    feature_sizes = (80, 128)  # mel bands that onnx-asr has filters for
+
+    def longest_s(self, config: Mapping[str, Any]) -> int:
+        """See ModelFamily."""
+        return _POSITIONS * int(config.get("subsampling_factor", 8)) // 100
+
+    def vocabulary_problem(self, path: Path) -> str | None:
+        """See ModelFamily; vocab.txt has a token and its number in each line."""
+        file = path / "vocab.txt"
+        try:
+            lines = file.read_text("utf-8").splitlines()
+        except OSError as error:
+            return f"{file.name} cannot be read ({error.strerror})"
+        except UnicodeDecodeError as error:
+            return f"{file.name} is not UTF-8 text (byte {error.start})"
+        for number, line in enumerate(lines, start=1):
+            parts = line.split(" ")
+            if len(parts) != 2 or not parts[1].removeprefix("-").isdecimal():
+                return f"{file.name}: line {number} is not a token and its number"
+        return None
+
+
+class TokenRecognizer(ABC):
+    """Models that give tokens on a grid of encoder frames."""
+
+    tells_words = True
+
+    def __init__(self, model: NemoModel, streams: int = 1) -> None:
+        """`streams`: see Recognizer."""
+        self._streams = streams
+        self._pieces = model.pieces
+        self._frame_s = model.frame_s
+        self._provider = model.provider
+
+    @property
+    def provider(self) -> str:
+        """Short name of the provider that really runs."""
+        return self._provider
+
+    @property
+    def streams(self) -> int:
+        """See Recognizer."""
+        return self._streams
+
+    def hasty(self, _: Callable[[], bool]) -> TokenRecognizer:
+        """Return this one: it computes no more than it needs."""
+        return self
+
+    @abstractmethod
+    def decode(
+        self, batch: Sequence[Samples], speech: Sequence[Speech] = ()
+    ) -> list[list[Emission]]:
+        """Decode utterances, float32 [n] at 16 kHz, exactly as given; `speech`: see Recognizer."""
+
+    def emissions(self, samples: Samples) -> list[Emission]:
+        """Decode one utterance, float32 [n] at 16 kHz, exactly as given."""
+        return self.decode([samples])[0]
+
+    def tokens(self, samples: Samples) -> list[Token]:
+        """Recognise one utterance, float32 [n] at 16 kHz, exactly as given."""
+        return [self._token(emission) for emission in self.emissions(samples)]
+
+    def recognize(
+        self, batch: Sequence[Samples], speech: Sequence[Speech] = ()
+    ) -> list[list[Segment]]:
+        """Recognise utterances; see Recognizer."""
+        with running_graphs():
+            decoded = self.decode([padded(samples) for samples in batch], speech)
+        return [
+            self._segments(emissions, samples)
+            for emissions, samples in zip(decoded, batch, strict=True)
+        ]
+
+    def _token(self, emission: Emission) -> Token:
+        e = emission
+        return Token(e.id, self._pieces[e.id], e.frame, e.duration, e.logprob, e.recovered)
+
+    def _segments(self, emissions: Sequence[Emission], samples: Samples) -> list[Segment]:
+        tokens = [token for token in map(self._token, emissions) if not _is_special(token.text)]
+        seconds = len(samples) / 16_000
+        spoken = words.words(tokens, self._frame_s, 0.0, seconds)
+        return words.segments(lengthened(words.refined(spoken, samples), seconds))
+
+
+def _is_special(piece: str) -> bool:
+    """Tell control tokens such as <unk> and <|nospeech|>, which are no text."""
+    return piece.startswith("<") and piece.endswith(">")
+
+
+def encode_batch(model: NemoModel, batch: Sequence[Samples]) -> list[Floats]:
+    """Return encoder frames, float32 [T, D], of each of float32 [n] utterances at 16 kHz.
+
+    On the CPU one after the other, which is faster there (docs/speed.md); elsewhere in batches of
+    like length.
+
+    Raises:
+        NonFiniteOutput: NaN or infinity in them; its `index` is the utterance's.
+    """
+    groups = [[place] for place in range(len(batch))]
+    if model.provider != "cpu":
+        groups = buckets([len(samples) for samples in batch])
+    found: dict[int, Floats] = {}
+    for group in groups:
+        frames, valid = model.encode_together([batch[i] for i in group])
+        for place, row, length in zip(group, frames, valid, strict=True):
+            try:
+                found[place] = usable(row, int(length))
+            except NonFiniteOutput as error:
+                error.index = place
+                raise
+    return [found[place] for place in range(len(batch))]
+
+
+def buckets(lengths: Sequence[int], most: int = SAMPLES) -> list[list[int]]:
+    """Group utterances for batches that waste little.
+
+    Args:
+        lengths: samples of each utterance.
+        most: samples of a batch, padding too; an utterance longer than that has one of its own.
+
+    Returns:
+        Places in `lengths`, each once: in a group from the longest down, groups likewise.
+    """
+    groups: list[list[int]] = []
+    for place in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
+        longest = lengths[groups[-1][0]] if groups else 0
+        fits = groups and (len(groups[-1]) + 1) * longest <= most
+        if fits and lengths[place] >= (1 - PADDING) * longest:
+            groups[-1].append(place)
+        else:
+            groups.append([place])
+    return groups
