@@ -31,9 +31,9 @@ import onnx
 
 from stt.convert.model_file import read as read_graph
 from stt.convert.model_file import write
-from stt.engine.folder import graph_names
 from stt.errors import ModelError
 from stt.install.starter import ensure_starter, installed_weights
+from stt.models import FAMILIES
 from stt.models.whisper import split_pieces, transcribe
 from stt.models.whisper_decoding import Rules, Said
 from stt.models.whisper_session import WINDOW_SECONDS, OrtWhisper, log_mel
@@ -162,7 +162,7 @@ def export(folder: Path, precision: str, target: Path) -> None:
     if config.get("model_type") != _KIND:
         raise ModelError(f"{folder}: sherpa-onnx is compared on {_KIND} models only")
     target.mkdir(parents=True, exist_ok=True)
-    encoder, decoder_joint = graph_names(_KIND, precision)
+    encoder, decoder_joint = FAMILIES[_KIND].graphs(precision)
     joint = onnx.load(folder / decoder_joint)
     lines = (folder / "vocab.txt").read_text("utf-8").splitlines()
     states = next(i for i in joint.graph.input if i.name == _STATES[0]).type.tensor_type.shape

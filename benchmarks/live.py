@@ -45,7 +45,6 @@ import numpy as np
 from stt.audio.segmenter import Utterance
 from stt.audio.vad import SpeechProbability
 from stt.engine.fallback import GuardedRecognizer
-from stt.engine.recognizer import WhisperRecognizer
 from stt.events import Committed, Draft, Event, Final, Level
 from stt.settings.loading import load_settings
 from stt.streaming.replay import Replay
@@ -226,9 +225,8 @@ def run(samples: Samples, transcriber: ModelTranscriber, args: argparse.Namespac
     result = Run()
     began, cpu = time.monotonic(), time.process_time()
     if args.fast:
-        recognizer = transcriber.recognizer
-        if isinstance(recognizer, WhisperRecognizer):  # as `live` has it; here nothing is in vain
-            recognizer = recognizer.hasty(lambda: False)
+        # as `live` has it; here nothing is in vain
+        recognizer = transcriber.recognizer.hasty(lambda: False)
         guarded = GuardedRecognizer(recognizer, transcriber.choice.precision)
         session = LiveSession(SpeechProbability(), pace)
         timed = Timed(guarded)

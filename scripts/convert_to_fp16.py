@@ -15,7 +15,7 @@ from pathlib import Path
 
 from stt.convert.fp16 import convert
 from stt.errors import SttError
-from stt.models import FAMILIES, inspect
+from stt.models import inspect
 
 
 def main() -> int:
@@ -26,8 +26,8 @@ def main() -> int:
     parser.add_argument("--input-dir", type=Path, default=Path("models/parakeet"))
     parser.add_argument("-v", "--verbose", action="store_true", help="each change and why")
     options = parser.parse_args()
-    kind = inspect(options.input_dir).kind
-    pairs = zip(FAMILIES[kind].graphs("fp32"), FAMILIES[kind].graphs("fp16"), strict=True)
+    family = inspect(options.input_dir).family
+    pairs = zip(family.graphs("fp32"), family.graphs("fp16"), strict=True)
     written: list[Path] = []
     for source, target in pairs:
         began = time.perf_counter()
