@@ -158,12 +158,16 @@ def _times(frames: list[Frame], total: float) -> dict[tuple[int, str], list[tupl
 
 
 def fresh_home(folder: Path) -> dict[str, str]:
-    """Put samples/ into an empty folder, a home; returns the environment to run stt there in."""
+    """Put samples/ into an empty folder, a home; returns the environment to run stt there in.
+
+    Its models are its own: what was made of this clone's starter would show.
+    """
     (folder / "samples").symlink_to(SAMPLES, target_is_directory=True)
     kept = {name: value for name, value in os.environ.items() if not name.startswith("STT_")}
     homes = {f"XDG_{kind}_HOME": str(folder / kind.lower()) for kind in ("CONFIG", "DATA", "STATE")}
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    return {**kept, **homes, "HOME": str(folder), "PATH": path}
+    models = {"STT_MODELS_DIR": str(folder / "models")}
+    return {**kept, **homes, **models, "HOME": str(folder), "PATH": path}
 
 
 def main() -> None:
