@@ -22,7 +22,10 @@ from support.timeless import content
 
 FORMATS = ("txt", "json", "srt")
 
-pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="kills by signal")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="kills by signal"),
+]
 
 
 def command(recordings: Path, out: Path) -> list[str]:
@@ -96,7 +99,6 @@ def test_six_kills(tmp_path: Path) -> None:
     kill_and_compare(tmp_path, count=12, kills=6, seed=1)
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("seed", [2])
 def test_thirty_kills_over_forty_recordings(tmp_path: Path, seed: int) -> None:

@@ -28,7 +28,10 @@ from stt.batch import ray_pool as cluster_module
 from stt.cli import main
 from support.timeless import content
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # Ray's own, of files it leaves open
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore"),  # Ray's own, of files it leaves open
+]
 CLIPS = sorted((DIGITS / "clips").glob("*.flac"))
 COUNT = 14
 

@@ -7,9 +7,12 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 import soundfile
 
 from support.pulse import MICROPHONE, OTHER_MICROPHONE, Pulse
+
+pytestmark = pytest.mark.slow
 
 
 def stt(pulse: Pulse, *arguments: str) -> list[str]:

@@ -16,6 +16,8 @@ import soundfile
 from support.paths import DIGITS
 from support.pulse import MICROPHONE, Pulse
 
+pytestmark = pytest.mark.slow
+
 CLIPS = DIGITS / "clips"
 
 

@@ -21,6 +21,8 @@ from stt.audio.files import open_audio
 from support.paths import TESTS
 from support.pulse import MICROPHONE, OTHER_MICROPHONE, Pulse
 
+pytestmark = pytest.mark.slow
+
 Samples = npt.NDArray[np.float32]
 
 RATE = 16_000
