@@ -1,4 +1,6 @@
-"""The installed command on everything that can be wrong: one line each, the rest still done.
+"""The command on everything that can be wrong: one line each, the rest still done.
+
+It runs in this process but where a process's own streams or signals are the subject.
 
 Every bad recording is given between two good ones, and the model is a tiny one (tiny_tdt).
 """
@@ -6,6 +8,8 @@ Every bad recording is given between two good ones, and the model is a tiny one 
 from __future__ import annotations
 
 import contextlib
+import gc
+import io
 import os
 import signal
 import subprocess
@@ -18,6 +22,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from stt.cli import main
 from support import tiny_tdt
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -40,23 +45,24 @@ def here(tmp_path: Path, samples_dir: Path) -> Path:
 
 
 @pytest.fixture
-def stt(here: Path, model: Path) -> Command:
+def stt(
+    here: Path, model: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Command:
     """Run `stt transcribe -m MODEL ...` in that folder."""
+    monkeypatch.chdir(here)
+    for name in [name for name in os.environ if name.startswith("STT_")]:
+        monkeypatch.delenv(name)
 
     def run(
         *arguments: str, stdin: bytes = b"", use: Path = model, **variables: str
     ) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            [sys.executable, "-m", "stt", "transcribe", "-m", str(use), *arguments],
-            cwd=here,
-            env=environment(**variables),
-            input=stdin,
-            capture_output=True,
-            check=False,
-            timeout=120,
-        )
-        out, err = done.stdout.decode("utf-8"), done.stderr.decode("utf-8")
-        return subprocess.CompletedProcess(done.args, done.returncode, out, err)
+        command = ["transcribe", "-m", str(use), *arguments]
+        with monkeypatch.context() as patched:
+            patched.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+            for name, value in variables.items():
+                patched.setenv(name, value)
+            code = main(command)
+        return subprocess.CompletedProcess(command, code, *capfd.readouterr())
 
     return run
 
@@ -262,6 +268,7 @@ def full_disk(here: Path) -> Iterator[Path]:
                 ballast.write(bytes(4096))
         yield place
     finally:
+        gc.collect()  # a journal that could not be opened keeps its file until then
         subprocess.run(["umount", str(place)], check=True)
 
 

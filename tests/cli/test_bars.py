@@ -5,37 +5,74 @@ from __future__ import annotations
 import os
 import re
 import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from stt.cli import main
+from stt.cli.folder import FolderProgress
+from stt.cli.progress import RecordingProgress
+from stt.cli.summary import Tally
+from stt.install import starter, starter_precisions, verify
+from stt.pipeline import Step
+from stt.transcript import Segment
 from support.paths import DIGITS
+
+Shown = Callable[[Callable[[], object]], str]
+SPEED = 3
 
 CLIPS = DIGITS / "clips"
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
 
 
-def shown(script: str) -> str:
-    """What a Python script writes to a terminal of 80 columns."""
+@pytest.fixture
+def shown(monkeypatch: pytest.MonkeyPatch) -> Shown:
+    """Run something whose standard streams are a terminal of 80 columns; returns what it wrote."""
     import pty
 
-    written = bytearray()
+    for name, value in {"COLUMNS": "80", "LINES": "24", "TERM": "xterm"}.items():
+        monkeypatch.setenv(name, value)
 
-    def read(descriptor: int) -> bytes:
-        data = os.read(descriptor, 1024)
-        written.extend(data)
-        return data
+    def show(work: Callable[[], object]) -> str:
+        written = bytearray()
+        screen, terminal = pty.openpty()
 
-    begin = "import os; os.environ.update(COLUMNS='80', LINES='24', TERM='xterm')\n"
-    status = pty.spawn([sys.executable, "-c", begin + script], read)
-    assert os.waitstatus_to_exitcode(status) == 0, written.decode()
-    return written.decode()
+        def read() -> None:
+            with suppress(OSError):  # the terminal was closed: that is all
+                while data := os.read(screen, 1024):
+                    written.extend(data)
+
+        reader = threading.Thread(target=read)
+        reader.start()
+        try:
+            with open(terminal, "w", encoding="utf-8") as stream:  # noqa: PTH123 - a descriptor
+                with monkeypatch.context() as patched:
+                    patched.setattr(sys, "stdout", stream)
+                    patched.setattr(sys, "stderr", stream)
+                    work()
+                stream.flush()
+        finally:
+            reader.join()
+            os.close(screen)
+        return written.decode()
+
+    return show
 
 
-def stt(*arguments: object) -> str:
-    """The script that runs a command line."""
-    return f"from stt.cli import main; raise SystemExit(main({[str(a) for a in arguments]!r}))"
+def stt(*arguments: object) -> Callable[[], None]:
+    """What runs a command line."""
+
+    def work() -> None:
+        assert main([str(a) for a in arguments]) == 0
+
+    return work
 
 
 def lines(written: str) -> list[str]:
@@ -58,7 +95,7 @@ def lines(written: str) -> list[str]:
 
 
 @pytest.mark.parametrize("how", [["-f", "vtt"], ["--channel", "each"], ["-f", "json"]])
-def test_no_bar_stays_beside_a_result(how: list[str]) -> None:
+def test_no_bar_stays_beside_a_result(shown: Shown, how: list[str]) -> None:
     recordings = sorted(CLIPS.glob("*.flac"))[: 1 if "json" in how else 3]
     written = shown(stt("transcribe", "-m", DIGITS, *how, *recordings))
     assert "━" in written, "there was a bar"
@@ -67,21 +104,12 @@ def test_no_bar_stays_beside_a_result(how: list[str]) -> None:
     assert sum(line.startswith("==> ") for line in left) == (len(recordings) > 1) * 3
 
 
-_CHECKS = """
-import stt.install.verify as verify
-from stt.install import starter
-from stt.install import starter_precisions
-
-def found(result):
-    def check(folder, events, **_):
+def checked(result: object) -> Callable[..., object]:
+    def check(folder: Path, events: Any, **_: object) -> object:
         events.progress("proving", 1, 4)
         return result
-    return check
 
-verify.check, verify.check_quickly = found([]), found(([], "it hears"))
-starter_precisions.check = found([])
-starter.verify_starter = lambda _: None
-"""
+    return check
 
 
 @pytest.mark.parametrize(
@@ -93,43 +121,51 @@ starter.verify_starter = lambda _: None
     ],
 )
 def test_no_bar_of_set_up_stays_either(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], last: str
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    shown: Shown,
+    arguments: tuple[str, ...],
+    last: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    written = shown(_CHECKS + stt("setup", *arguments))
+    monkeypatch.setattr(verify, "check", checked([]))
+    monkeypatch.setattr(verify, "check_quickly", checked(([], "it hears")))
+    monkeypatch.setattr(starter_precisions, "check", checked([]))
+    monkeypatch.setattr(starter, "verify_starter", lambda _: None)
+    written = shown(stt("setup", *arguments))
     assert "proving" in written
     assert [line for line in lines(written) if line] == [last]
 
 
-_SLOWLY = """
-import time
-from types import SimpleNamespace
-from stt.pipeline import Step
-from stt.transcript import Segment
-
-some = Segment(0.0, 20.0, "a", 0.9)
-def work(on_step):
+def work(on_step: Callable[[Step, float], None]) -> None:
+    """A recording that takes its time, on a clock that goes three times as fast."""
     on_step(Step(0.3), 43.0)
-    time.sleep(2.3)
-    on_step(Step(20.0, (some,)), 43.0)
-    time.sleep(1.4)
-"""
-_ONE = """
-from stt.cli.progress import RecordingProgress
-with RecordingProgress("talk.wav", quiet=False) as progress:
-    work(progress.on_step)
-"""
-_MANY = """
-from stt.cli.folder import FolderProgress
-from stt.cli.summary import Tally
-jobs = [SimpleNamespace(source=name) for name in "ab"]
-with FolderProgress(jobs, Tally(), quiet=False) as progress:
-    work(lambda step, duration: progress.on_step("a", step, duration))
-"""
+    time.sleep(2.3 / SPEED)
+    on_step(Step(20.0, (Segment(0.0, 20.0, "a", 0.9),)), 43.0)
+    time.sleep(1.4 / SPEED)
 
 
-def test_a_bar_moves_before_anything_is_decoded() -> None:
-    written = re.sub(r"\x1b\[[0-9;]*m", "", shown(_SLOWLY + _ONE))
+def one() -> None:
+    with RecordingProgress("talk.wav", quiet=False) as progress:
+        work(progress.on_step)
+
+
+def many() -> None:
+    jobs: Any = [SimpleNamespace(source=name) for name in "ab"]
+    with FolderProgress(jobs, Tally(), quiet=False) as progress:
+        work(lambda step, duration: progress.on_step("a", step, duration))
+
+
+@pytest.fixture
+def fast_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have `time.monotonic` go SPEED times as fast, for what asks it by this name."""
+    clock = time.monotonic
+    monkeypatch.setattr(time, "monotonic", lambda: clock() * SPEED)
+
+
+@pytest.mark.usefixtures("fast_clock")
+def test_a_bar_moves_before_anything_is_decoded(shown: Shown) -> None:
+    written = re.sub(r"\x1b\[[0-9;]*m", "", shown(one))
     before, _, after = written.partition("0:20 of 0:43")
     assert "0:00 of 0:43, 0:01 so far" in before
     assert "0:00 of 0:43, 0:02 so far" in before
@@ -139,8 +175,9 @@ def test_a_bar_moves_before_anything_is_decoded() -> None:
     assert left == sorted(left, reverse=True)
 
 
-def test_a_bar_of_many_moves_before_anything_is_decoded() -> None:
-    written = re.sub(r"\x1b\[[0-9;]*m", "", shown(_SLOWLY + _MANY))
+@pytest.mark.usefixtures("fast_clock")
+def test_a_bar_of_many_moves_before_anything_is_decoded(shown: Shown) -> None:
+    written = re.sub(r"\x1b\[[0-9;]*m", "", shown(many))
     before, _, after = written.partition("%")
     assert "0 of 2 done, 0:01 so far" in before
     assert "0 of 2 done, 0:02 so far" in before

@@ -12,12 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from stt.cli import outcomes
+from stt.cli import main, outcomes
 from support.paths import DIGITS
 
 CLIP = DIGITS / "clips" / "two-digits.flac"
-STT = f"'{sys.executable}' -m stt"
+PYTHON = f"'{sys.executable}'"
+STT = f"{PYTHON} -m stt"
 WORD = "два"
+TEXT = f"one {WORD}"
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="a POSIX shell's redirections")
 
@@ -46,7 +48,7 @@ def shell(
     )
 
 
-@pytest.mark.parametrize(
+ENCODINGS = pytest.mark.parametrize(
     ("environment", "said"),
     [
         ({"PYTHONIOENCODING": "cp1252"}, b"one ???"),
@@ -59,7 +61,21 @@ def shell(
         ({"PYTHONIOENCODING": ":strict"}, f"one {WORD}".encode()),
     ],
 )
+
+
+@ENCODINGS
 def test_a_letter_that_an_encoding_lacks_ends_nothing(
+    tmp_path: Path, environment: dict[str, str], said: bytes
+) -> None:
+    code = f"from stt.cli import click, outcomes; outcomes.prepare_streams(); click.echo({TEXT!a})"
+    done = shell(f'{PYTHON} -c "{code}"', tmp_path, environment)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout.strip() == said
+
+
+@pytest.mark.slow
+@ENCODINGS
+def test_a_word_that_an_encoding_lacks_ends_nothing(
     tmp_path: Path, russian: Path, environment: dict[str, str], said: bytes
 ) -> None:
     done = shell(f"stt transcribe -q -m '{russian}' '{CLIP}'", tmp_path, environment)
@@ -76,10 +92,8 @@ def test_names_and_documents_in_a_narrow_encoding(tmp_path: Path, encoding: str)
         shutil.copy(CLIP, tmp_path / "dwa ł.flac")
     except OSError:
         pytest.skip("this disk takes no such name")
-    done = shell("stt transcribe . ", tmp_path, environment)
-    assert (done.returncode, done.stdout.count(b"one two")) == (0, 2), done.stderr
-    done = shell("stt transcribe nie-ma-ł.wav", tmp_path, environment)
-    assert (done.returncode, done.stdout) == (1, b"")
+    done = shell("stt transcribe . nie-ma-ł.wav", tmp_path, environment)
+    assert (done.returncode, done.stdout.count(b"one two")) == (1, 2), done.stderr
     assert b"no such file" in done.stderr
     (tmp_path / "stt_config.json").write_text('{"output_dir": "wyniki ł"}', "utf-8")
     for line in ("stt config", "stt config --json"):
@@ -90,13 +104,16 @@ def test_names_and_documents_in_a_narrow_encoding(tmp_path: Path, encoding: str)
 
 
 @pytest.mark.parametrize("closed", ["2>&-", ">&-", "<&- >&- 2>&-", "2>/dev/full"])
-def test_results_in_a_folder_need_no_stream(tmp_path: Path, closed: str) -> None:
+def test_results_in_a_folder_need_no_stream(
+    tmp_path: Path, closed: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     done = shell(f"stt transcribe -o out -f txt -f json '{CLIP}' {closed}", tmp_path)
     assert done.returncode == 0
     assert b"Traceback" not in done.stderr
     assert (tmp_path / "out" / "two-digits.txt").read_text().strip() == "one two"
-    again = shell("stt transcribe -o out -f srt " + f"'{CLIP}'", tmp_path)
-    assert b"done before" in again.stderr, "the journal is whole"
+    out = str(tmp_path / "out")
+    assert main(["transcribe", "-m", str(DIGITS), "-o", out, "-f", "srt", str(CLIP)]) == 0
+    assert "done before" in capsys.readouterr().err, "the journal is whole"
 
 
 @pytest.mark.parametrize("closed", ["2>&-", "<&-", "2>/dev/full"])

@@ -47,7 +47,14 @@ def started(recording: Path, folder: Path, *more: str) -> subprocess.Popen[bytes
 
 
 @POSIX
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGKILL"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "SIGTERM",
+        pytest.param("SIGHUP", marks=pytest.mark.slow),
+        pytest.param("SIGKILL", marks=pytest.mark.slow),
+    ],
+)
 def test_nothing_of_standard_input_stays(tmp_path: Path, long_recording: Path, name: str) -> None:
     if name == "SIGKILL" and sys.platform != "linux":
         pytest.skip("swept at the next start there")
@@ -64,6 +71,7 @@ def test_nothing_of_standard_input_stays(tmp_path: Path, long_recording: Path, n
 
 
 @POSIX
+@pytest.mark.slow
 def test_a_signal_that_is_ignored_stays_ignored(tmp_path: Path, long_recording: Path) -> None:
     line = f"trap '' HUP; exec '{sys.executable}' -m stt transcribe -m '{DIGITS}' -"
     with long_recording.open("rb") as content:
@@ -80,6 +88,7 @@ def test_a_signal_that_is_ignored_stays_ignored(tmp_path: Path, long_recording: 
 
 
 @POSIX
+@pytest.mark.slow
 def test_a_run_into_a_folder_goes_on_after_sigterm(tmp_path: Path, long_recording: Path) -> None:
     arguments = ["-m", str(DIGITS), "-o", str(tmp_path / "out"), str(long_recording)]
     command = [sys.executable, "-m", "stt", "transcribe", *arguments]
