@@ -77,7 +77,9 @@ def digits_said(seconds: int) -> tuple[Samples, str]:
     return np.concatenate(parts), " ".join(said)
 
 
-@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize(
+    "precision", ["fp32", pytest.param("fp16", marks=pytest.mark.slow), "int8"]
+)
 def test_digits_of_any_level_and_length(digits: Path, precision: str) -> None:
     transcriber = stt.load(digits, precision=precision, strict=True, provider="cpu", threads=1)
     wrong = {}
@@ -169,7 +171,7 @@ def test_a_case(
 
 
 @pytest.mark.parametrize("offset", [0.1, 0.5, -0.9])
-@pytest.mark.parametrize("level", [-30.0, -45.0])
+@pytest.mark.parametrize("level", [pytest.param(-30.0, marks=pytest.mark.slow), -45.0])
 def test_quiet_speech_on_a_constant_offset(
     starter: stt.Transcriber, level: float, offset: float
 ) -> None:
