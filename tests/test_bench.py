@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 
-from stt import bench, bench_audio
-from stt.bench import Contender, Plan, Result, Run, contenders
-from stt.bench_worker import Clock
+from stt.bench import engines, rounds
+from stt.bench.engines import Contender, contenders
+from stt.bench.rounds import Plan, Progress, Result, Run
 from stt.cli.bench import sentence, table
 from stt.errors import ModelError, UsageError
 from stt.models import inspect
 from stt.settings.places import Places
+from stt.system import packages
 from support import tiny_nemo
 
 Samples = npt.NDArray[np.float32]
@@ -27,9 +30,16 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_nemo.build(tmp_path_factory.mktemp("models") / "tiny", KIND)
 
 
-def silent(stage: str, done: int, total: int) -> None:
+def checked(stage: str, done: int, total: int) -> None:
     assert stage
     assert 0 <= done <= total
+
+
+def positive(seconds: float) -> None:
+    assert seconds >= 0
+
+
+SILENT = Progress(checked, lambda line: None, positive)
 
 
 def run(**changes: object) -> Run:
@@ -40,12 +50,12 @@ def run(**changes: object) -> Run:
         "provider": "cpu",
         "batch": 4,
         "threads": 0,
+        "recordings": 4,
         "audio_s": 112.0,
         "rtfx": 20.0,
         "rtfx_min": 19.0,
         "rtfx_max": 21.0,
         "ratio": 1.25,
-        "ms_per_s": {"features": 0.25, "encoder": 40.0, "decoding": 6.0, "other": 1.0},
         "cpu_ms_per_s": 90.0,
         "load_s": 2.5,
         "first_result_s": 4.0,
@@ -59,12 +69,12 @@ def test_every_engine_precision_and_batch_has_a_row(
 ) -> None:
     import soundfile
 
-    monkeypatch.setattr(bench, "_ROUNDS", 1)
-    monkeypatch.setattr(bench_audio, "FILE_S", 2.0)
+    monkeypatch.setattr(rounds, "_ROUNDS", 1)
+    monkeypatch.setattr(rounds, "FILE_S", 2.0)
     soundfile.write(tmp_path / "speech.flac", speech[: 4 * 16_000], 16_000)
     found = contenders(inspect(model), ["onnx-asr"], "cpu", Places.only(model.parent))
     assert found == (Contender("stt", model, "fp32"), Contender("onnx-asr", model, "fp32"))
-    result = bench.bench(Plan(found, (1, 2), (1, 2), "cpu", tmp_path), silent).as_json()
+    result = asdict(rounds.bench(Plan(found, (1, 2), (1, 2), "cpu", tmp_path), SILENT))
     runs = result["runs"]
     assert [(row["threads"], row["engine"], row["batch"]) for row in runs] == [
         (threads, engine, batch)
@@ -74,9 +84,8 @@ def test_every_engine_precision_and_batch_has_a_row(
     ]
     for row in runs:
         assert row["audio_s"] == 4.0
-        assert set(row["ms_per_s"]) == {"features", "encoder", "decoding", "other"}
-        assert all(value >= 0 for value in row["ms_per_s"].values())
-        assert row["ms_per_s"]["features"] > 0
+        assert row["recordings"] == 2
+        assert row["cpu_ms_per_s"] > 0
         assert row["rtfx_min"] <= row["rtfx"] <= row["rtfx_max"]
         assert row["first_result_s"] >= row["load_s"] > 0
         assert row["ratio"] > 0
@@ -90,7 +99,7 @@ def test_a_contender_that_cannot_run_is_an_error_with_its_reason(model: Path) ->
     with pytest.raises(
         ModelError, match=r"stt tiny int8 did not run: (?!stt\.errors).*no int8 files"
     ):
-        bench.bench(plan, silent)
+        rounds.bench(plan, SILENT)
 
 
 def test_engines_are_checked_before_anything_runs(
@@ -98,7 +107,9 @@ def test_engines_are_checked_before_anything_runs(
 ) -> None:
     with pytest.raises(UsageError, match="'kaldi' is not known; use onnx-asr or sherpa-onnx"):
         contenders(inspect(model), ["kaldi"], "cpu", Places.only(model.parent))
-    monkeypatch.setattr(bench, "find_spec", lambda name: None)
+    monkeypatch.setattr(
+        packages, "find_spec", lambda name: None if name == "sherpa_onnx" else find_spec(name)
+    )
     with pytest.raises(UsageError, match="pip install sherpa-onnx"):
         contenders(inspect(model), ["sherpa-onnx"], "cpu", Places.only(model.parent))
 
@@ -114,51 +125,71 @@ def test_another_folder_for_another_engine(model: Path, tmp_path: Path) -> None:
 def test_ratios_are_beside_fp32(model: Path) -> None:
     theirs = [Contender("onnx-asr", model, precision) for precision in ("fp16", "fp32")]
     ours = Contender("stt", model, "fp32")
-    assert bench._reference([ours, *theirs]) == theirs[1]
-    assert bench._reference([ours, theirs[0]]) == theirs[0]
-    assert bench._reference([ours]) is None
+    assert rounds._reference([ours, *theirs]) == theirs[1]
+    assert rounds._reference([ours, theirs[0]]) == theirs[0]
+    assert rounds._reference([ours]) is None
 
 
 def test_a_folder_is_no_recording(model: Path, tmp_path: Path) -> None:
     (tmp_path / "takes.wav").mkdir()
     plan = Plan((Contender("stt", model, "fp32"),), (1,), (1,), "cpu", tmp_path)
     with pytest.raises(UsageError, match="no recordings in it"):
-        bench.bench(plan, silent)
+        rounds.bench(plan, SILENT)
 
 
-def test_stages_leave_the_rest_to_other() -> None:
-    clock = Clock()
-    clock.add("features", 1)
-    clock.add("encoder", 5)
-    clock.add("whole", 8)
-    expected = {"features": 1, "encoder": 5, "decoding": 2, "other": 2}
-    assert clock.stages(10) == expected
-    assert clock.stages(7)["other"] == 0  # stages of different utterances overlapped
-    clock.add("decoding", 3)
-    assert clock.stages(10)["decoding"] == 3
+@pytest.mark.parametrize(
+    ("one_s", "batch", "count", "seconds"),
+    [
+        (1.0, 1, 16, 28.0),
+        (11.0, 1, 16, 28.0),
+        (30.0, 1, 6, 28.0),
+        (90.0, 1, 4, 14.0),
+        (1.0, 64, 64, 28.0),
+        (30.0, 64, 64, 4.0),
+        (9000.0, 1, 4, 4.0),
+    ],
+)
+def test_a_slow_model_gets_fewer_recordings_or_shorter_ones(
+    one_s: float, batch: int, count: int, seconds: float
+) -> None:
+    notes: list[str] = []
+    pieces = rounds._fitting(one_s, batch, notes.append)
+    assert [len(piece) / 16_000 for piece in pieces] == [seconds] * count
+    assert notes[-1].startswith("3 rounds take about ")
+    whole = (max(batch, 16), 28.0) == (count, seconds)
+    assert len(notes) == (1 if whole else 2)
+    if not whole:
+        assert notes[0].endswith(f": {count} of {seconds:.0f} s are measured")
 
 
-def test_the_time_inside_a_generator_is_counted() -> None:
-    clock = Clock()
-    counted = clock.timed_steps("decoding", iter)
-    assert list(counted([1, 2, 3])) == [1, 2, 3]
-    assert clock.seconds["decoding"] >= 0
+def test_sherpa_onnx_takes_a_folder_in_its_own_layout(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engines, "require", lambda module, purpose: None)
+    places = Places.only(model.parent)
+    with pytest.raises(UsageError, match="not in sherpa-onnx's layout; give --against"):
+        contenders(inspect(model), ["sherpa-onnx"], "cpu", places)
+    for name in ("encoder", "decoder", "joiner"):
+        (tmp_path / f"{name}.int8.onnx").touch()
+    (tmp_path / "tokens.txt").touch()
+    found = contenders(inspect(model), [f"sherpa-onnx={tmp_path}"], "cpu", places)
+    assert found[1:] == (Contender("sherpa-onnx", tmp_path.resolve(), "int8"),)
 
 
 def test_the_table_shows_what_is_known() -> None:
-    sherpa = run(engine="sherpa-onnx", ms_per_s=None, ratio=None, peak_mib=None)
+    sherpa = run(engine="sherpa-onnx", ratio=None, peak_mib=None)
     text = table(
         Result({"cpu": "a processor", "cores": 2}, "onnx-asr fp32, batch 1", (run(), sherpa))
     )
     lines = text.splitlines()
     assert lines[0].startswith("An hour of audio takes 3.0 minutes here (")
     assert "cpu a processor, cores 2" in lines
-    assert "112 s of audio" in text
-    assert "beside onnx-asr fp32, batch 1" in text
+    assert "4 recordings a round, 112 s of audio" in text
+    assert "beside onnx-asr fp32, batch 1" in " ".join(text.split())
     assert "1  stt " in text
     assert "2  sherpa-onnx " in text
     row = next(line for line in lines if line.startswith("1 ") and "20.0" in line)
-    assert row.split()[1:6] == ["20.0", "19.0", "-", "21.0", "1.25"]
+    assert row.split()[1:7] == ["20.0", "19.0", "-", "21.0", "1.25", "90.0"]
 
 
 def test_the_table_fits_a_screen() -> None:
@@ -191,15 +222,15 @@ def test_the_command_prints_one_json_object(
 
     plans = []
 
-    def measured(plan: Plan, report: object, left: object) -> Result:
+    def measured(plan: Plan, progress: Progress) -> Result:
         plans.append(plan)
         return Result({"cores": 2}, None, (run(),))
 
-    monkeypatch.setattr(bench, "bench", measured)
+    monkeypatch.setattr(rounds, "bench", measured)
     arguments = ["bench", "-m", str(model), "--batch", "4,1,4", "--threads", "2,0", "--json", "-q"]
     assert main(arguments) == 0
     told = json.loads(capsys.readouterr().out)
-    assert told["runs"][0]["ms_per_s"]["encoder"] == 40.0
+    assert told["runs"][0]["cpu_ms_per_s"] == 90.0
     assert plans == [Plan((Contender("stt", model, "fp32"),), (1, 4), (0, 2), "cpu", None)]
     assert main(["bench", "-m", str(model), "--batch", "0"]) == 2
     assert "whole numbers" in capsys.readouterr().err

@@ -10,7 +10,7 @@ from support.paths import ROOT
 
 FLOORS = (
     {"cli", "__main__", "__init__"},
-    {"streaming", "batch", "bench", "bench_audio", "bench_worker"},
+    {"streaming", "batch", "bench"},
     {"transcriber", "sources"},
     {"install"},
     {"convert"},

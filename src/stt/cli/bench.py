@@ -1,4 +1,4 @@
-"""`stt bench`: how fast, stage by stage, beside other engines."""
+"""`stt bench`: how fast, beside other engines."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from stt.cli.options import CONFIG_OPTION, QUIET_OPTION
 from stt.cli.progress import SetupProgress, StageProgress
 
 if TYPE_CHECKING:
-    from stt.bench import Result, Run
+    from stt.bench.rounds import Result, Run
 
 
 _MOST = 128
@@ -80,7 +80,7 @@ def _numbers(least: int, most: int) -> _Parse:
     default="",
     metavar="ENGINE[=NAME|DIR][,...]",
     shell_complete=some_of("onnx-asr", "sherpa-onnx"),
-    help="onnx-asr, sherpa-onnx; with the files of another model.",
+    help="onnx-asr, or with another model's files; sherpa-onnx=DIR.",
 )
 @click.option("--provider", type=click.Choice(("cpu", "cuda", "tensorrt")), default="cpu")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
@@ -98,18 +98,20 @@ def bench(
     config: Path | None,
     quiet: bool,
 ) -> int:
-    """Measure a model: speed, stage by stage, load time and memory.
+    """Measure a model: speed, load time and memory of every precision that is installed.
 
-    Every precision that is installed is measured.
-
-    Recordings of 28 s go from file to text, in rounds through all engines and precisions, so that
-    a busy machine slows all alike. The table shows medians of three rounds.
+    Recordings go from file to text, in three rounds through all engines and precisions, so that a
+    busy machine slows all alike; the table shows medians. With the bundled recordings the rounds
+    take some 3 minutes: of a slow model fewer are taken, or shorter ones.
 
     \b
     stt bench -m parakeet --threads 1,4
     """
-    from stt.bench import Plan, contenders
-    from stt.bench import bench as measure
+    from dataclasses import asdict
+
+    from stt.bench.engines import contenders
+    from stt.bench.rounds import Plan, Progress
+    from stt.bench.rounds import bench as measure
     from stt.install.locate import locate
     from stt.settings.loading import load_settings
 
@@ -124,16 +126,16 @@ def bench(
     found = contenders(folder, others, provider, loaded.places)
     progress = SetupProgress(quiet=quiet)
     try:
-        result = measure(Plan(found, batches, threads, provider, audio), progress, progress.left)
+        told = Progress(progress, progress.note, progress.left)
+        result = measure(Plan(found, batches, threads, provider, audio), told)
     finally:
         progress.close()
-    click.echo(json.dumps(result.as_json(), indent=2) if as_json else table(result))
+    click.echo(json.dumps(asdict(result), indent=2) if as_json else table(result))
     return 0
 
 
 _WIDTH = 80
 """Columns of a screen."""
-_STAGES = ("features", "encoder", "decoding", "other")
 
 
 def table(result: Result) -> str:
@@ -141,16 +143,15 @@ def table(result: Result) -> str:
     first, names = result.runs[0], _names(result.runs)
     shown = dict(zip(names, result.runs, strict=True))
     about = ", ".join(f"{key} {value}" for key, value in result.machine.items())
-    how = f"provider {first.provider}, {first.audio_s:.0f} s of audio a round"
+    how = f"provider {first.provider}; {first.recordings} recordings a round, "
+    how += f"{first.audio_s:.0f} s of audio"
     if result.reference:
         how += f"; ratio: beside {result.reference}"
     legend = [f"{name}  {_about(run)}" for name, run in shown.items() if name != run.precision]
     speeds: list[tuple[str, ...]] = [
-        ("", "RTFx", "slowest - fastest", "ratio", "load s", "first s", "MiB")
+        ("", "RTFx", "slowest - fastest", "ratio", "CPU", "load s", "first s", "MiB")
     ]
     speeds += [(name, *_speed(run)) for name, run in shown.items()]
-    stages: list[tuple[str, ...]] = [("", *_STAGES, "CPU")]
-    stages += [(name, *_costs(run)) for name, run in shown.items()]
     return "\n".join(
         (
             sentence(result),
@@ -161,8 +162,7 @@ def table(result: Result) -> str:
             "",
             *_columns(speeds),
             "",
-            "ms per second of audio, of all threads together:",
-            *_columns(stages),
+            "CPU: milliseconds of processor time, of all cores, per second of audio",
         )
     )
 
@@ -199,16 +199,11 @@ def _speed(run: Run) -> tuple[str, ...]:
         f"{run.rtfx:.1f}",
         f"{run.rtfx_min:.1f} - {run.rtfx_max:.1f}",
         "" if run.ratio is None else f"{run.ratio:.2f}",
+        f"{run.cpu_ms_per_s:.1f}",
         f"{run.load_s:.1f}",
         f"{run.first_result_s:.1f}",
         "" if run.peak_mib is None else f"{run.peak_mib:,.0f}",
     )
-
-
-def _costs(run: Run) -> tuple[str, ...]:
-    stages = run.ms_per_s or {}
-    shown = (f"{stages[name]:.2f}" if name in stages else "" for name in _STAGES)
-    return (*shown, f"{run.cpu_ms_per_s:.1f}")
 
 
 def _columns(rows: Sequence[Sequence[str]]) -> list[str]:

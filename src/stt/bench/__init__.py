@@ -1,0 +1,1 @@
+"""Speed of an installed model, and of other engines beside it."""
