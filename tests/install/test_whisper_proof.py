@@ -2,19 +2,40 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
+from stt.engine.recognizer import Decoded, DecoderStep
+from stt.install.observation import Observation
 from stt.install.proof import Check
-from stt.install.whisper_proof import Heard, _judged
+from stt.install.whisper_proof import _judged
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What one precision made of one clip: encoder's output, logits at each step, tokens."""
+
+    hidden: npt.NDArray[np.float32]
+    logits: npt.NDArray[np.float32]
+    tokens: tuple[int, ...]
+
+
+def observed(clips: Sequence[Heard]) -> Observation:
+    decoded = [
+        Decoded(one.tokens, "", tuple(DecoderStep(None, row) for row in one.logits))
+        for one in clips
+    ]
+    return Observation({}, tuple(decoded), tuple(one.hidden for one in clips))
+
 
 RANDOM = np.random.default_rng(3)
 FP32 = [
     Heard(
         RANDOM.normal(size=(30, 8)).astype(np.float32),
-        (),
         RANDOM.normal(size=(5, 50)).astype(np.float32),
         tuple(range(20 * number, 20 * number + 20)),
     )
@@ -23,7 +44,7 @@ FP32 = [
 
 
 def judged(precision: str, *other: Heard) -> dict[str, Check]:
-    return {check.name: check for check in _judged(precision, FP32, other)}
+    return {check.name: check for check in _judged(precision, observed(FP32), observed(other))}
 
 
 def failed(precision: str, *other: Heard) -> set[str]:

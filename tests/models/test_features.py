@@ -16,7 +16,7 @@ from onnx_asr.preprocessors.numpy_preprocessor import NemoPreprocessorNumpy
 from stt.engine.sessions import Runtime
 from stt.models import inspect
 from stt.models.nemo_features import HOP, nemo_features
-from stt.models.onnx_asr_edge import batch_features, load_ctc
+from stt.models.onnx_asr_edge import bands, batch_features, load_ctc
 from support import tiny_nemo
 
 Samples = npt.NDArray[np.float32]
@@ -35,7 +35,7 @@ def theirs(utterances: Sequence[Samples], mels: int) -> tuple[Samples, npt.NDArr
 
 
 def agree(utterances: Sequence[Samples], mels: int) -> None:
-    features, frames = nemo_features(utterances, mels)
+    features, frames = nemo_features(utterances, bands(mels))
     expected, lengths = theirs(utterances, mels)
     assert features.dtype == np.float32
     assert features.flags.c_contiguous
@@ -63,9 +63,9 @@ def test_every_edge_of_length(speech: Samples, samples: int, mels: int) -> None:
 def test_a_batch_of_lengths_is_each_of_them_alone(speech: Samples) -> None:
     utterances = [speech[:5000], speech[:100], speech[3000:90_000], speech[:HOP]]
     agree(utterances, 128)
-    together, frames = nemo_features(utterances, 128)
+    together, frames = nemo_features(utterances, bands(128))
     for row, samples, length in zip(together, utterances, frames, strict=True):
-        alone, _ = nemo_features([samples], 128)
+        alone, _ = nemo_features([samples], bands(128))
         np.testing.assert_array_equal(row[:, :length], alone[0, :, :length])
         assert not row[:, length:].any()
 
@@ -90,7 +90,7 @@ def test_a_model_on_the_cpu_gets_them(tmp_path: Path, speech: Samples) -> None:
     kind = "nemo-conformer-ctc"
     model = load_ctc(inspect(tiny_nemo.build(tmp_path / kind, kind)), "fp32", Runtime("cpu", 1))
     ours, lengths = batch_features(model.asr, [speech, speech[:8000]])
-    expected, frames = nemo_features([speech, speech[:8000]], 80)
+    expected, frames = nemo_features([speech, speech[:8000]], bands(80))
     np.testing.assert_array_equal(ours, expected)
     assert lengths.tolist() == frames.tolist()
     model.asr._preprocessor = NemoPreprocessorNumpy("nemo80").__call__  # as onnx-asr's graph

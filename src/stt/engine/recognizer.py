@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import numpy as np
 import numpy.typing as npt
 
 from stt.errors import ModelError
@@ -23,8 +22,6 @@ Feed = dict[str, npt.NDArray[Any]]
 TRAILING_SILENCE = 8_000
 """Samples (0.5 s) of silence after each utterance: without it a transducer that hears speech run to
 the very end often drops the last word. Never before it: that moves the first."""
-_MIN_SAMPLES = 1_600
-"""An utterance shorter than 0.1 s has too few feature frames for an encoder's subsampling."""
 
 
 class Interrupted(Exception):  # noqa: N818 - nothing is wrong
@@ -72,12 +69,6 @@ class Recognizer(Protocol):
             NonFiniteOutput: the model's output for one of them cannot be read.
         """
         ...
-
-
-def padded(samples: Samples) -> Samples:
-    """Return an utterance with the silence behind it that a transducer needs."""
-    silence = max(TRAILING_SILENCE, _MIN_SAMPLES - len(samples))
-    return np.concatenate([samples, np.zeros(silence, np.float32)])
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,6 +60,7 @@ def observe(
     heard: Callable[[float], None] = lambda _: None,
     *,
     like: Observation | None = None,
+    most_steps: int | None = STEPS,
 ) -> Observation:
     """Run a loaded model over speech of all durations and over the clips.
 
@@ -69,22 +70,23 @@ def observe(
         clips: speech.
         heard: called with the seconds of speech that have just been run.
         like: FP32's observation, whose decoding steps are repeated; None for FP32 itself.
+        most_steps: of FP32, to keep; None: all.
     """
     encoded = {}
     for seconds in durations:
         encoded[seconds] = probe.encode(of_length(tuple(clips), seconds))
         heard(seconds)
-    left = STEPS
+    kept = 0
     frames, decoded = [], []
     for place, clip in enumerate(clips):
         given, told = probe.encode(clip.samples)
         one = probe.decode(given, told)
         frames.append(given[: max(told, 0)])
         if like is None:
-            steps = one.steps[:left]
+            steps = one.steps if most_steps is None else one.steps[: most_steps - kept]
         else:
             steps = _repeated(probe, given, like.decoded[place].steps)
-        left -= len(steps)
+        kept += len(steps)
         decoded.append(replace(one, steps=steps))
         heard(len(clip.samples) / 16_000)
     return Observation(encoded, tuple(decoded), tuple(frames))

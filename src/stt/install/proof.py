@@ -17,6 +17,7 @@ import numpy as np
 from stt.convert.counting import CountingError, counted, cut_lengths, miscounted
 from stt.convert.model_file import GraphFile, read
 from stt.engine.folder import ModelFolder
+from stt.engine.recognizer import Decoded, DecoderStep, PartsProbe
 from stt.install.clips import Clip
 from stt.install.observation import Observation
 from stt.types import Floats
@@ -57,6 +58,14 @@ BOUNDS: Mapping[str, Bounds] = {
     "int8": Bounds(0.30, 0.30),
     "tuned": Bounds(1e-4, 1e-6),
 }
+
+
+PARTS_ERROR: Mapping[str, float] = {"fp32": 1e-4, "fp16": 5e-3, "mixed": 5e-3}
+"""Largest relative error of the logits, decoder_joint in parts against whole, for the same inputs.
+"""
+_PARTS_CLIPS = 4
+"""Clips that the parts decode."""
+_PARTS_STEPS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +114,48 @@ def compare(
     if fp32.steps:
         checks.append(_logits(fp32, other, bounds))
     return Verdict((*checks, _never_empty(fp32, other), _same_tokens(fp32, other, clips)))
+
+
+def compare_parts(parts: PartsProbe, seen: Observation, precision: str) -> Verdict:
+    """Judge the parts of one precision by what the whole decoder_joint of the same one gave.
+
+    Both decode the same encoder frames: the whole one a token at a time, as onnx-asr does it, the
+    parts by label looping, one utterance at a time and all at once.
+
+    Args:
+        parts: loaded.
+        seen: what the whole gave for the clips.
+        precision: of both.
+    """
+    frames, whole = seen.frames[:_PARTS_CLIPS], seen.decoded[:_PARTS_CLIPS]
+    single = [parts.decode([one])[0] for one in frames]
+    together = parts.decode(frames)
+    return Verdict(
+        (
+            _same_logits(parts, seen.steps[:_PARTS_STEPS], PARTS_ERROR[precision]),
+            _same_tokens_in_parts("alone", whole, single),
+            _same_tokens_in_parts("together", whole, together),
+        )
+    )
+
+
+def _same_logits(parts: PartsProbe, steps: Sequence[DecoderStep], bound: float) -> Check:
+    ours = np.stack([parts.logits(step) for step in steps])
+    error = relative_error(np.stack([s.logits for s in steps]), ours)
+    told = f"logits differ by {error:.1e} over {len(steps)} steps (at most {bound:.0e})"
+    return Check("logits in parts", error <= bound, told, error, bound)
+
+
+def _same_tokens_in_parts(how: str, whole: Sequence[Decoded], parts: Sequence[Decoded]) -> Check:
+    """Tokens, frames and durations alike in each clip, but where two were as good as equal."""
+    clear = [(one, two) for one, two in zip(whole, parts, strict=True) if not two.near_ties]
+    same = sum((one.tokens, one.places) == (two.tokens, two.places) for one, two in clear)
+    told = f"the same tokens on {same} of {len(clear)} clips decoded {how}"
+    if not clear:
+        told = f"decoded {how}, tokens not compared: on every clip two were as good as equal"
+    elif ties := len(whole) - len(clear):
+        told += f"; on {ties} more two tokens were as good as equal"
+    return Check(f"tokens {how}", same == len(clear), told, same, len(clear))
 
 
 def static_checks(folder: ModelFolder, precision: str) -> tuple[Check, ...]:
@@ -252,7 +303,7 @@ def _same_tokens(fp32: Observation, other: Observation, clips: Sequence[Clip]) -
             True,
             f"tokens not compared: FP32 itself finds {understood:.0%} of the clips' words",
         )
-    same = sum(map(_common, fp32.tokens, other.tokens))
+    same = sum(map(common, fp32.tokens, other.tokens))
     longest = sum(
         max(len(one), len(two)) for one, two in zip(fp32.tokens, other.tokens, strict=True)
     )
@@ -265,7 +316,7 @@ def recognised(texts: Sequence[str], references: Sequence[str]) -> float:
     """Share of the reference words that come in the texts in the same order, case aside."""
     pairs = [(_words(one), _words(two)) for one, two in zip(references, texts, strict=True)]
     total = sum(len(reference) for reference, _ in pairs)
-    return sum(_common(one, two) for one, two in pairs) / total if total else 0.0
+    return sum(common(one, two) for one, two in pairs) / total if total else 0.0
 
 
 def _words(text: str) -> tuple[str, ...]:
@@ -273,7 +324,8 @@ def _words(text: str) -> tuple[str, ...]:
     return tuple(kept.split())
 
 
-def _common(one: Sequence[object], two: Sequence[object]) -> int:
+def common(one: Sequence[object], two: Sequence[object]) -> int:
+    """Return how many items come in both in the same order."""
     blocks = SequenceMatcher(None, list(map(str, one)), list(map(str, two)), autojunk=False)
     return sum(block.size for block in blocks.get_matching_blocks())
 

@@ -6,19 +6,24 @@ One model is in memory at a time. It stays until another is needed, so that what
 
 from __future__ import annotations
 
+import re
+import shlex
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 from stt.engine.folder import TUNED
 from stt.engine.recognizer import Feed, Probe
-from stt.engine.sessions import runtime_errors
+from stt.engine.sessions import running_graphs, runtime_errors
 from stt.errors import ModelError
-from stt.install import proof, split_proof
+from stt.install import proof
 from stt.install.clips import Clip
 from stt.install.installation import Installation
 from stt.install.observation import Observation, feeds, load, observe, possible
 from stt.install.proof import Check, Verdict
+from stt.install.source import Source
 from stt.install.time_left import TimeLeft, Work
+from stt.models import inspect
 
 _WORTH_S = 3.0
 """Seconds of speech that tell a rate; less is mostly the first run's own cost."""
@@ -80,7 +85,7 @@ class Prover:
         try:
             parts = probe.in_parts()
             with self.clock.doing("decode", self.clips_s):
-                return split_proof.prove(parts, seen, precision)
+                return proof.compare_parts(parts, seen, precision)
         except refusals as error:
             return Verdict((_unloadable(error),))
 
@@ -169,3 +174,37 @@ class Prover:
 
 def _unloadable(error: Exception) -> Check:
     return Check("loads", passed=False, told=" ".join(str(error).split()))
+
+
+def try_fp32(folder: Path, source: Source, clip: Clip) -> None:
+    """Load FP32 on the CPU and run one clip.
+
+    Args:
+        folder: where the model lies now.
+        source: where it came from, of which an error speaks.
+        clip: speech; what is heard does not matter.
+
+    Raises:
+        ModelError: it does not load or run; the text names the file to correct, where it is one.
+    """
+    try:
+        model = inspect(folder)
+        model.check_vocabulary()
+        with running_graphs():
+            observe(load(model, "fp32"), (), [clip])
+    except ModelError as error:
+        raise ModelError(_refusal(str(error), folder, source)) from error
+
+
+def _refusal(error: str, folder: Path, source: Source) -> str:
+    why = re.split(r"[;:] (?:run `stt setup`|correct )", error)[0]
+    why = why.removeprefix(f"{folder}: ").replace(str(folder), source.told)
+    by_hand = (file.name for file in source.files if ".onnx" not in file.name)
+    wrong = next((name for name in by_hand if name in why), None)
+    head = f"{source.told}: fp32 does not run ({why}); nothing was installed"
+    if source.folder is None:
+        return f"{head}; choose another revision or repository"
+    again = f"`stt setup {shlex.quote(str(source.folder))}` again"
+    if wrong is None:
+        return f"{head}; see what is wrong with its files, then {again}"
+    return f"{head}; correct {source.folder.resolve() / wrong}, then {again}"

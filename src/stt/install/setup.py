@@ -26,10 +26,9 @@ from stt.install.clips import Clip, bundled_clips
 from stt.install.download import download, import_folder
 from stt.install.installation import Events, Installation
 from stt.install.lock import exclusive
-from stt.install.prover import Prover
+from stt.install.prover import Prover, try_fp32
 from stt.install.source import Source
 from stt.install.time_left import TimeLeft, Work
-from stt.install.trial import try_fp32
 from stt.system.packages import require
 
 CONVERTED = ("fp16", "mixed", "int8")

@@ -7,8 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from stt.engine.folder import ModelFamily
-from stt.engine.recognizer import Speech, padded
+from stt.engine.recognizer import TRAILING_SILENCE, Speech
 from stt.engine.sessions import running_graphs
 from stt.errors import NonFiniteOutput
 from stt.models.onnx_asr_edge import NemoModel, usable
@@ -21,6 +23,8 @@ from stt.types import Floats, Samples
 _POSITIONS = 5000
 """Encoder frames in the position table of NeMo's exports: a hard limit. A `max_audio_s` in
 config.json says otherwise for models with a shorter table."""
+_MIN_SAMPLES = 1_600
+"""An utterance shorter than 0.1 s has too few feature frames for the encoder's subsampling."""
 PADDING = 0.2
 """Most of a row that may be padding."""
 SAMPLES = 600 * 16_000
@@ -98,7 +102,7 @@ class TokenRecognizer(ABC):
     ) -> list[list[Segment]]:
         """Recognise utterances; see Recognizer."""
         with running_graphs():
-            decoded = self.decode([padded(samples) for samples in batch], speech)
+            decoded = self.decode([_padded(samples) for samples in batch], speech)
         return [
             self._segments(emissions, samples)
             for emissions, samples in zip(decoded, batch, strict=True)
@@ -113,6 +117,11 @@ class TokenRecognizer(ABC):
         seconds = len(samples) / 16_000
         spoken = words.words(tokens, self._frame_s, 0.0, seconds)
         return words.segments(lengthened(words.refined(spoken, samples), seconds))
+
+
+def _padded(samples: Samples) -> Samples:
+    silence = max(TRAILING_SILENCE, _MIN_SAMPLES - len(samples))
+    return np.concatenate([samples, np.zeros(silence, np.float32)])
 
 
 def _is_special(piece: str) -> bool:

@@ -41,43 +41,58 @@ _WORTH_A_THREAD = 500
 """Frames (5 s): fewer are done before a second thread has begun."""
 
 
-def nemo_features(utterances: Sequence[Floats], mels: int) -> tuple[Floats, Lengths]:
+MelBands = tuple[tuple[slice, slice, Floats], ...]
+"""Groups of neighbouring mel bands: which, the bins any of them uses, float32 [bins, bands]."""
+
+
+def mel_bands(filters: Floats) -> MelBands:
+    """Cut mel filters, float32 [257 bins, mels], into groups of neighbouring bands."""
+    groups = []
+    for begin in range(0, filters.shape[1], _GROUP):
+        band = slice(begin, min(begin + _GROUP, filters.shape[1]))
+        used = np.flatnonzero(filters[:, band].any(axis=1))
+        bins = slice(int(used[0]), int(used[-1]) + 1)
+        groups.append((band, bins, np.ascontiguousarray(filters[bins, band])))
+    return tuple(groups)
+
+
+def nemo_features(utterances: Sequence[Floats], bands: MelBands) -> tuple[Floats, Lengths]:
     """Compute features normalised per band, as NeMo's `per_feature` and onnx-asr's `nemo80`/`128`.
 
     Args:
         utterances: float32 [n] each, at 16 kHz, in ±1.
-        mels: 80 or 128, those that onnx-asr has filters for.
+        bands: of 80 or 128 mels in all, those that onnx-asr has filters for.
 
     Returns:
         Features float32 [B, mels, longest n // 160 + 1], zero behind an utterance's own frames, and
         these frames' number n // 160, int64 [B]. An utterance of a single frame is all zero (one
         number has no standard deviation; onnx-asr gives NaN).
     """
+    mels = bands[-1][0].stop
     lengths = np.array([len(samples) // HOP for samples in utterances], np.int64)
     features = np.zeros((len(utterances), mels, int(lengths.max()) + 1), np.float32)
     for row, samples, length in zip(features, utterances, lengths, strict=True):
         if length > 1:
-            _normalise(_log_mel(samples, int(length), mels), row[:, :length])
+            _normalise(_log_mel(samples, int(length), bands), row[:, :length])
     return features, lengths
 
 
-def _log_mel(samples: Floats, length: int, mels: int) -> Floats:
+def _log_mel(samples: Floats, length: int, bands: MelBands) -> Floats:
     """Log-mel energies of an utterance's first `length` frames, float32 [length, mels]."""
-    energies = np.empty((length, mels), np.float32)
+    energies = np.empty((length, bands[-1][0].stop), np.float32)
     if length < _WORTH_A_THREAD:
-        _fill(energies, samples, 0)
+        _fill(energies, samples, 0, bands)
         return energies
     part = -(-length // _THREADS)
     starts = range(0, length, part)
-    tasks = [_pool().submit(_fill, energies[s : s + part], samples, s) for s in starts]
+    tasks = [_pool().submit(_fill, energies[s : s + part], samples, s, bands) for s in starts]
     for task in tasks:
         task.result()
     return energies
 
 
-def _fill(energies: Floats, samples: Floats, first: int) -> None:
+def _fill(energies: Floats, samples: Floats, first: int, bands: MelBands) -> None:
     """Write log-mel energies [T, mels] of the T frames from `first` on."""
-    filters = _mel_groups(energies.shape[1])
     wave = np.empty((_BLOCK - 1) * HOP + _WINDOW)
     frames = np.lib.stride_tricks.sliding_window_view(wave, _WINDOW)[::HOP]
     block = np.zeros((_BLOCK, _FFT))  # behind the window's samples it stays zero
@@ -91,7 +106,7 @@ def _fill(energies: Floats, samples: Floats, first: int) -> None:
         np.fft.rfft(block[:size], out=spectrum[:size])
         np.abs(spectrum[:size], out=power[:size], casting="same_kind")
         np.square(power[:size], out=power[:size])
-        for band, bins, weights in filters:
+        for band, bins, weights in bands:
             np.matmul(power[:size, bins], weights, out=rows[:, band])
         rows += _GUARD
         np.log(rows, out=rows)
@@ -132,22 +147,3 @@ def _pool() -> ThreadPoolExecutor:
 @lru_cache(maxsize=1)
 def _window() -> Doubles:
     return np.hanning(_WINDOW)
-
-
-@lru_cache(maxsize=2)
-def _mel_groups(mels: int) -> tuple[tuple[slice, slice, Floats], ...]:
-    """Cut onnx-asr's filters [257, mels] into groups of neighbouring bands.
-
-    Returns:
-        For each group its bands, the bins that any of them uses, and float32 [bins, bands].
-    """
-    from stt.models.onnx_asr_edge import mel_filters
-
-    bank = mel_filters(mels)
-    groups = []
-    for begin in range(0, mels, _GROUP):
-        band = slice(begin, min(begin + _GROUP, mels))
-        used = np.flatnonzero(bank[:, band].any(axis=1))
-        bins = slice(int(used[0]), int(used[-1]) + 1)
-        groups.append((band, bins, np.ascontiguousarray(bank[bins, band])))
-    return tuple(groups)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from stt.engine.sessions import (
 )
 from stt.errors import ModelError, NonFiniteOutput
 from stt.models.label_looping import Decoding, label_looping
-from stt.models.nemo_features import nemo_features
+from stt.models.nemo_features import MelBands, mel_bands, nemo_features
 from stt.models.split_transducer import SplitTransducer, load_split
 from stt.models.tdt import DURATIONS, TdtVocabulary, greedy_tdt
 from stt.models.whisper_session import OrtWhisper
@@ -113,7 +114,7 @@ def batch_features(asr: Any, utterances: Sequence[Samples]) -> tuple[Floats, npt
     from onnx_asr.preprocessors.numpy_preprocessor import NemoPreprocessorNumpy
 
     if isinstance(asr._preprocessor, NemoPreprocessorNumpy):
-        return nemo_features(utterances, asr._features_size)
+        return nemo_features(utterances, bands(asr._features_size))
     lengths = np.array([len(samples) for samples in utterances], np.int64)
     waveforms = np.zeros((len(utterances), int(lengths.max())), np.float32)
     for row, samples in zip(waveforms, utterances, strict=True):
@@ -128,6 +129,12 @@ def mel_filters(mels: int) -> Floats:
 
     filters: Floats = NemoPreprocessorNumpy(f"nemo{mels}")._melscale_fbanks
     return filters
+
+
+@lru_cache(maxsize=2)
+def bands(mels: int) -> MelBands:
+    """Return the mel bands of NeMo's features: 80 or 128."""
+    return mel_bands(mel_filters(mels))
 
 
 def joint_feed(last: int, state: LstmState, frame: Floats) -> Feed:
