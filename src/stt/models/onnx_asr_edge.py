@@ -28,14 +28,11 @@ from stt.engine.sessions import (
 from stt.errors import ModelError, NonFiniteOutput
 from stt.models.label_looping import Decoding, label_looping
 from stt.models.nemo_features import MelBands, mel_bands, nemo_features
-from stt.models.split_transducer import SplitTransducer, load_split
+from stt.models.split_transducer import LstmState, SplitTransducer, joint_feed, load_split
 from stt.models.tdt import DURATIONS, TdtVocabulary, greedy_tdt
 from stt.models.whisper_session import OrtWhisper
 from stt.models.whisper_vocabulary import WhisperVocabulary, load_vocabulary
 from stt.types import Floats, Samples
-
-LstmState = tuple[Floats, Floats]
-"""Both states of the prediction network, float32 [layers, 1, width] each."""
 
 
 def load_asr(folder: ModelFolder, precision: str, runtime: Runtime) -> Any:
@@ -135,17 +132,6 @@ def mel_filters(mels: int) -> Floats:
 def bands(mels: int) -> MelBands:
     """Return the mel bands of NeMo's features: 80 or 128."""
     return mel_bands(mel_filters(mels))
-
-
-def joint_feed(last: int, state: LstmState, frame: Floats) -> Feed:
-    """Return the inputs of the decoder_joint's graph for one step."""
-    return {
-        "encoder_outputs": frame[None, :, None],
-        "targets": np.array([[last]], np.int32),
-        "target_length": np.array([1], np.int32),
-        "input_states_1": state[0],
-        "input_states_2": state[1],
-    }
 
 
 def usable(outputs: Floats, valid: int) -> Floats:

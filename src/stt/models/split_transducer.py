@@ -14,10 +14,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from stt.engine.recognizer import Feed
 from stt.models.label_looping import Networks
 from stt.types import Floats
 
 Array = npt.NDArray[Any]
+
+LstmState = tuple[Floats, Floats]
+"""Both states of the prediction network, float32 [layers, 1, width] each."""
 
 FRAMES, TOKENS, LOGITS = "encoder_outputs", "targets", "outputs"
 STATES = ("input_states_1", "input_states_2")
@@ -34,6 +38,17 @@ docs/measurements/speed.md."""
 def window(utterances: int) -> int:
     """Frames the joint sees at a time of each of so many utterances."""
     return max(1, WINDOW_ROWS // utterances)
+
+
+def joint_feed(last: int, state: LstmState, frame: Floats) -> Feed:
+    """Return the inputs of the decoder_joint's graph for one step."""
+    return {
+        "encoder_outputs": frame[None, :, None],
+        "targets": np.array([[last]], np.int32),
+        "target_length": np.array([1], np.int32),
+        "input_states_1": state[0],
+        "input_states_2": state[1],
+    }
 
 
 @dataclass(frozen=True, slots=True)
