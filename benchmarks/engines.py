@@ -23,7 +23,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -48,15 +47,6 @@ _KIND = "nemo-conformer-tdt"
 _STATES = ("input_states_1", "input_states_2")
 BATCH = 8
 HOP = 160  # samples over which loudness is taken when looking for a place to cut
-
-
-@dataclass(frozen=True)
-class Recording:
-    """A recording, cut to what Whisper takes at once, and what is said in it."""
-
-    path: Path
-    text: str
-    utterances: list[Samples]
 
 
 def cut(samples: Samples) -> Iterator[Samples]:
@@ -116,26 +106,26 @@ def run_ctranslate2(
     return texts, time.perf_counter() - begin
 
 
-def word_error_rate(recordings: Sequence[Recording], texts: Sequence[str]) -> float:
-    """In percent, the utterances of a recording put together again."""
+def word_error_rate(recordings: Sequence[tuple[str, list[Samples]]], texts: list[str]) -> float:
+    """In percent; of each recording its text and its utterances, whose texts are put together."""
     import jiwer
     from whisper_normalizer.english import EnglishTextNormalizer
 
     normalise, remaining = EnglishTextNormalizer(), iter(texts)
-    said = [" ".join(next(remaining) for _ in one.utterances) for one in recordings]
+    said = [" ".join(next(remaining) for _ in utterances) for _, utterances in recordings]
     return 100 * float(
-        jiwer.wer([normalise(one.text) for one in recordings], [normalise(one) for one in said])
+        jiwer.wer([normalise(text) for text, _ in recordings], [normalise(one) for one in said])
     )
 
 
 def compare(audio: Path, everything: bool, threads: int) -> int:
     """Print how both did; 0 when the comparison holds, 1 when it does not."""
     recordings = [
-        Recording(audio / row["path"], row["text"], list(cut(read(audio / row["path"]))))
+        (row["text"], list(cut(read(audio / row["path"]))))
         for row in rows(audio)
         if row["lang"] == "en" and (everything or in_set(row, "librispeech-test"))
     ]
-    utterances = [one for recording in recordings for one in recording.utterances]
+    utterances = [one for _, pieces in recordings for one in pieces]
     if not utterances:
         sys.exit(f"{audio}: no English recordings in it; --all takes every set")
     with tempfile.TemporaryDirectory() as temporary:
