@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
-from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,7 @@ from stt import models
 from stt.audio.selection import ALL_OF_IT, Selection
 from stt.engine.fallback import GuardedRecognizer, Reserve
 from stt.engine.folder import ModelFolder
-from stt.engine.recognizer import TRAILING_SILENCE, Recognizer
+from stt.engine.recognizer import TRAILING_SILENCE, Recognizer, recognizing_pool
 from stt.errors import AudioError, ModelError
 from stt.install.locate import locate
 from stt.pipeline import Cutting, Step, UtteranceCache, recognized
@@ -25,7 +24,7 @@ from stt.sources import Part, PartCache, Source, parts, tracks_note
 from stt.system.files import printable
 from stt.system.packages import require
 from stt.text.hallucination import NOT_ENGLISH, Likelihood
-from stt.text.transcript import Transcript
+from stt.text.transcript import Transcript, now
 from stt.transcript import Choice, Coverage, Segment, together
 from stt.types import ReportProgress
 
@@ -170,7 +169,7 @@ class ModelTranscriber:
                     silent = silent and not step.segments
                     likelihood.take(step.segments)
                     doubted = self.english_only and likelihood.is_improbable
-                    coverage = step.coverage and self._told(
+                    coverage = step.coverage and self._with_notes(
                         step.coverage, part, silent=silent, doubted=doubted
                     )
                     segments = tuple(replace(s, channel=part.channel) for s in step.segments)
@@ -187,7 +186,9 @@ class ModelTranscriber:
             told = str(error).removeprefix(f"{printable(part.stream.name)}: ")
             yield Step(part.stream.start, coverage=Coverage(0.0, failures=(told,)))
 
-    def _told(self, coverage: Coverage, part: Part, *, silent: bool, doubted: bool) -> Coverage:
+    def _with_notes(
+        self, coverage: Coverage, part: Part, *, silent: bool, doubted: bool
+    ) -> Coverage:
         """Return a coverage with what is to be told of how a part was read."""
         damage, prefix = part.stream.damage, f"{part.channel}: " if part.channel else ""
         failures = (*coverage.failures, *damage.failures)
@@ -211,11 +212,6 @@ class ModelTranscriber:
                 cache=cache,
                 start=stream.start,
             )
-
-
-def now() -> str:
-    """Return the time of day as ISO 8601 with the offset from UTC."""
-    return datetime.now().astimezone().isoformat(timespec="seconds")
 
 
 class TranscriptBuilder:
@@ -262,11 +258,6 @@ class TranscriptBuilder:
             None if doubted else self._language,
             now(),
         )
-
-
-def recognizing_pool(recognizer: Recognizer) -> ThreadPoolExecutor:
-    """Return as many threads as it is good for; to be closed."""
-    return ThreadPoolExecutor(recognizer.streams, "recognizer")
 
 
 def load(
@@ -329,10 +320,10 @@ def load_with(
     longest = min(settings.max_segment_s, folder.max_audio_s - TRAILING_SILENCE / 16_000)
     threshold = settings.vad_threshold if settings.vad else 0.0
     cutting = Cutting(longest, threshold, settings.batch_size)
-    reserve = _reserve(folder, choice, settings, jobs)
-    english = folder.family.english_only(folder.config)
     return ModelTranscriber(
-        folder, choice, recognizer, cutting, reserve, jobs=jobs or 0, english_only=english
+        *(folder, choice, recognizer, cutting, _reserve(folder, choice, settings, jobs)),
+        jobs=jobs or 0,
+        english_only=folder.family.english_only(folder.config),
     )
 
 

@@ -20,10 +20,11 @@ from stt.batch.journal import JournalCache
 from stt.engine.batching import GatheringRecognizer
 from stt.engine.folder import MANIFEST, TUNED, ModelFolder
 from stt.engine.manifest import Manifest
+from stt.engine.recognizer import recognizing_pool
 from stt.errors import SttError
 from stt.pipeline import Step
 from stt.text.transcript import Transcript
-from stt.transcriber import ModelTranscriber, recognizing_pool
+from stt.transcriber import ModelTranscriber
 
 Source = str | Path
 OnStep = Callable[[Source, Step, float | None], None]

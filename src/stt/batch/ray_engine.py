@@ -20,11 +20,12 @@ from stt.audio.selection import Selection
 from stt.batch.journal import CachedUtterance
 from stt.batch.pool import fingerprint
 from stt.engine.fallback import Fallback
+from stt.engine.recognizer import recognizing_pool
 from stt.errors import SttError, UsageError
 from stt.pipeline import Step
 from stt.settings.loading import LoadedSettings, Settings
 from stt.system.temporary import temporary_folder
-from stt.transcriber import load_with, recognizing_pool
+from stt.transcriber import load_with
 from stt.transcript import Choice, Segment
 
 

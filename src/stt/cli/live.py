@@ -181,7 +181,7 @@ def _session(
     from stt.cli.live_controls import PushToTalk, keys
     from stt.cli.screen import Lines, Screen, Tally
     from stt.streaming.transcript_file import TranscriptFile
-    from stt.transcriber import now
+    from stt.text.transcript import now
 
     with _ending(microphone.stop):
         transcriber = load_model(loaded, quiet=asked.quiet, live=True)

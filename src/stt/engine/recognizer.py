@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -146,3 +147,8 @@ class PartsProbe(Protocol):
     def logits(self, step: DecoderStep) -> Floats:
         """Return the logits for the inputs of one step of the whole decoder, float32 [outputs]."""
         ...
+
+
+def recognizing_pool(recognizer: Recognizer) -> ThreadPoolExecutor:
+    """Return as many threads as it is good for; to be closed."""
+    return ThreadPoolExecutor(recognizer.streams, "recognizer")

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -179,3 +180,8 @@ _OF_THE_RUN = re.compile(rb'^  "(?:date|processing_time)": .*\n', re.MULTILINE)
 def essence(form: str, data: bytes) -> bytes:
     """Return what a result says, without when it was made and how long that took: to compare."""
     return _OF_THE_RUN.sub(b"", data) if form == "json" else data
+
+
+def now() -> str:
+    """Return the time of day as ISO 8601 with the offset from UTC."""
+    return datetime.now().astimezone().isoformat(timespec="seconds")
