@@ -220,7 +220,8 @@ def test_a_recording_of_which_fp16_makes_nothing_goes_on_in_fp32(tmp_path: Path)
         (["-p", "fp16"], 0, "(asked for by name; not proven here (run `stt setup "),
         ([], 0, "(fp16 passed over: not proven here (run `stt setup "),
         (["-p", "fp16", "--strict"], 1, "and `strict` is set; run `stt setup`"),
-        (["-p", "mixed"], 0, "warning: precision mixed was asked for, fp32 runs"),
+        (["-p", "int8"], 0, "warning: precision int8 was asked for, fp32 runs"),
+        (["-p", "mixed"], 2, "'mixed' is not one of 'auto', 'fp16', 'fp32', 'int8'"),
     ],
 )
 def test_fp16_that_is_not_proven(

@@ -87,7 +87,7 @@ def transcribe(
         source: a path, '-' for standard input, or samples (float [n] or [n, channels] in ±1).
         model: auto, an installed model's name, or a model folder.
         sample_rate: Hz of an array, which must have it; ignored for files.
-        precision: auto, fp16, mixed, fp32 or int8.
+        precision: auto, fp16, fp32 or int8.
         provider: auto, cpu, cuda, ...
         track: a sound track's number from 1, its language (eng, en), 'all' for each of them by
             itself, or None for the default one.
@@ -122,7 +122,7 @@ def live(
         device: the microphone's number or (part of) its name; None is the default.
         model: auto, an installed model's name, or a model folder.
         record: FLAC file to keep the sound in; without it the recording is deleted in the end.
-        precision: auto, fp16, mixed, fp32 or int8.
+        precision: auto, fp16, fp32 or int8.
         provider: auto, cpu, cuda, ...
 
     Raises:

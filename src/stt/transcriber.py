@@ -47,7 +47,7 @@ class Transcriber:
 
     @property
     def precision(self) -> str:
-        """fp16, mixed, fp32 or int8: which runs."""
+        """fp16, fp32 or int8: which runs."""
         return self._loaded.choice.precision
 
     @property
@@ -277,7 +277,7 @@ def load(
 
     Args:
         model: auto, an installed model's name, or a model folder.
-        precision: auto, fp16, mixed, fp32 or int8.
+        precision: auto, fp16, fp32 or int8.
         provider: auto, cpu, cuda, tensorrt, directml or coreml.
         strict: make a named precision that cannot run an error.
         threads: ONNX Runtime threads; 0 lets it decide.

@@ -76,7 +76,7 @@ class Choice:
     """Which precision runs on which provider, and why."""
 
     precision: str
-    """fp16, mixed, fp32 or int8."""
+    """fp16, fp32 or int8."""
     provider: str
     """Short name: cpu, cuda, ..."""
     reason: str

@@ -100,7 +100,11 @@ def test_ctc_is_one_file(tmp_path: Path) -> None:
     problems = inspect(tmp_path).problems
     assert problems["int8"] is None
     assert problems["fp32"] == "model.onnx is empty"
-    assert problems["mixed"] == "no mixed files"
+    assert problems["fp16"] == "no fp16 files"
+    (tmp_path / "model.mixed.onnx").write_bytes(b"1")
+    assert inspect(tmp_path).problems == problems | {
+        "fp16": "no fp16 files but mixed ones of an older version, run `stt setup` again"
+    }
 
 
 @pytest.mark.parametrize(
@@ -109,8 +113,8 @@ def test_ctc_is_one_file(tmp_path: Path) -> None:
         ("nemo-conformer-tdt", "fp32", ("encoder-model.onnx", "decoder_joint-model.onnx")),
         (
             "nemo-conformer-rnnt",
-            "mixed",
-            ("encoder-model.mixed.onnx", "decoder_joint-model.mixed.onnx"),
+            "fp16",
+            ("encoder-model.fp16.onnx", "decoder_joint-model.fp16.onnx"),
         ),
         ("nemo-conformer-ctc", "fp16", ("model.fp16.onnx",)),
         ("whisper", "int8", ("encoder_model.int8.onnx", "decoder_model_merged.int8.onnx")),

@@ -18,7 +18,7 @@ WRONG = Measurement(30.0, False)
 ALL = Known(
     "cpu",
     problems=dict.fromkeys(PRECISIONS),
-    proofs=dict.fromkeys(("fp16", "mixed", "int8"), PROVEN),
+    proofs=dict.fromkeys(("fp16", "int8"), PROVEN),
     measured={},
     failed={},
 )
@@ -63,55 +63,55 @@ IN_FP32 = f"{AS_FAST} computed in fp32 here"
     ("known", "precision", "reason"),
     [
         (GPU, "fp16", "auto prefers fp16"),
-        (without("fp16", known=GPU), "mixed", "fp16 passed over: no fp16 files"),
-        # nobody misses mixed or int8
-        (without("fp16", "mixed", "int8"), "fp32", "fp16 passed over: no fp16 files"),
+        (without("fp16", known=GPU), "fp32", "fp16 passed over: no fp16 files"),
+        # nobody misses int8
+        (without("fp16", "int8"), "fp32", "fp16 passed over: no fp16 files"),
         (
             replace(GPU, problems=dict(ALL.problems) | {"fp16": "x.fp16.onnx is missing"}),
-            "mixed",
+            "fp32",
             "fp16 passed over: x.fp16.onnx is missing",
         ),
         (
-            replace(ALL, failed={"fp16": "did not load (x)", "mixed": "did not load (y)"}),
+            replace(ALL, failed={"fp16": "did not load (x)"}),
             "fp32",
-            "fp16 passed over: did not load (x); mixed passed over: did not load (y)",
+            "fp16 passed over: did not load (x)",
         ),
         # proof
         (
             unproven("fp16", known=GPU),
-            "mixed",
-            "fp16 passed over: not proven here (run `stt setup`)",
-        ),
-        (
-            unproven("fp16", "mixed", "int8", known=without("mixed")),
             "fp32",
             "fp16 passed over: not proven here (run `stt setup`)",
         ),
         (
-            replace(without("mixed"), proofs={"fp16": REFUTED}),
+            unproven("fp16", "int8"),
+            "fp32",
+            "fp16 passed over: not proven here (run `stt setup`)",
+        ),
+        (
+            replace(ALL, proofs={"fp16": REFUTED}),
             "fp32",
             "fp16 passed over: found wrong here (3 of 20 words differ)",
         ),
         (
-            replace(without("mixed", known=GPU), measured={("fp16", "cuda"): WRONG}),
+            replace(GPU, measured={("fp16", "cuda"): WRONG}),
             "fp32",
             "fp16 passed over: found wrong here",
         ),
         # rather one that is not proven than nothing, and rather that than one found wrong
         (
-            unproven("fp16", known=without("mixed", "fp32", "int8")),
+            unproven("fp16", known=without("fp32", "int8")),
             "fp16",
             "fp16 is not proven here (run `stt setup`), but nothing better is left",
         ),
         (
-            replace(without("mixed", "fp32"), proofs={"fp16": REFUTED}),
+            replace(without("fp32"), proofs={"fp16": REFUTED}),
             "int8",
             "fp16 passed over: found wrong here (3 of 20 words differ); "
             "int8 is not proven here (run `stt setup`), but nothing better is left",
         ),
         # speed, on a GPU
         (
-            speeds(without("mixed", known=GPU), fp16=20.3, fp32=24.1),
+            speeds(GPU, fp16=20.3, fp32=24.1),
             "fp32",
             "fp16 passed over: fp32 measured faster here (24.1 against 20.3 times real time)",
         ),
@@ -120,20 +120,19 @@ IN_FP32 = f"{AS_FAST} computed in fp32 here"
             "fp16",
             "auto prefers fp16 (fp32 is no faster: 20.0 against 20.9 times real time)",
         ),
-        (speeds(GPU, fp16=20, fp32=21.5, mixed=21.5), "mixed", "fp32 measured faster here (21.5 a"),
+        (speeds(GPU, fp16=20, fp32=21.5), "fp32", "fp32 measured faster here (21.5 a"),
         (speeds(without("fp32", known=GPU), fp16=10, fp32=30), "fp16", "auto prefers fp16"),
         (replace(speeds(GPU, fp16=10, fp32=30), failed={"fp32": "x"}), "fp16", "auto prefers"),
         (speeds(GPU, fp32=30), "fp16", "auto prefers fp16"),
         (speeds(GPU, "cpu", fp16=10, fp32=30), "fp16", "auto prefers fp16"),
         # int8
-        (without("fp16", "mixed", "fp32"), "int8", "fp16 passed over: no fp16 files"),
+        (without("fp16", "fp32"), "int8", "fp16 passed over: no fp16 files"),
     ],
 )
 def test_auto(known: Known, precision: str, reason: str) -> None:
     choice = choose("auto", known)
     assert (choice.precision, choice.provider) == (precision, known.provider)
     assert reason in choice.reason
-    assert "no mixed" not in choice.reason
     assert "no int8" not in choice.reason
 
 
@@ -206,7 +205,7 @@ def test_auto(known: Known, precision: str, reason: str) -> None:
     ],
 )
 def test_auto_on_the_cpu(known: Known, precision: str, reason: str) -> None:
-    choice = choose("auto", without("mixed", known=known))
+    choice = choose("auto", known)
     assert (choice.precision, choice.provider) == (precision, "cpu")
     assert reason in choice.reason
 
@@ -215,29 +214,29 @@ def test_auto_on_the_cpu(known: Known, precision: str, reason: str) -> None:
     ("known", "precision", "reason"),
     [
         (
-            speeds(without("mixed"), fp16=10, fp32=10, int8=99),
+            speeds(ALL, fp16=10, fp32=10, int8=99),
             "int8",
             f"{IN_FP32}; int8 measured faster here (99.0 against 10.0 times real time), "
             "and auto_int8 is set",
         ),
         (
-            speeds(without("mixed"), fp16=10, fp32=20, int8=99),
+            speeds(ALL, fp16=10, fp32=20, int8=99),
             "int8",
             "fp16 passed over: fp32 measured faster here (20.0 against 10.0 times real time); "
             "int8 measured faster here (99.0 against 20.0 times real time), and auto_int8 is set",
         ),
         (
-            speeds(without("mixed"), fp16=10, fp32=10, int8=10.4),
+            speeds(ALL, fp16=10, fp32=10, int8=10.4),
             "fp32",
             f"{IN_FP32}; int8 passed over: not measured faster here",
         ),
         (
-            speeds(without("fp32", "mixed"), fp16=10, int8=10.4),
+            speeds(without("fp32"), fp16=10, int8=10.4),
             "fp16",
             "int8 passed over: not measured faster here",
         ),
         (
-            speeds(unproven("int8", known=without("fp32", "mixed")), fp16=10, int8=99),
+            speeds(unproven("int8", known=without("fp32")), fp16=10, int8=99),
             "fp16",
             "int8 passed over: not proven here (run `stt setup`)",
         ),
@@ -259,7 +258,6 @@ def test_auto_with_auto_int8(known: Known, precision: str, reason: str) -> None:
     ("requested", "known", "precision", "reason"),
     [
         ("fp32", ALL, "fp32", "asked for by name"),
-        ("mixed", ALL, "mixed", "asked for by name"),
         (
             "fp16",
             unproven("fp16"),
@@ -280,7 +278,7 @@ def test_auto_with_auto_int8(known: Known, precision: str, reason: str) -> None:
         ),
         (
             "fp16",
-            without("fp16", "mixed"),
+            without("fp16"),
             "fp32",
             "fp16 was asked for, but: no fp16 files",
         ),
@@ -293,7 +291,7 @@ def test_auto_with_auto_int8(known: Known, precision: str, reason: str) -> None:
         ),
         (
             "mixed",
-            unproven("fp16", known=without("mixed")),
+            unproven("fp16"),
             "fp32",
             "mixed was asked for, but: no mixed files; "
             "fp16 passed over: not proven here (run `stt setup`)",
@@ -324,7 +322,7 @@ def test_a_folder_that_was_not_set_up_is_set_up_as_a_copy_to_be_used() -> None:
 
 
 def test_nothing_left_names_this_models_set_up_unless_a_file_is_to_be_corrected() -> None:
-    known = replace(without("fp16", "mixed", "int8"), model="/x/D", copy="D")
+    known = replace(without("fp16", "int8"), model="/x/D", copy="D")
     with pytest.raises(ModelError, match=r"run `stt setup /x/D` again$"):
         choose("auto", replace(known, failed={"fp32": "did not load (y)"}))
     failed = {"fp32": "did not load (features_size; correct /x/D/config.json)"}
@@ -333,24 +331,22 @@ def test_nothing_left_names_this_models_set_up_unless_a_file_is_to_be_corrected(
 
 
 def test_strict_does_not_touch_auto() -> None:
-    assert choose("auto", without("fp16", "mixed"), strict=True).precision == "fp32"
+    assert choose("auto", without("fp16"), strict=True).precision == "fp32"
 
 
 @pytest.mark.parametrize("provider", ["cuda", "tensorrt"])
 @pytest.mark.parametrize("auto_int8", [True, False])
 def test_int8_is_never_chosen_unasked_on_a_gpu(provider: str, auto_int8: bool) -> None:
-    known = replace(without("fp16", "mixed", "fp32"), provider=provider)
+    known = replace(without("fp16", "fp32"), provider=provider)
     with pytest.raises(ModelError, match="int8 is many times slower"):
         choose("auto", known, auto_int8=auto_int8)
 
 
 def test_nothing_left_names_every_reason() -> None:
     failed = {"fp16": "did not load (a)", "fp32": "did not load (b)"}
-    told = (
-        r"fp16: did not load \(a\); mixed: no mixed files; fp32: did not load \(b\); int8: no int8"
-    )
+    told = r"fp16: did not load \(a\); fp32: did not load \(b\); int8: no int8"
     with pytest.raises(ModelError, match=told):
-        choose("auto", replace(without("mixed", "int8"), failed=failed))
+        choose("auto", replace(without("int8"), failed=failed))
 
 
 # --- properties ---------------------------------------------------------------------------------
@@ -436,7 +432,7 @@ def test_auto_never_takes_what_was_measured_clearly_slower_than_fp32(
 @given(known_things)
 def test_on_a_cpu_float16_runs_unasked_only_where_something_speaks_for_it(known: Known) -> None:
     chosen = choose("auto", known).precision if eligible("auto", known) else "fp32"
-    if known.provider == "cpu" and chosen in ("fp16", "mixed") and "fp32" in works(known):
+    if known.provider == "cpu" and chosen == "fp16" and "fp32" in works(known):
         assert known.faster(chosen, than="fp32") or known.native_half
 
 

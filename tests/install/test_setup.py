@@ -372,14 +372,53 @@ def test_no_space_is_told_before_anything_is_written(
     assert not list((tmp_path / "models").glob("**/*.onnx"))
 
 
-def test_mixed_precision_is_made_and_proven(
+def test_fp16_keeps_in_fp32_what_a_search_found(
     source: Source, tmp_path: Path, clips: tuple[Clip, ...]
 ) -> None:
-    order = Order(precisions=("mixed",), rtol=0.5)
-    folder, told = install(source, tmp_path / "models", clips, order)
-    assert Manifest.read(folder).precisions["mixed"]["proven"]
+    """`stt setup --precision mixed`: the result is fp16, and the manifest lists what was kept."""
+    searched = Order(search=True, rtol=0.5)
+    folder, told = install(source, tmp_path / "models", clips, searched)
     assert any("holds" in note for note in told.notes)
-    assert inspect(folder).problems["mixed"] is None
+    manifest = Manifest.read(folder)
+    assert manifest.precisions["fp16"]["proven"]
+    assert inspect(folder).problems["fp16"] is None
+    entry = manifest.files["encoder-model.fp16.onnx"]
+    assert (entry["made_from"]["rtol"], entry["made_from"]["atol"]) == (0.5, None)
+    assert entry["trials"] >= 1
+    assert isinstance(entry["kept_groups"], list)
+    assert isinstance(entry["kept_fp32"], list)
+    _, told = install(source, tmp_path / "models", clips)
+    assert told.made() == [], "it stays as it was asked for"
+    _, told = install(source, tmp_path / "models", clips, replace(searched, rtol=0.6))
+    assert Manifest.read(folder).files["encoder-model.fp16.onnx"]["made_from"]["rtol"] == 0.6
+    install(source, tmp_path / "models", clips, Order(force=True))
+    assert "rtol" not in Manifest.read(folder).files["encoder-model.fp16.onnx"]["made_from"]
+
+
+def test_files_of_mixed_that_an_older_version_made_give_way_to_fp16(
+    source: Source, tmp_path: Path, clips: tuple[Clip, ...]
+) -> None:
+    folder, told = install(source, tmp_path / "models", clips)
+    path = folder / "manifest.json"
+    old = json.loads(path.read_text().replace("fp16", "mixed"))
+    for file in list(folder.glob("*.fp16.onnx*")):
+        file.rename(file.with_name(file.name.replace("fp16", "mixed")))
+    path.write_text(json.dumps(old))
+    model = inspect(folder)
+    assert model.split == {"fp32"}
+    assert "mixed" not in model.problems
+    choice = choose("auto", Known.of(model, "cpu"))
+    assert choice.precision == "fp32"
+    assert "no fp16 files but mixed ones of an older version, run `stt setup`" in choice.reason
+    assert check(folder, told.events, clips) == []
+    install(source, tmp_path / "models", clips)
+    assert not list(folder.glob("*mixed*"))
+    new = json.loads(path.read_text())
+    assert not any("mixed" in name for name in new["files"])
+    assert list(new["precisions"]) == ["fp16"]
+    assert {row["precision"] for row in new["measurements"]} == {"fp32", "fp16"}
+    assert inspect(folder).proofs["fp16"].proven
+    assert check(folder, told.events, clips) == []
 
 
 def test_precisions_nobody_makes_are_refused(

@@ -143,6 +143,13 @@ def test_where_the_file_is_looked_for(monkeypatch: pytest.MonkeyPatch, empty_fol
     assert find_config(flag) == flag
 
 
+def test_mixed_of_older_files_is_fp16(monkeypatch: pytest.MonkeyPatch) -> None:
+    write({"precision": "mixed"})
+    assert load_settings().settings.precision == "fp16"
+    monkeypatch.setenv("STT_PRECISION", "mixed")
+    assert load_settings().settings.precision == "fp16"
+
+
 def test_a_file_named_must_exist(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SettingsError, match=r"^flag --config: gone\.json is not a file"):
         load_settings(Path("gone.json"))
@@ -201,7 +208,7 @@ def test_a_byte_order_mark_and_an_empty_file_are_fine() -> None:
 @pytest.mark.parametrize(
     ("key", "value", "said"),
     [
-        ("precision", "fp15", "'fp15' is not allowed; choose auto, fp16, mixed, fp32 or int8"),
+        ("precision", "fp15", "'fp15' is not allowed; choose auto, fp16, fp32 or int8"),
         ("strict", 1, "1 is not allowed; choose true or false"),
         ("threads", "4", "'4' is not allowed; choose a whole number from 0 to 1024"),
         ("threads", -1, "-1 is not allowed; choose a whole number from 0 to 1024"),
@@ -241,7 +248,7 @@ def test_all_problems_of_all_sources_are_told(monkeypatch: pytest.MonkeyPatch) -
     write({"precision": "fp15", "threads": -1})
     monkeypatch.setenv("STT_VAD_THRESHOLD", "loud")
     assert complaint(provider="gpu", formats=("txt", "pdf")) == [
-        "stt_config.json: precision: 'fp15' is not allowed; choose auto, fp16, mixed, fp32 or int8",
+        "stt_config.json: precision: 'fp15' is not allowed; choose auto, fp16, fp32 or int8",
         "stt_config.json: threads: -1 is not allowed; choose a whole number from 0 to 1024",
         "environment: STT_VAD_THRESHOLD: 'loud' is not allowed; choose a number from 0.05 to 0.95",
         "flag --provider: 'gpu' is not allowed; "

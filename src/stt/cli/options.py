@@ -36,7 +36,7 @@ _OPTIONS = (
     click.option(
         "-p",
         "--precision",
-        type=click.Choice(("auto", "fp16", "mixed", "fp32", "int8")),
+        type=click.Choice(("auto", "fp16", "fp32", "int8")),
         help="Weights to run.",
     ),
     click.option(

@@ -37,7 +37,8 @@ THOROUGH_S = 399.0
     default="fp16",
     metavar="P[,P...]",
     shell_complete=some_of("fp16", "int8", "mixed", NO_PRECISION),
-    help="What to make of FP32: fp16, int8, mixed; fp32 for none.  [default: fp16]",
+    help="What to make of FP32: fp16; int8; mixed, which is fp16 with the fewest parts in fp32 for "
+    "which --rtol and --atol hold; fp32 for none.  [default: fp16]",
 )
 @click.option(
     "--from",
@@ -141,8 +142,19 @@ def setup(
             return _check(folder, events, progress.say, longest_s)
         if not precision:
             raise UsageError("--precision is empty; name fp16, int8, mixed, or fp32 for none")
-        precisions = tuple(p for p in precision.split(",") if p != NO_PRECISION)
-        order = Order(precisions, offline, force, keep_fp32, keep_failed, rtol, atol, longest_s)
+        named = [p for p in precision.split(",") if p != NO_PRECISION]
+        precisions = tuple(dict.fromkeys("fp16" if p == "mixed" else p for p in named))
+        order = Order(
+            precisions,
+            offline,
+            force,
+            keep_fp32,
+            keep_failed,
+            search="mixed" in named,
+            rtol=rtol,
+            atol=atol,
+            longest_s=longest_s,
+        )
         order.check()
         folder = _install(model, origin, places, order, events)
     except KeyboardInterrupt:

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from stt.engine.recognizer import Probe, Recognizer
     from stt.engine.sessions import Runtime
 
-PRECISIONS = ("fp16", "mixed", "fp32", "int8")
-"""In the order `auto` prefers them. `mixed` is FP16 with a few nodes in FP32."""
+PRECISIONS = ("fp16", "fp32", "int8")
+"""In the order `auto` prefers them."""
 MANIFEST = "manifest.json"
 STARTER = "starter"
 """Name of the embedded default, built from package data and never downloaded."""
@@ -205,7 +205,7 @@ def read_folder(path: Path, families: Mapping[str, ModelFamily]) -> ModelFolder:
         raise ModelError(f"{path}: no complete model: {told}; run `stt setup` for this model again")
     split = frozenset(
         precision
-        for precision in manifest.split - {"int8"}
+        for precision in manifest.split & {"fp32", "fp16"}
         if (names := family.parts(precision))
         and not any(_file_problem(path, name, manifest.sizes) for name in names)
     )
@@ -266,6 +266,10 @@ def _problem(
 ) -> str | None:
     """Say what is wrong with the graphs of one precision, weights beside them included."""
     if not any((path / name).exists() for name in names):
+        # until 2026-11-27 FP16 with parts in FP32 was a precision of its own
+        mixed = [path / name.replace(".fp16.", ".mixed.") for name in names]
+        if precision == "fp16" and all(file.exists() for file in mixed):
+            return f"{absent(precision)} but mixed ones of an older version, run `stt setup` again"
         return absent(precision)
     # weights belong to their graph wherever the manifest lists them
     weights = [f"{name}.data" for name in names if f"{name}.data" in sizes]

@@ -50,16 +50,18 @@ class Manifest:
     def read(cls, folder: Path) -> Manifest:
         """Read a folder's manifest; an empty one where there is none.
 
+        What it tells of `mixed`, a precision of its own until 2026-11-27, is left out.
+
         Raises:
             ModelError: it cannot be read.
         """
         path = folder / MANIFEST
         try:
             content = json.loads(path.read_text("utf-8"))
-            return cls(**{key: content[key] for key in cls.__slots__ if key in content})
+            return cls(**_current(content))
         except FileNotFoundError:
             return cls()
-        except (OSError, ValueError, TypeError) as error:
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise ModelError(
                 f"{path}: cannot be read ({error}); delete it and run `stt setup` again"
             ) from error
@@ -101,6 +103,15 @@ class Manifest:
         for name in names:
             self.files.pop(name, None)
             self.files.pop(f"{name}.data", None)
+
+
+def _current(content: dict[str, Any]) -> dict[str, Any]:
+    """What this version knows of a manifest's contents: without `mixed`."""
+    known = {key: content[key] for key in Manifest.__slots__ if key in content}
+    for section in ("precisions", "splits"):
+        known.get(section, {}).pop("mixed", None)
+    rows = known.get("measurements", [])
+    return known | {"measurements": [row for row in rows if row["precision"] != "mixed"]}
 
 
 def tools() -> dict[str, str]:

@@ -17,7 +17,6 @@ intervals do not overlap either: anything less is a tie."""
 _LIGHTER = 0.8
 """A precision is lighter than another up to this ratio of load times and of memory: load times are
 measured once, and a small model's memory is mostly that of the process."""
-_HALF = ("fp16", "mixed")
 
 
 def choose(
@@ -29,15 +28,15 @@ def choose(
 ) -> Choice:
     """Choose the precision to load next.
 
-    `auto` takes the first of fp16, mixed and fp32 that works; fp16 and mixed must have been proven
-    here, and fp32 comes before them where it was measured faster. On the CPU it does so too where
-    they are as fast, unless they load faster and take less memory. int8 is taken where nothing else
+    `auto` takes the first of fp16 and fp32 that works; fp16 must have been proven here, and fp32
+    comes before it where it was measured faster. On the CPU it does so too where fp16 is as fast,
+    unless that loads faster and takes less memory. int8 is taken where nothing else
     is there, or with `auto_int8` where it was proven and measured faster; on a GPU never. Where
     only unproven ones are left, the best placed of them runs, and the reason says so. A precision
     asked for by name needs no proof; one that cannot run is replaced as in `auto`, unless `strict`.
 
     Args:
-        requested: auto, fp16, mixed, fp32 or int8.
+        requested: auto, fp16, fp32 or int8.
         known: what is known of this model's precisions on one provider.
         strict: refuse to replace a precision asked for by name.
         auto_int8: let `auto` take int8 where it was measured faster.
@@ -155,7 +154,7 @@ class Known:
         return f"{precision} measured faster here ({self.figures(precision, than)})"
 
     def rather_fp32(self, half: str) -> str | None:
-        """Say why fp32 is better than fp16 or mixed, if it is; all of them can run."""
+        """Say why fp32 is better than fp16, if it is; both can run."""
         if faster := self.faster("fp32", than=half):
             return faster
         if self.provider != "cpu" or self.faster(half, than="fp32") or self._is_lighter(half):
@@ -214,7 +213,7 @@ def _automatic(known: Known, passed: dict[str, str], *, auto_int8: bool) -> tupl
     fp32_works = known.unusable("fp32") is None
     for precision in (name for name in PRECISIONS if name not in passed):
         why_not = known.unusable(precision) or known.slow_int8(precision) or known.doubt(precision)
-        if why_not is None and precision in _HALF and fp32_works:
+        if why_not is None and precision == "fp16" and fp32_works:
             why_not = known.rather_fp32(precision)
         if why_not is not None:
             passed[precision] = why_not

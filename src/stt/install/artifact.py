@@ -1,6 +1,6 @@
 """Anything that set-up makes of a model's files and proves: one life for all of it.
 
-FP16, mixed and INT8, a decoder_joint in parts, FP32 written tighter: each is made under its name,
+FP16 and INT8, a decoder_joint in parts, FP32 written tighter: each is made under its name,
 noted with what it was made from, proven, and used only when the manifest calls it proven. What
 fails its proof loses its files and is not tried again from the same sources. A set-up that is
 killed anywhere goes on with the first step that is not noted.

@@ -11,7 +11,7 @@ from stt.convert.split import split_file
 from stt.engine.folder import TUNED
 from stt.install.artifact import Artifact, Told
 from stt.install.installation import Installation
-from stt.install.making import made, options_of
+from stt.install.making import Options, made, options_of
 from stt.install.proof import Verdict
 from stt.install.prover import Prover
 
@@ -22,8 +22,8 @@ def artifacts(
     precisions: Sequence[str],
     *,
     gpu: bool,
-    rtol: float,
-    atol: float | None,
+    tolerance: Options | None,
+    force: bool,
 ) -> list[Artifact]:
     """List what is to be made of FP32, and of the precisions that are ordered or there already.
 
@@ -35,40 +35,40 @@ def artifacts(
         prover: what they are proven with.
         precisions: those ordered.
         gpu: whether a provider other than the CPU is here.
-        rtol: for mixed, see `stt.convert.mixed.within`.
-        atol: likewise.
+        tolerance: see `options_of`.
+        force: see `options_of`.
     """
-    halves = [p for p in ("fp16", "mixed") if p in precisions]
-    converted = {p: converted_precision(at, prover, p, rtol=rtol, atol=atol) for p in precisions}
+    converted = {
+        p: converted_precision(at, prover, p, options_of(at, p, tolerance, force=force))
+        for p in precisions
+    }
     decoders = {}
     if at.model.family.parts("fp32"):
-        there = [p for p in ("fp16", "mixed") if at.manifest.verdict("precisions", p).get("proven")]
-        decoders = {p: in_parts(at, prover, p) for p in ("fp32", *dict.fromkeys(halves + there))}
-    half = [one for p in ("fp16", "mixed") for d in (converted, decoders) if (one := d.get(p))]
+        there = bool(at.manifest.verdict("precisions", "fp16").get("proven"))
+        halves = ("fp16",) if there or "fp16" in precisions else ()
+        decoders = {p: in_parts(at, prover, p) for p in ("fp32", *halves)}
+    half = [one for d in (converted, decoders) if (one := d.get("fp16"))]
     fp32 = [one for one in (decoders.get("fp32"), tuned(at, prover)) if one]
     int8 = [converted["int8"]] if "int8" in converted else []
     return [*half, *fp32, *int8] if gpu else [*fp32[:1], *int8, *fp32[1:], *half]
 
 
 def converted_precision(
-    at: Installation, prover: Prover, precision: str, *, rtol: float, atol: float | None
+    at: Installation, prover: Prover, precision: str, options: Options
 ) -> Artifact:
-    """FP32 converted to another precision; for mixed, with its tolerances."""
+    """FP32 converted to another precision, with these options."""
     family = at.model.family
     sources, files = family.graphs("fp32"), family.graphs(precision)
-    options = options_of(at, precision)
 
     def make() -> Told:
-        feeds = prover.feeds() if precision == "mixed" else ((), ())
+        feeds = prover.feeds() if "rtol" in options else ((), ())
         with prover.clock.doing("convert", at.gigabytes("fp32")):
             return {
                 name: made(
                     precision=precision,
                     source=at.folder / source,
                     target=at.folder / name,
-                    rtol=rtol,
-                    atol=atol,
-                    unsigned="weights" in options,
+                    options=options,
                     feeds=given,
                     events=at.events,
                 )
@@ -85,7 +85,7 @@ def converted_precision(
         prove=partial(prover.precision, precision),
         works=lambda verdict: f"{precision}: proven, {verdict.why}",
         without="FP32 is used",
-        options={"rtol": rtol, "atol": atol} if precision == "mixed" else options,
+        options=options,
         scope={"longest_s": prover.longest_s},
         work=_sum({"convert": at.gigabytes("fp32")}, prover.work(precision)),
     )

@@ -103,11 +103,13 @@ class Installation:
     def drop_outdated(self) -> None:
         """Delete what older versions made and this one does not use.
 
-        INT8's decoder in parts, as it decodes better whole; copies packed for this processor, and
-        what was measured on it with them: the load times were theirs.
+        INT8's decoder in parts, as it decodes better whole; files of `mixed`, which is FP16
+        now; copies packed for this processor, and what was measured on it with them, as the load
+        times were theirs.
         """
         if self.manifest.splits.pop("int8", None) is not None:
             self.delete(self.model.family.parts("int8"))
+        self.delete(sorted(path.name for path in self.folder.glob("*.mixed.onnx")))
         for copy in (*self.folder.glob("packed-*"), *self.folder.glob(".packed-*.partial")):
             shutil.rmtree(copy)
         packed = [name for name in self.manifest.files if name.startswith("packed-")]

@@ -48,7 +48,7 @@ _QUIET = 0.05
 _CONFIDENCE = 0.95
 _APART_ROUNDS, _APART_TURNS = 3, 3
 """Where memory holds one precision at a time: rounds, and turns each has in one."""
-_MEMORY_FACTOR = {"fp32": 1.5, "fp16": 3.5, "mixed": 3.0, "int8": 2.0}
+_MEMORY_FACTOR = {"fp32": 1.5, "fp16": 3.5, "int8": 2.0}
 """Memory of a loaded model for each byte of its files, with room."""
 _TIMEOUT_S = 600
 

@@ -54,13 +54,12 @@ class Bounds:
 
 BOUNDS: Mapping[str, Bounds] = {
     "fp16": Bounds(0.02, 0.02),
-    "mixed": Bounds(0.02, 0.02),
     "int8": Bounds(0.30, 0.30),
     "tuned": Bounds(1e-4, 1e-6),
 }
 
 
-PARTS_ERROR: Mapping[str, float] = {"fp32": 1e-4, "fp16": 5e-3, "mixed": 5e-3}
+PARTS_ERROR: Mapping[str, float] = {"fp32": 1e-4, "fp16": 5e-3}
 """Largest relative error of the logits, decoder_joint in parts against whole, for the same inputs.
 """
 _PARTS_CLIPS = 4

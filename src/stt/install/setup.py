@@ -31,10 +31,12 @@ from stt.install.source import Source
 from stt.install.time_left import TimeLeft, Work
 from stt.system.packages import require
 
-CONVERTED = ("fp16", "mixed", "int8")
+CONVERTED = ("fp16", "int8")
 """Precisions that set-up makes from FP32."""
-_SHARE = {"fp16": 0.51, "mixed": 0.75, "int8": 0.35}
+_SHARE = {"fp16": 0.51, "int8": 0.35}
 """Bytes of a converted graph for each byte of FP32, at most."""
+_SHARE_SEARCHED = 0.75
+"""The same of FP16 where a search may leave parts in FP32."""
 _MARGIN = 300_000_000
 """Bytes left free for other things."""
 
@@ -52,8 +54,11 @@ class Order:
     """False: delete the FP32 files once another precision is proven; None: as it was before."""
     keep_failed: bool = False
     """Keep a conversion that failed its proof, as `NAME.failed.onnx`, to look at."""
+    search: bool = False
+    """Search what must stay in FP32 for FP16 to keep the tolerances; else FP16 is as it was made
+    before, or plain."""
     rtol: float = 0.02
-    """For mixed: see `stt.convert.mixed.within`."""
+    """Of the search: see `stt.convert.mixed.within`."""
     atol: float | None = None
     longest_s: float = proof.LONGEST_S
     """Seconds of the longest utterance that conversions are proven for on audio."""
@@ -182,7 +187,10 @@ class _Job:
         order, at = self.order, self.at
         prover = Prover(at, self.clips, order.longest_s, self.clock)
         gpu = measure.providers_here() != ["cpu"]
-        wanted = artifacts(at, prover, order.precisions, gpu=gpu, rtol=order.rtol, atol=order.atol)
+        tolerance = {"rtol": order.rtol, "atol": order.atol} if order.search else None
+        wanted = artifacts(
+            at, prover, order.precisions, gpu=gpu, tolerance=tolerance, force=order.force
+        )
         todo: list[Artifact] = []
         for one in wanted:
             made_anew = {other.precision for other in todo}
@@ -230,7 +238,8 @@ class _Job:
         fp32 = sum(file.size for file in self._graph_files())
         for precision in self.order.precisions:
             if precision not in self.manifest.precisions or self.order.force:
-                missing += int(fp32 * _SHARE[precision])
+                searched = self.order.search and precision == "fp16"
+                missing += int(fp32 * (_SHARE_SEARCHED if searched else _SHARE[precision]))
         free = shutil.disk_usage(self.work).free
         if missing and free < missing + _MARGIN:
             raise ModelError(

@@ -150,9 +150,7 @@ def _make(at: Installation, precision: str) -> None:
             precision=precision,
             source=at.folder / source,
             target=at.folder / name,
-            rtol=0.0,
-            atol=None,
-            unsigned="weights" in options,
+            options=options,
             feeds=(),
             events=at.events,
         )

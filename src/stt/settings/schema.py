@@ -30,6 +30,11 @@ def _as_formats(value: object) -> object:
     return tuple(name for index, name in enumerate(value) if name not in value[:index])
 
 
+def _as_precision(value: object) -> object:
+    """`mixed`, FP16 with parts in FP32, was a name of its own until 2026-11-27."""
+    return "fp16" if value == "mixed" else value
+
+
 class Settings(BaseSettings):
     """Every setting, its default and what it may be.
 
@@ -50,9 +55,9 @@ class Settings(BaseSettings):
         description="Folder of the models, looked in first and given new ones. `null`: `models` "
         "beside the config file, and new ones go to your data folder.",
     )
-    precision: Literal["auto", "fp16", "mixed", "fp32", "int8"] = Field(
-        "auto", description="Precision of the model; `auto` takes the best for the provider."
-    )
+    precision: Annotated[
+        Literal["auto", "fp16", "fp32", "int8"], BeforeValidator(_as_precision)
+    ] = Field("auto", description="Precision of the model; `auto` takes the best for the provider.")
     auto_int8: bool = Field(
         False,
         description="Let `auto` take int8 on the CPU where it was proven and measured faster; it "
