@@ -15,7 +15,7 @@ from stt.cli import stt as command_line
 from stt.cli.models import shown_size
 from stt.engine.manifest import Manifest
 from stt.errors import ModelError, UsageError
-from stt.install import inventory
+from stt.install import locate
 from stt.install.catalog import KNOWN
 from stt.settings import loading as settings
 from stt.settings import places
@@ -147,5 +147,5 @@ def test_what_is_no_name_is_not_deleted(home: Path, name: str) -> None:
 def test_a_removal_that_was_interrupted_is_cleaned_up(home: Path) -> None:
     put(home / "data" / ".digits.removed")
     folder = put(home / "data" / "digits")
-    inventory.remove(folder)
+    locate.remove(folder)
     assert not any((home / "data").iterdir())

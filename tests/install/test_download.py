@@ -24,9 +24,8 @@ from stt.install import download as download_module
 from stt.install import hub as module
 from stt.install.catalog import KNOWN, PinnedFile, PinnedModel
 from stt.install.download import download, import_folder
-from stt.install.inventory import inventory
-from stt.install.published import resolve
-from stt.install.source import find_source
+from stt.install.locate import inventory
+from stt.install.source import find_source, resolve
 from stt.settings.places import Places
 from support.hub import API, COMMIT, Hub
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from stt.install.lock import exclusive
+from stt.install.installation import exclusive
 
 
 def count(folder: Path, times: int) -> None:

@@ -23,10 +23,10 @@ from stt.engine.manifest import Manifest
 from stt.engine.precision import Known, choose
 from stt.engine.sessions import Runtime, runtime_errors
 from stt.errors import ModelError, UsageError
-from stt.install import making, measure, proof, prover
+from stt.install import artifacts, measure, proof, prover
 from stt.install.clips import Clip, bundled_clips
 from stt.install.installation import Events
-from stt.install.setup import Order, set_up
+from stt.install.setup import SetupOptions, set_up
 from stt.install.source import Source, find_source
 from stt.install.verify import check
 from stt.models import inspect
@@ -85,10 +85,10 @@ def quick(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def install(
-    source: Source, models: Path, clips: tuple[Clip, ...], order: Order | None = None
+    source: Source, models: Path, clips: tuple[Clip, ...], order: SetupOptions | None = None
 ) -> tuple[Path, Told]:
     told = Told()
-    return set_up(source, models, order or Order(), told.events, clips), told
+    return set_up(source, models, order or SetupOptions(), told.events, clips), told
 
 
 def names(folder: Path) -> set[str]:
@@ -123,7 +123,7 @@ def test_what_is_there_is_not_made_again(
     _, told = install(source, tmp_path / "models", clips)
     assert told.made() == []
     assert {path: path.stat().st_mtime_ns for path in folder.glob("*.onnx")} == before
-    _, told = install(source, tmp_path / "models", clips, Order(force=True))
+    _, told = install(source, tmp_path / "models", clips, SetupOptions(force=True))
     assert len(told.made()) == 2
 
 
@@ -164,7 +164,9 @@ def test_a_conversion_that_fails_its_proof_is_not_installed(
     model = inspect(folder)
     assert not model.proofs["fp16"].proven
     assert model.problems["fp32"] is None
-    _, told = install(source, tmp_path / "models", clips, Order(force=True, keep_failed=True))
+    _, told = install(
+        source, tmp_path / "models", clips, SetupOptions(force=True, keep_failed=True)
+    )
     assert "encoder-model.fp16.failed.onnx" in names(folder)
     assert inspect(folder).problems["fp16"] is not None
 
@@ -205,7 +207,7 @@ def test_what_failed_is_not_tried_again_unasked(
     folder, told = install(source, tmp_path / "models", clips)
     assert told.made() == []
     assert any("failed its proof before" in note and "--force" in note for note in told.notes)
-    install(source, tmp_path / "models", clips, Order(force=True))
+    install(source, tmp_path / "models", clips, SetupOptions(force=True))
     assert Manifest.read(folder).precisions["fp16"]["proven"]
 
 
@@ -230,7 +232,7 @@ def test_it_runs_in_fp32_as_soon_as_it_is_fetched(
 
     installed: list[Path] = []
     events = Events(look, told.notes.append, lambda _: None, installed.append)
-    set_up(source, tmp_path / "models", Order(), events, clips)
+    set_up(source, tmp_path / "models", SetupOptions(), events, clips)
     assert installed == [tmp_path / "models" / "digits"]
     assert seen[0][1] == set()
     grown = [usable for _, usable in seen]
@@ -249,7 +251,7 @@ def test_the_order_serves_the_machine(
     gpu: bool,
 ) -> None:
     monkeypatch.setattr(measure, "providers_here", lambda: ["cuda", "cpu"] if gpu else ["cpu"])
-    folder, _ = install(source, tmp_path / "models", clips, Order(("fp16", "int8")))
+    folder, _ = install(source, tmp_path / "models", clips, SetupOptions(("fp16", "int8")))
     steps = list(Manifest.read(folder).timings)
     fp32 = ["fp32, decoder in parts", "fp32 written tighter"]
     half = ["fp16", "fp16, decoder in parts"]
@@ -267,7 +269,7 @@ def test_longer_utterances_are_proven_when_they_are_wanted(
     assert set(DURATIONS(399.0)) == {*proof.DURATIONS_S, 28.0} - {1.0, 20.4}
     folder, _ = install(source, tmp_path / "models", clips)
     assert Manifest.read(folder).precisions["fp16"]["longest_s"] == 28.0
-    _, told = install(source, tmp_path / "models", clips, Order(longest_s=30.0))
+    _, told = install(source, tmp_path / "models", clips, SetupOptions(longest_s=30.0))
     assert told.made() == []
     assert "proving fp16" in told.stages
     assert Manifest.read(folder).precisions["fp16"]["longest_s"] == 30.0
@@ -279,7 +281,7 @@ def test_int8_is_made_again_only_where_it_would_be_wrong(
     source: Source, tmp_path: Path, clips: tuple[Clip, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Unsigned weights are exact everywhere; signed ones of another machine may not be here."""
-    order = Order(("int8",))
+    order = SetupOptions(("int8",))
 
     def made() -> bool:
         _, told = install(source, tmp_path / "models", clips, order)
@@ -294,17 +296,17 @@ def test_int8_is_made_again_only_where_it_would_be_wrong(
         assert len(origins) == 2
         return {origin.get("weights") for origin in origins}
 
-    monkeypatch.setattr(making, "cpu_saturates", lambda: True)
+    monkeypatch.setattr(artifacts, "cpu_saturates", lambda: True)
     assert made()
     assert forms() == {"uint8"}
-    monkeypatch.setattr(making, "cpu_saturates", lambda: False)
+    monkeypatch.setattr(artifacts, "cpu_saturates", lambda: False)
     assert not made()  # a folder from there
     assert forms() == {"uint8"}
     path = tmp_path / "models" / "digits" / "manifest.json"
     noted = json.loads(path.read_text(), object_hook=without_weights)
     path.write_text(json.dumps(noted))  # as signed ones are noted
     assert not made()
-    monkeypatch.setattr(making, "cpu_saturates", lambda: True)
+    monkeypatch.setattr(artifacts, "cpu_saturates", lambda: True)
     assert made()
     assert forms() == {"uint8"}
 
@@ -318,8 +320,8 @@ def test_a_manifest_of_an_older_version_is_read_and_kept(
     written: str,
 ) -> None:
     """What the version before `Artifact` made and proved is neither made nor proven again."""
-    monkeypatch.setattr(making, "cpu_saturates", lambda: False)  # it knew of no such processor
-    folder, _ = install(source, tmp_path / "models", clips, Order(("fp16", "int8")))
+    monkeypatch.setattr(artifacts, "cpu_saturates", lambda: False)  # it knew of no such processor
+    folder, _ = install(source, tmp_path / "models", clips, SetupOptions(("fp16", "int8")))
     path = folder / "manifest.json"
     ours = json.loads(path.read_text())
     old = json.loads((DATA / written).read_text())
@@ -336,7 +338,7 @@ def test_a_manifest_of_an_older_version_is_read_and_kept(
     assert model.split == {"fp32", "fp16"}
     assert model.tuned
     assert model.measured["fp16", "cpu"].rtfx > 1
-    _, told = install(source, tmp_path / "models", clips, Order(("fp16", "int8")))
+    _, told = install(source, tmp_path / "models", clips, SetupOptions(("fp16", "int8")))
     assert told.made() == []
     assert not [stage for stage in told.stages if stage.startswith("proving")]
     assert (folder / "encoder-model.int8.onnx").exists()
@@ -347,15 +349,15 @@ def test_a_manifest_of_an_older_version_is_read_and_kept(
 def test_fp32_can_be_dropped_and_comes_back_when_needed(
     source: Source, tmp_path: Path, clips: tuple[Clip, ...]
 ) -> None:
-    folder, _ = install(source, tmp_path / "models", clips, Order(keep_fp32=False))
+    folder, _ = install(source, tmp_path / "models", clips, SetupOptions(keep_fp32=False))
     assert "encoder-model.onnx" not in names(folder)
     assert "encoder-model.onnx.data" not in names(folder)
     assert inspect(folder).problems["fp16"] is None
-    _, told = install(source, tmp_path / "models", clips, Order(keep_fp32=False))
+    _, told = install(source, tmp_path / "models", clips, SetupOptions(keep_fp32=False))
     assert any("everything ordered is there" in note for note in told.notes)
     install(source, tmp_path / "models", clips)
     assert "encoder-model.onnx" not in names(folder), "what was told lasts"
-    install(source, tmp_path / "models", clips, Order(keep_fp32=True))
+    install(source, tmp_path / "models", clips, SetupOptions(keep_fp32=True))
     assert "encoder-model.onnx" in names(folder)
 
 
@@ -376,7 +378,7 @@ def test_fp16_keeps_in_fp32_what_a_search_found(
     source: Source, tmp_path: Path, clips: tuple[Clip, ...]
 ) -> None:
     """`stt setup --precision mixed`: the result is fp16, and the manifest lists what was kept."""
-    searched = Order(search=True, rtol=0.5)
+    searched = SetupOptions(search=True, rtol=0.5)
     folder, told = install(source, tmp_path / "models", clips, searched)
     assert any("holds" in note for note in told.notes)
     manifest = Manifest.read(folder)
@@ -391,7 +393,7 @@ def test_fp16_keeps_in_fp32_what_a_search_found(
     assert told.made() == [], "it stays as it was asked for"
     _, told = install(source, tmp_path / "models", clips, replace(searched, rtol=0.6))
     assert Manifest.read(folder).files["encoder-model.fp16.onnx"]["made_from"]["rtol"] == 0.6
-    install(source, tmp_path / "models", clips, Order(force=True))
+    install(source, tmp_path / "models", clips, SetupOptions(force=True))
     assert "rtol" not in Manifest.read(folder).files["encoder-model.fp16.onnx"]["made_from"]
 
 
@@ -425,7 +427,7 @@ def test_precisions_nobody_makes_are_refused(
     source: Source, tmp_path: Path, clips: tuple[Clip, ...]
 ) -> None:
     with pytest.raises(UsageError, match="fp8"):
-        install(source, tmp_path / "models", clips, Order(precisions=("fp8",)))
+        install(source, tmp_path / "models", clips, SetupOptions(precisions=("fp8",)))
     assert not (tmp_path / "models").exists()
 
 
@@ -461,7 +463,7 @@ def run_set_up(stick: str, models: str) -> None:
     set_up(
         find_source(stick, None, Places.only(Path("models"))),
         Path(models),
-        Order(),
+        SetupOptions(),
         Told().events,
         clips,
     )
@@ -542,28 +544,33 @@ def test_an_installed_model_is_known_by_its_name(
     source: Source, tmp_path: Path, clips: tuple[Clip, ...]
 ) -> None:
     models = tmp_path / "models"
-    folder, _ = install(source, models, clips, Order(precisions=()))
+    folder, _ = install(source, models, clips, SetupOptions(precisions=()))
     again = find_source("digits", None, Places.only(models))
     assert again == replace(source, name="digits")
     (folder / "vocab.txt").write_text("damaged")
-    install(again, models, clips, Order(precisions=()))
+    install(again, models, clips, SetupOptions(precisions=()))
     assert not check(folder, Told().events, clips)
     shutil.rmtree(str(source.folder))
     alone = find_source("digits", None, Places.only(models))
     assert alone.folder == folder
-    install(alone, models, clips, Order(precisions=()))
+    install(alone, models, clips, SetupOptions(precisions=()))
     content = bytearray((folder / "vocab.txt").read_bytes())
     content[0] ^= 1
     (folder / "vocab.txt").write_bytes(content)
     with pytest.raises(ModelError, match=r"is damaged, and .* is not there"):
-        install(alone, models, clips, Order(precisions=()))
+        install(alone, models, clips, SetupOptions(precisions=()))
 
 
 @pytest.mark.parametrize(
     "order",
-    [Order(("bogus",)), Order(rtol=-1.0), Order(rtol=float("nan")), Order(atol=float("inf"))],
+    [
+        SetupOptions(("bogus",)),
+        SetupOptions(rtol=-1.0),
+        SetupOptions(rtol=float("nan")),
+        SetupOptions(atol=float("inf")),
+    ],
 )
-def test_what_cannot_be_made_is_refused(order: Order) -> None:
+def test_what_cannot_be_made_is_refused(order: SetupOptions) -> None:
     with pytest.raises(UsageError):
         order.check()
 
@@ -581,9 +588,9 @@ def test_a_failed_import_leaves_no_empty_folder(
 def test_what_a_killed_search_left_is_removed(
     source: Source, tmp_path: Path, clips: tuple[Clip, ...]
 ) -> None:
-    folder, _ = install(source, tmp_path / "models", clips, Order(precisions=()))
+    folder, _ = install(source, tmp_path / "models", clips, SetupOptions(precisions=()))
     (folder / ".encoder-model.mixed.onnx.trial.onnx").write_bytes(b"left")
-    install(source, tmp_path / "models", clips, Order(precisions=()))
+    install(source, tmp_path / "models", clips, SetupOptions(precisions=()))
     assert not list(folder.glob(".*"))
 
 
@@ -635,7 +642,9 @@ def test_figures_that_are_compared_are_measured_together(
     install(source, tmp_path / "models", clips)
     install(source, tmp_path / "models", clips)
     assert timed == [["fp32", "fp16"]]
-    folder, _ = install(source, tmp_path / "models", clips, Order(precisions=("fp16", "int8")))
+    folder, _ = install(
+        source, tmp_path / "models", clips, SetupOptions(precisions=("fp16", "int8"))
+    )
     assert timed[1:] == [["fp32", "fp16", "int8"]]
     manifest = Manifest.read(folder)
     for row in manifest.measurements:  # as they were before they were measured in turns
@@ -715,5 +724,5 @@ def test_what_does_not_run_is_not_installed_and_its_file_is_named(
     assert names(tmp_path / "models") <= {".digits.lock"}
     shutil.copy(DIGITS / name, broken)
     right = find_source(str(source.folder), None, Places.only(Path("models")))
-    folder, _ = install(right, tmp_path / "models", clips, Order(()))
+    folder, _ = install(right, tmp_path / "models", clips, SetupOptions(()))
     assert inspect(folder).problems["fp32"] is None

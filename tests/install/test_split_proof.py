@@ -14,7 +14,7 @@ from stt.engine.sessions import Runtime
 from stt.install import artifacts, measure
 from stt.install.clips import Clip, bundled_clips
 from stt.install.installation import Events
-from stt.install.setup import Order, set_up
+from stt.install.setup import SetupOptions, set_up
 from stt.install.source import find_source
 from stt.install.verify import check
 from stt.models import FAMILIES, inspect
@@ -49,7 +49,7 @@ def install(tmp_path: Path, clips: tuple[Clip, ...]) -> tuple[Path, list[str]]:
         shutil.copytree(DIGITS, origin, ignore=shutil.ignore_patterns("clips", "README.md"))
     events = Events(lambda stage, done, total: None, notes.append)
     source = find_source(str(origin), None, Places.only(Path("models")))
-    return set_up(source, tmp_path / "models", Order(precisions=()), events, clips), notes
+    return set_up(source, tmp_path / "models", SetupOptions(precisions=()), events, clips), notes
 
 
 def test_parts_are_made_proven_and_used(tmp_path: Path, clips: tuple[Clip, ...]) -> None:

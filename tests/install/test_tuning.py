@@ -10,7 +10,7 @@ import pytest
 from stt.engine.manifest import Manifest
 from stt.engine.sessions import Runtime
 from stt.install import artifacts
-from stt.install.setup import Order
+from stt.install.setup import SetupOptions
 from stt.install.verify import check
 from stt.models import inspect
 from stt.models.onnx_asr_edge import load_tdt
@@ -58,7 +58,7 @@ def test_one_that_says_otherwise_is_removed(place: Place, monkeypatch: pytest.Mo
         return layers
 
     monkeypatch.setattr(artifacts, "tune", wrong)
-    place.set_up(Order(precisions=(), force=True))
+    place.set_up(SetupOptions(precisions=(), force=True))
     assert any(
         note.startswith("fp32 written tighter: failed its proof (encoder error")
         and "stays as it is" in note
@@ -72,6 +72,6 @@ def test_one_that_says_otherwise_is_removed(place: Place, monkeypatch: pytest.Mo
 
 
 def test_it_goes_with_fp32(place: Place) -> None:
-    place.set_up(Order(keep_fp32=False))
+    place.set_up(SetupOptions(keep_fp32=False))
     assert not list(place.folder.glob("*tuned*"))
     assert Manifest.read(place.folder).tuned == {}

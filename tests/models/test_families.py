@@ -20,7 +20,7 @@ from stt.events import Final
 from stt.install import measure
 from stt.install.clips import bundled_clips
 from stt.install.installation import Events
-from stt.install.setup import Order, set_up
+from stt.install.setup import SetupOptions, set_up
 from stt.install.source import find_source
 from stt.install.verify import check
 from stt.models import FAMILIES, inspect
@@ -62,7 +62,7 @@ def installed(tmp_path: Path, notes: list[str]) -> Path:
     origin = toy_family.build(tmp_path / "stick" / "toy")
     source = find_source(str(origin), None, Places.only(tmp_path / "models"))
     events = Events(lambda *_: None, notes.append)
-    return set_up(source, tmp_path / "models", Order(precisions=("fp16",)), events, CLIPS)
+    return set_up(source, tmp_path / "models", SetupOptions(precisions=("fp16",)), events, CLIPS)
 
 
 def test_set_up_fetches_converts_and_proves_it(installed: Path, notes: list[str]) -> None:
@@ -92,7 +92,7 @@ def test_a_precision_that_hears_otherwise_is_refused(
     origin = toy_family.build(tmp_path / "stick" / "toy")
     source = find_source(str(origin), None, Places.only(tmp_path / "models"))
     events = Events(lambda *_: None, notes.append)
-    folder = set_up(source, tmp_path / "models", Order(precisions=("fp16",)), events, CLIPS)
+    folder = set_up(source, tmp_path / "models", SetupOptions(precisions=("fp16",)), events, CLIPS)
     entry = Manifest.read(folder).precisions["fp16"]
     assert not entry["proven"]
     assert "empty on 9 clips where FP32 is not" in entry["why"]

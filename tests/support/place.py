@@ -8,7 +8,7 @@ from pathlib import Path
 from stt.engine.sessions import Runtime
 from stt.install.clips import bundled_clips
 from stt.install.installation import Events, Installation
-from stt.install.setup import Order, set_up
+from stt.install.setup import SetupOptions, set_up
 from stt.install.source import find_source
 from stt.models import inspect
 from stt.models.onnx_asr_edge import load_tdt
@@ -16,7 +16,7 @@ from stt.settings.places import Places
 from support.paths import DIGITS
 
 CLIPS = bundled_clips(DIGITS / "clips")
-NONE = Order(precisions=())
+NONE = SetupOptions(precisions=())
 
 
 class Place:
@@ -31,7 +31,7 @@ class Place:
         self.models = root / "models"
         self.folder = self.set_up()
 
-    def set_up(self, order: Order = NONE) -> Path:
+    def set_up(self, order: SetupOptions = NONE) -> Path:
         """Run it; `notes` are of this run."""
         self.notes.clear()
         return set_up(self.source, self.models, order, self.events, CLIPS)

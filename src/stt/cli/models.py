@@ -15,7 +15,7 @@ from stt.cli.config import FILE_OPTION, told_places
 from stt.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
-    from stt.install.inventory import Item
+    from stt.install.locate import Item
 
 _HEADINGS = ("name", "installed", "size", "languages", "licence")
 
@@ -33,7 +33,7 @@ def models(context: click.Context, file: Path | None, as_json: bool) -> None:
     """
     if context.invoked_subcommand is not None:
         return
-    from stt.install.inventory import inventory
+    from stt.install.locate import inventory
     from stt.settings.loading import load_settings
 
     places = load_settings(file).places
@@ -72,7 +72,7 @@ def remove_command(context: click.Context, name: str, yes: bool, file: Path | No
     \b
     stt models remove parakeet-v2
     """
-    from stt.install.inventory import lying, remove, size_of
+    from stt.install.locate import lying, remove, size_of
     from stt.settings.loading import load_settings
 
     assert context.parent is not None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from textwrap import wrap
 from typing import TYPE_CHECKING
 
 import click
@@ -15,15 +14,15 @@ from stt.cli.completion import installable, some_of
 from stt.cli.options import CONFIG_OPTION, QUIET_OPTION
 from stt.cli.output import report
 from stt.cli.progress import SetupProgress
+from stt.cli.setup_table import summary
 from stt.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
     from stt.install.installation import Events
-    from stt.install.setup import Order
+    from stt.install.setup import SetupOptions
     from stt.settings.places import Places
 
 NO_PRECISION = "fp32"
-_COLUMNS = 80
 Say = Callable[[str], None]
 """Prints a line on stdout, once no bar stands there."""
 THOROUGH_S = 399.0
@@ -103,7 +102,7 @@ def setup(
     stt setup parakeet --check --quick   are the files whole, does it run?
     """
     from stt.install.installation import Events
-    from stt.install.setup import Order
+    from stt.install.setup import SetupOptions
     from stt.settings.loading import load_settings
 
     outcomes.drop_stdout_if_closed()
@@ -144,7 +143,7 @@ def setup(
             raise UsageError("--precision is empty; name fp16, int8, mixed, or fp32 for none")
         named = [p for p in precision.split(",") if p != NO_PRECISION]
         precisions = tuple(dict.fromkeys("fp16" if p == "mixed" else p for p in named))
-        order = Order(
+        order = SetupOptions(
             precisions,
             offline,
             force,
@@ -164,13 +163,15 @@ def setup(
         return 130
     finally:
         progress.close()
-    click.echo(_summary(folder))
+    click.echo(summary(folder))
     click.echo(_told_place(folder, places))
     click.echo(_how_to_run(settings.model, folder, places, config))
     return 0 if _all_proven(folder, precisions) else 1
 
 
-def _install(model: str, origin: str | None, places: Places, order: Order, events: Events) -> Path:
+def _install(
+    model: str, origin: str | None, places: Places, order: SetupOptions, events: Events
+) -> Path:
     from stt.install.setup import set_up
     from stt.install.source import find_source
 
@@ -246,7 +247,7 @@ def _starter(
     proven = True
     if wanted:
         proven = starter_precisions.add(folder, wanted, events, force=force)
-        say(_summary(folder))
+        say(summary(folder))
     say(_told_place(folder, places))
     return 0 if proven else 1
 
@@ -302,54 +303,3 @@ def _all_proven(folder: Path, precisions: tuple[str, ...]) -> bool:
 
     found = Manifest.read(folder).precisions
     return all(found.get(precision, {}).get("proven") for precision in precisions)
-
-
-def _summary(folder: Path) -> str:
-    """The table at the end: sizes, errors, speed, and what `auto` will choose."""
-    from stt.engine.manifest import Manifest
-    from stt.engine.precision import Known, choose
-    from stt.install.measure import providers_here
-    from stt.models import inspect
-
-    manifest, model = Manifest.read(folder), inspect(folder)
-    rows = [("precision", "MB", "encoder", "joint", "proof", "measured")]
-    for precision in ("fp32", *manifest.precisions):
-        entry = manifest.precisions.get(precision, {})
-        figures = {check["name"]: check["figure"] for check in entry.get("checks", [])}
-        names = model.family.graphs(precision)
-        parts = [manifest.files.get(n) for name in names for n in (name, f"{name}.data")]
-        size = sum(part["size"] for part in parts if part)
-        speeds = [
-            f"{row['provider']} {row['rtfx']:.1f}x, load {row['load_s']:.1f} s, "
-            f"{row['peak_mib'] or 0:,.0f} MiB"
-            for row in manifest.measurements
-            if row["precision"] == precision
-        ]
-        proof = "" if precision == "fp32" else "proven" if entry["proven"] else "failed"
-        rows.append(
-            (
-                precision,
-                f"{size / 1e6:,.0f}" if size else "-",
-                _percent(figures.get("encoder error")),
-                _percent(figures.get("joint error")),
-                proof,
-                speeds[0] if speeds else "",
-            )
-        )
-        rows += [("", "", "", "", "", speed) for speed in speeds[1:]]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
-    ran = {row["provider"] for row in manifest.measurements}
-    provider = next((p for p in providers_here() if p in ran), "cpu")
-    choice = choose("auto", Known.of(model, provider))
-    lines.append("encoder, joint: relative error beside fp32; x: times real time")
-    told = f"auto takes {choice.precision} on {choice.provider}: {choice.reason}"
-    lines += wrap(told, _COLUMNS, break_long_words=False, break_on_hyphens=False)
-    return "\n".join(lines)
-
-
-def _percent(value: float | None) -> str:
-    return "" if value is None else f"{value:.2%}"

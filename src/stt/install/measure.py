@@ -238,26 +238,27 @@ class _Child:
         Raises:
             ModelError: it did not.
         """
-        self._errors = tempfile.TemporaryFile()
-        self._process = subprocess.Popen(
-            self._command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            text=True,
-        )
-        try:
+        with ExitStack() as stack:
+            self._errors = stack.enter_context(tempfile.TemporaryFile())
+            self._process = subprocess.Popen(
+                self._command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._errors,
+                text=True,
+            )
+            stack.callback(self._end)
             self._told = self._answer()
-        except BaseException:
-            self.__exit__()
-            raise
+            self._until_exit = stack.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
         """End it."""
+        self._until_exit.close()
+
+    def _end(self) -> None:
         self._process.kill()
         self._process.communicate()
-        self._errors.close()
 
     def turn(self) -> float:
         """Recognise for a moment; returns seconds of audio per second.

@@ -24,8 +24,7 @@ from stt.install.artifact import Artifact, bring_about, is_settled
 from stt.install.artifacts import artifacts
 from stt.install.clips import Clip, bundled_clips
 from stt.install.download import download, import_folder
-from stt.install.installation import Events, Installation
-from stt.install.lock import exclusive
+from stt.install.installation import Events, Installation, exclusive
 from stt.install.prover import Prover, try_fp32
 from stt.install.source import Source
 from stt.install.time_left import TimeLeft, Work
@@ -42,7 +41,7 @@ _MARGIN = 300_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class SetupOptions:
     """What is wanted of set-up."""
 
     precisions: tuple[str, ...] = ("fp16",)
@@ -80,7 +79,7 @@ class Order:
 def set_up(
     source: Source,
     models_dir: Path,
-    order: Order,
+    order: SetupOptions,
     events: Events,
     clips: Sequence[Clip] | None = None,
 ) -> Path:
@@ -120,7 +119,7 @@ class _Job:
         self,
         source: Source,
         target: Path,
-        order: Order,
+        order: SetupOptions,
         events: Events,
         clips: tuple[Clip, ...],
     ) -> None:

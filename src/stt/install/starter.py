@@ -21,7 +21,7 @@ import numpy as np
 
 from stt.convert.whisper import export_whisper
 from stt.errors import ModelError
-from stt.install.lock import exclusive
+from stt.install.installation import exclusive
 from stt.models.whisper_decoding import log_softmax
 from stt.models.whisper_session import OrtWhisper, log_mel
 from stt.models.whisper_vocabulary import load_vocabulary

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from stt.errors import ModelError, UsageError
 from stt.install import measure
+from stt.install.artifacts import made, options_of
 from stt.install.clips import Clip, bundled_clips
 from stt.install.installation import Events, Installation
-from stt.install.making import made, options_of
 from stt.install.time_left import TimeLeft
 from stt.install.whisper_proof import prove
 from stt.types import ReportProgress
