@@ -38,7 +38,7 @@ CLEAR = 0.8
 """Probability from which a frame is clear speech: less may be breath, music or a crowd."""
 OVERLAP = round(1.5 * _FRAMES_PER_SECOND)
 """Frames on either side of a cut through speech that both utterances hear, at most."""
-_HYSTERESIS = 0.15
+HYSTERESIS = 0.15
 """Speech goes on while the probability stays above threshold - this (Silero's own rule)."""
 _NARROW, _WIDE = 9, 31
 """Frames (0.3 s, 1 s) over which a cut is judged: a true pause, and better still a long one."""
@@ -159,7 +159,7 @@ class Segmenter:
             self._lead = 0
         elif now - self._start >= self._lead + SHORT_LEAD - 1:
             self._drop_lead()
-        if doubtful or probability >= self._threshold - _HYSTERESIS:
+        if doubtful or probability >= self._threshold - HYSTERESIS:
             self._last_speech = now
         if now - self._last_speech >= END_SILENCE:
             return self._close(self._last_speech + 1 + POST_ROLL)
@@ -230,7 +230,7 @@ class Segmenter:
         return bool((sums[width:] - sums[: len(sums) - width]).max() >= self._doubt)
 
     def _faint(self, probability: float) -> float:
-        return probability if probability < self._threshold - _HYSTERESIS else 0.0
+        return probability if probability < self._threshold - HYSTERESIS else 0.0
 
     def _speech_frames(self, frames: list[tuple[float, float]]) -> int:
         return sum(probability >= self._threshold for probability, _ in frames)

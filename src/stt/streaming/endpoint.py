@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from stt.audio.segmenter import CLEAR, MIN_SPEECH, quietest
+from stt.audio.segmenter import CLEAR, HYSTERESIS, MIN_SPEECH, quietest
 from stt.audio.vad import FRAME
 from stt.types import SAMPLE_RATE
 
@@ -23,8 +23,6 @@ TAIL = round(0.32 * FRAMES_PER_SECOND)
 so that the utterance can be recognised as it will be before its end is certain."""
 SHORTEST, LONGEST = round(0.4 * FRAMES_PER_SECOND) + 1, round(0.8 * FRAMES_PER_SECOND)
 """Frames of silence after which an utterance may, and must, end (13 and 25)."""
-_HYSTERESIS = 0.15
-"""Speech goes on while the probability stays above threshold - this (Silero's own rule)."""
 _LEAST_THRESHOLD = 0.01
 """Speech ends below this at the latest (Silero's rule too): else a low threshold never lets it."""
 _PAUSE = round(0.16 * FRAMES_PER_SECOND)
@@ -70,7 +68,7 @@ class Endpointer:
         """Cut utterances of `max_frames`; speech is a probability >= `threshold`."""
         self._max = max_frames
         self._threshold = threshold
-        self._release = max(threshold - _HYSTERESIS, _LEAST_THRESHOLD)
+        self._release = max(threshold - HYSTERESIS, _LEAST_THRESHOLD)
         self._free = 0  # first frame not given to any utterance
         self._recent: deque[tuple[float, float]] = deque(maxlen=PRE_ROLL)
         self._frames: list[tuple[float, float]] = []  # (probability, dB) since start
