@@ -8,7 +8,7 @@ from concurrent.futures import Executor, Future
 from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
-from stt.audio.conditioning import AHEAD, Conditioner, conditioned
+from stt.audio.conditioning import AHEAD, Conditioner, Heard, conditioned
 from stt.audio.samples import resampled
 from stt.audio.segmenter import Segmenter, Skipped, Utterance, utterances
 from stt.audio.vad import FRAME, SpeechProbability
@@ -138,7 +138,7 @@ class _Readable:
 
 
 def _cut(
-    blocks: Iterable[Samples], cutting: Cutting, recognizer: GuardedRecognizer
+    blocks: Iterable[Heard], cutting: Cutting, recognizer: GuardedRecognizer
 ) -> Iterator[Utterance | Skipped | int]:
     max_frames = int(cutting.max_utterance_s * SAMPLE_RATE) // FRAME
     # where it is not to cut (a threshold of 0) the VAD still tells what is to be believed

@@ -12,7 +12,8 @@ import soxr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stt.audio.conditioning import AHEAD, Conditioner, HighPass, conditioned, levelled
+from stt.audio.conditioning import AHEAD, Conditioner, Heard, conditioned, levelled
+from stt.audio.samples import HighPass
 from stt.audio.segmenter import levels
 from stt.audio.vad import FRAME
 from support.paths import SAMPLES
@@ -26,8 +27,17 @@ def blocks(samples: Samples, size: int = RATE) -> Iterator[Samples]:
     return (samples[at : at + size] for at in range(0, len(samples), size))
 
 
+def both(samples: Samples, size: int = RATE) -> Heard:
+    """What the model and what the VAD hear."""
+    parts = conditioned(blocks(samples, size), Conditioner(AHEAD))
+    return Heard(*(np.concatenate(kind) for kind in zip(*parts, strict=True)))
+
+
 def heard(samples: Samples, size: int = RATE) -> Samples:
-    return np.concatenate(list(conditioned(blocks(samples, size), Conditioner(AHEAD))))
+    """What both hear, where there is no rumble."""
+    found = both(samples, size)
+    np.testing.assert_array_equal(found.model, found.vad)
+    return found.model
 
 
 def notes(samples: Samples, spoken: tuple[float, float]) -> list[str]:
@@ -96,7 +106,8 @@ def test_as_many_samples_come_out(said: Samples, seconds: float, level: float) -
 def test_the_sizes_of_the_blocks_do_not_matter(size: int, level: float, offset: bool) -> None:
     samples = np.sin(np.arange(100_000) * 0.3) * np.abs(np.sin(np.arange(100_000) / 9_000))
     samples = np.asarray(at(level, samples.astype(np.float32)) + 0.3 * offset, np.float32)
-    np.testing.assert_array_equal(heard(samples, size), heard(samples))
+    for one, other in zip(both(samples, size), both(samples), strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 # --- quiet sound ---------------------------------------------------------------------------
@@ -139,9 +150,9 @@ def test_what_is_quiet_is_amplified_though_it_begins_late(said: Samples) -> None
 def test_a_bang_does_not_keep_speech_quiet(said: Samples) -> None:
     samples = at(-50.0, said)
     samples[5 * RATE : 5 * RATE + 1_000] = 0.5
-    found = heard(samples)
-    assert loudest(found) == pytest.approx(-20.0, abs=2.0)
-    assert np.abs(found).max() <= 1.0
+    for found in both(samples):
+        assert loudest(found) == pytest.approx(-20.0, abs=2.0)
+        assert np.abs(found).max() <= 1.0
 
 
 def test_speech_that_16_bits_cannot_hold_is_noted(said: Samples) -> None:
@@ -154,6 +165,12 @@ def test_nothing_is_noted_of_what_is_loud_enough_nor_of_silence(said: Samples) -
     assert notes(at(-60.0, said), (1.0, 6.0)) == []
     assert notes(noise(20.0, -90.0), (0.0, 20.0)) == []
     assert notes(np.concatenate([at(-20.0, said), noise(20.0, -90.0)]), (0.0, 12.0)) == []
+
+
+def test_an_offset_that_leaves_next_to_nothing_is_noted(said: Samples) -> None:
+    (note,) = notes(at(-30.0, said) + np.float32(0.9), (1.0, 6.0))
+    assert "30 dB louder than all else" in note
+    assert notes(at(-25.0, said) + np.float32(0.1), (1.0, 6.0)) == []
 
 
 # --- live utterances -----------------------------------------------------------------------
@@ -178,23 +195,39 @@ def test_an_utterance_that_is_loud_enough_or_nothing_is_left(said: Samples) -> N
 
 @pytest.mark.parametrize("offset", [0.1, -0.3, 0.9])
 @pytest.mark.parametrize("level", [-25.0, -45.0])
-def test_a_constant_offset_is_taken_out(said: Samples, offset: float, level: float) -> None:
+def test_the_vad_hears_no_constant_offset(said: Samples, offset: float, level: float) -> None:
     quiet = at(level, said)
-    found = heard(quiet + np.float32(offset))
+    found = both(quiet + np.float32(offset)).vad
     assert abs(float(found.mean())) < 1e-3
     expected = heard(HighPass()(quiet))
     assert loudest(found) == pytest.approx(loudest(expected), abs=1.5)
     assert np.abs(found).max() <= 1.0
 
 
-def test_rumble_is_taken_out_and_speech_left(said: Samples) -> None:
+@pytest.mark.parametrize("offset", [0.1, -0.3])
+def test_the_model_hears_an_offset_as_it_was_recorded(said: Samples, offset: float) -> None:
+    samples = at(-20.0, said) + np.float32(offset)
+    np.testing.assert_array_equal(both(samples).model, samples)
+
+
+@pytest.mark.parametrize(("level", "offset"), [(-45.0, 0.5), (-45.0, 0.9), (-28.0, 0.95)])
+def test_the_model_hears_no_offset_beside_which_speech_is_next_to_nothing(
+    said: Samples, level: float, offset: float
+) -> None:
+    found = both(at(level, said) + np.float32(offset))
+    np.testing.assert_array_equal(found.model, found.vad)
+
+
+def test_the_vad_hears_no_rumble_and_the_model_what_was_recorded(said: Samples) -> None:
     spectrum = np.fft.rfft(np.random.default_rng(1).normal(size=len(said)))
     hertz = np.fft.rfftfreq(len(said), 1 / RATE)
     spectrum[(hertz < 20) | (hertz > 90)] = 0
     rumble = np.fft.irfft(spectrum, len(said))
     rumble *= 10 ** (18 / 20) * np.std(said) / np.std(rumble)
     scale = 0.9 / np.abs(said + rumble).max()
-    found = heard(((said + rumble) * scale).astype(np.float32))
+    samples = ((said + rumble) * scale).astype(np.float32)
+    model, found = both(samples)
+    np.testing.assert_array_equal(model, samples)
     above = (hertz > 200) & (hertz < 4_000)
     one, other = (np.abs(np.fft.rfft(x))[above] for x in (found, said))
     assert np.corrcoef(one, other)[0, 1] > 0.9
@@ -206,9 +239,9 @@ def test_rumble_is_taken_out_and_speech_left(said: Samples) -> None:
 def test_where_an_offset_comes_and_goes_there_is_no_click(said: Samples) -> None:
     samples = at(-25.0, np.concatenate([said, said, said]))
     samples[len(said) : 2 * len(said)] += np.float32(0.2) * np.hanning(len(said)).astype(np.float32)
-    found = heard(samples)
-    np.testing.assert_array_equal(found[: len(said) // 2], samples[: len(said) // 2])
-    assert np.abs(np.diff(found)).max() < 1.5 * np.abs(np.diff(samples)).max()
+    for found in both(samples):
+        np.testing.assert_array_equal(found[: len(said) // 2], samples[: len(said) // 2])
+        assert np.abs(np.diff(found)).max() < 1.5 * np.abs(np.diff(samples)).max()
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from itertools import pairwise
+from types import GeneratorType
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stt.audio import segmenter as cutting
+from stt.audio.conditioning import Heard
 from stt.audio.segmenter import Segmenter, Skipped, Span, Utterance, levels, quietest, utterances
 from stt.audio.vad import FRAME
 
@@ -240,7 +242,7 @@ def items(
     edges = [0, *inside, len(samples)]
     blocks = (samples[a:b] for a, b in pairwise(edges))
     segmenter = Segmenter(SHORTEST_MAX, overlap=overlap)
-    return list(utterances(blocks, loud_is_speech, segmenter))
+    return list(utterances((Heard(block, block) for block in blocks), loud_is_speech, segmenter))
 
 
 def cut(samples: Samples, places: list[int]) -> tuple[list[Utterance], list[int]]:
@@ -296,7 +298,7 @@ def test_why_it_is_skipped() -> None:
         return np.where(levels(frames) > -18, 0.9, 0.02).astype(np.float32)
 
     total: Counter[tuple[str, bool]] = Counter()
-    for item in utterances([samples], only_the_click, Segmenter(SHORTEST_MAX)):
+    for item in utterances([Heard(samples, samples)], only_the_click, Segmenter(SHORTEST_MAX)):
         if isinstance(item, Skipped):
             total[item.reason, item.like_speech] += item.end - item.start
     assert total["digital zero", False] == pytest.approx(96_000, abs=3 * FRAME)
@@ -337,15 +339,15 @@ def test_the_last_part_of_a_frame_is_heard() -> None:
 
 def test_memory_stays_within_an_utterance() -> None:
     """Over a long silence nothing is kept but the roll before speech."""
-    longest = 0
 
-    def watched(frames: Samples) -> npt.NDArray[np.float32]:
-        nonlocal longest
-        base = frames.base if frames.base is not None else frames
-        longest = max(longest, base.size)
+    def silent(frames: Samples) -> npt.NDArray[np.float32]:
         return np.zeros(len(frames), np.float32)
 
-    silence = (np.zeros(16_000, np.float32) for _ in range(300))
-    for _ in utterances(silence, watched, Segmenter(SHORTEST_MAX)):
-        pass
-    assert longest <= 16_000 + (cutting.SHORT_LEAD + 1) * FRAME
+    block = np.zeros(16_000, np.float32)
+    items = utterances((Heard(block, block) for _ in range(300)), silent, Segmenter(SHORTEST_MAX))
+    assert isinstance(items, GeneratorType)
+    kept = dict.fromkeys(("audio", "ahead"), 0)
+    for _ in items:
+        kept = {name: max(most, len(items.gi_frame.f_locals[name])) for name, most in kept.items()}
+    assert 0 < kept["audio"] <= 16_000 + (cutting.SHORT_LEAD + 1) * FRAME
+    assert kept["ahead"] < FRAME

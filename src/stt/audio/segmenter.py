@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from stt.audio.conditioning import Heard
 from stt.audio.vad import FRAME
 from stt.types import SAMPLE_RATE, Samples
 
@@ -264,7 +265,7 @@ def levels(frames: Samples) -> npt.NDArray[np.float32]:
 
 
 def utterances(
-    blocks: Iterable[Samples], speech: SpeechProbabilities, segmenter: Segmenter
+    blocks: Iterable[Heard], speech: SpeechProbabilities, segmenter: Segmenter
 ) -> Iterator[Utterance | Skipped | int]:
     """Cut a 16 kHz stream into utterances.
 
@@ -272,7 +273,8 @@ def utterances(
     sample, in order. After every block comes the number of samples that are settled, being in one
     of them, and at the end the number of all samples.
     """
-    audio, base, heard, fed = np.zeros(0, np.float32), 0, 0, 0  # audio[0] is sample `base`
+    audio, base, heard = np.zeros(0, np.float32), 0, 0  # audio[0] is sample `base`
+    ahead = np.zeros(0, np.float32)  # less than a frame that the VAD has not heard
     rest = _Between(segmenter.threshold)
 
     def cut(frames: Samples) -> Iterator[Utterance | Skipped]:
@@ -285,21 +287,18 @@ def utterances(
                 yield _utterance(span, audio, base)
 
     for block in blocks:
-        heard += len(block)
-        audio = np.concatenate([audio, block])
-        whole = (heard - fed) // FRAME
-        begin = fed - base
-        fresh = audio[begin : begin + whole * FRAME].reshape(whole, FRAME)
-        fed += whole * FRAME
-        yield from cut(fresh)
+        heard += len(block.model)
+        audio = np.concatenate([audio, block.model])
+        ahead = np.concatenate([ahead, block.vad])
+        whole = len(ahead) // FRAME
+        fresh, ahead = np.split(ahead, [whole * FRAME])
+        yield from cut(fresh.reshape(whole, FRAME))
         yield from rest.skipped(segmenter.oldest, heard)
         keep = segmenter.oldest * FRAME
         audio, base = audio[keep - base :], keep
         yield min(keep, heard)
-    if odd := heard - fed:
-        last = np.zeros((1, FRAME), np.float32)
-        last[0, :odd] = audio[fed - base :]
-        yield from cut(last)
+    if len(ahead):
+        yield from cut(np.pad(ahead, (0, FRAME - len(ahead))).reshape(1, FRAME))
     if final := segmenter.finish():
         yield from rest.skipped(final.start, heard)
         rest.given(final.end)

@@ -146,8 +146,9 @@ class LiveSession:
         begin = fed - self._base
         fresh = self._audio[begin : begin + whole * FRAME]
         raw = fresh.copy().reshape(whole, FRAME)
-        fresh[:] = (heard := self._conditioner.push(raw)).reshape(-1)
-        events = self._push(raw, heard)
+        heard = self._conditioner.push(raw)
+        fresh[:] = heard.model.reshape(-1)
+        events = self._push(raw, heard.vad)
         keep = self._endpointer.oldest * FRAME
         self._audio, self._base = self._audio[keep - self._base :], keep
         return events
@@ -166,7 +167,7 @@ class LiveSession:
         return events + self._answer_trial(now) + self._tell_state()
 
     def _push(self, raw: Samples, heard: Samples) -> list[Event]:
-        """Take frames as they were captured, for the meter, and as they are to be heard."""
+        """Take frames as they were captured, for the meter, and as the VAD is to hear them."""
         events: list[Event] = []
         endpointer = self._endpointer
         spoken, loud, captured = self._speech(self._gain(heard)), levels(heard), levels(raw)
