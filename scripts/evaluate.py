@@ -133,10 +133,12 @@ def main() -> None:
     names = ["stt"] if args.alone else list(ENGINES)
     context = multiprocessing.get_context("spawn")
     pipes: dict[str, Connection] = {}
+    processes = {}
     for name in names:
         pipes[name], theirs = context.Pipe()
         told = (name, args.model, args.threads, theirs)
-        context.Process(target=worker, args=told, daemon=True).start()
+        processes[name] = context.Process(target=worker, args=told, daemon=True)
+        processes[name].start()
         if hindered := pipes[name].recv():
             print(f"{name} is left out: {hindered}", file=sys.stderr)
             del pipes[name]
@@ -171,6 +173,7 @@ def main() -> None:
     for name, pipe in pipes.items():
         pipe.send(None)
         print(f"peak memory of {name}: {pipe.recv():.0f} MiB")
+        processes[name].join()
 
 
 if __name__ == "__main__":
