@@ -83,7 +83,7 @@ def test_a_word_that_an_encoding_lacks_ends_nothing(
     assert done.stdout.strip() == said
 
 
-@pytest.mark.parametrize("encoding", ["cp1252", "ascii"])
+@pytest.mark.parametrize("encoding", ["cp1252", pytest.param("ascii", marks=pytest.mark.slow)])
 def test_names_and_documents_in_a_narrow_encoding(tmp_path: Path, encoding: str) -> None:
     environment = {"PYTHONIOENCODING": encoding}
     odd = os.fsdecode(b"caf\xe9 \xd0\xb4\xd0\xb2\xd0\xb0.flac")
