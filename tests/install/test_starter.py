@@ -17,6 +17,7 @@ from stt.engine.manifest import Manifest
 from stt.errors import ModelError
 from stt.install import starter
 from stt.install.starter import SOURCE, ensure_starter, verify_starter
+from stt.models import inspect
 from stt.models.whisper import transcribe
 from stt.models.whisper_decoding import Rules
 from stt.models.whisper_session import OrtWhisper, log_mel
@@ -263,6 +264,20 @@ def test_a_batch_says_what_each_utterance_says_alone(
         assert [p.logprob for p in a.pieces] == pytest.approx(
             [p.logprob for p in b.pieces], abs=1e-3
         )
+
+
+def test_a_probe_of_it_gives_the_same_again(
+    built: Path, clips: list[npt.NDArray[np.float32]]
+) -> None:
+    folder = inspect(built / "starter")
+    probe = folder.family.probe(folder, "fp32")
+    encoded = [probe.encode(clip) for clip in clips]
+    frames, valid = encoded[0]
+    assert np.array_equal(frames, probe.encode(clips[0])[0])  # its memory is its own
+    decoded = probe.decode(frames, valid)
+    assert decoded.text.strip()
+    repeated = probe.repeat(frames, decoded.steps)
+    assert np.array_equal(np.stack(repeated), np.stack([step.logits for step in decoded.steps]))
 
 
 def test_what_was_made_of_it_does_not_make_it_incomplete(models: Path) -> None:

@@ -119,7 +119,8 @@ class _WhisperProbe(Probe):
     def encode(self, samples: Samples) -> tuple[Floats, int]:
         """See Probe."""
         features = log_mel(samples[: WINDOW_SECONDS * SAMPLE_RATE], self._sessions.mels)
-        hidden = self._sessions.encode([features]).numpy()[0]
+        encoded = self._sessions.encode([features])
+        hidden = encoded.numpy()[0].copy()  # the OrtValue's memory goes with it
         return hidden, len(hidden)
 
     def decode(self, frames: Floats, valid: int) -> Decoded:
