@@ -40,9 +40,10 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
     assert not hasattr(stt, "transcribed")
 
 
-def test_importing_loads_nothing_heavy() -> None:
+@pytest.mark.parametrize("module", ["stt", "stt.cli"])
+def test_importing_loads_nothing_heavy(module: str) -> None:
     heavy = "{'numpy', 'onnxruntime', 'onnx', 'av', 'soundfile', 'sounddevice', 'pydantic'}"
-    code = f"import sys, stt; sys.exit(', '.join({heavy} & set(sys.modules)) or 0)"
+    code = f"import sys, {module}; sys.exit(', '.join({heavy} & set(sys.modules)) or 0)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 

@@ -92,3 +92,12 @@ def _headings(page: Path) -> set[str]:
 def test_every_page_of_the_docs_is_linked_from_the_readme() -> None:
     linked = {link.split("#")[0] for link in _LINKS.findall(README)}
     assert {f"docs/{name}" for name in DOCS} <= linked
+
+
+def test_modules_that_the_architecture_names_exist() -> None:
+    text = (ROOT / "ARCHITECTURE.md").read_text("utf-8")
+    named = set(re.findall(r"[a-z_]+/\w+\.py|(?<=`)\w+\.py", text))
+    assert len(named) > 40
+    bases = (ROOT, ROOT / "src" / "stt", ROOT / "tests")
+    missing = {name for name in named if not any((base / name).exists() for base in bases)}
+    assert not missing

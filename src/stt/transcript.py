@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Literal, get_args
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +120,11 @@ def together(coverages: Sequence[Coverage]) -> Coverage | None:
         invented=sum(one.invented for one in coverages),
         notes=tuple(dict.fromkeys(line for one in coverages for line in one.notes)),
     )
+
+
+Format = Literal["txt", "srt", "vtt", "ass", "json", "tsv"]
+FORMAT_NAMES: tuple[Format, ...] = get_args(Format)
+"""What a transcript can be written as; the ending of the file."""
 
 
 @dataclass(frozen=True, slots=True)

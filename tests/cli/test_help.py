@@ -41,7 +41,7 @@ def test_every_command_shows_an_example(name: str) -> None:
 
 
 def test_live_names_every_format_it_saves() -> None:
-    from stt.cli.options import FORMAT_NAMES
+    from stt.transcript import FORMAT_NAMES
 
     text = " ".join(shown("live").split())
     assert all(f".{form}" in text for form in FORMAT_NAMES)

@@ -16,13 +16,13 @@ from stt.cli.outcomes import drop_stdout_if_closed, stdout_is_closed
 from stt.cli.output import check_folder, report
 from stt.cli.progress import StageProgress
 from stt.errors import OutputError, UsageError
+from stt.transcript import FORMAT_NAMES
 
 if TYPE_CHECKING:
     from stt.settings.loading import LoadedSettings
     from stt.transcriber import ModelTranscriber
 
 
-FORMAT_NAMES = ("txt", "srt", "vtt", "ass", "json", "tsv")
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 _OPTIONS = (

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from stt.audio.files import STDIN
 from stt.errors import OutputError, UsageError
 from stt.system.folders import expanded
 
@@ -148,6 +147,8 @@ def output_file(
         UsageError: several recordings, or other formats, do not go into that file; or no format
             has its suffix.
     """
+    from stt.audio.files import STDIN
+
     file = OutputFile(expanded(Path(named)))
     if file.path.is_dir() or named.endswith(("/", os.sep)):
         return None

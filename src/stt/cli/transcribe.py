@@ -13,7 +13,6 @@ from stt.cli.completion import FormatList, one_of
 from stt.cli.hints import HintedCommand, flattened
 from stt.cli.options import (
     CONFIG_OPTION,
-    FORMAT_NAMES,
     QUIET_OPTION,
     FolderOptions,
     load_model,
@@ -23,6 +22,7 @@ from stt.cli.options import (
 from stt.cli.output import report
 from stt.cli.progress import RecordingProgress, pace
 from stt.errors import OutputError, SttError, UsageError
+from stt.transcript import FORMAT_NAMES
 
 if TYPE_CHECKING:
     from stt.audio.selection import Selection

@@ -16,10 +16,9 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from stt.transcript import SubtitleStyle
+from stt.transcript import Format, SubtitleStyle
 
 ENV_PREFIX = "STT_"
-Format = Literal["txt", "srt", "vtt", "ass", "json", "tsv"]
 NonEmpty = Annotated[str, Field(min_length=1)]
 
 
