@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
-from importlib import metadata
 from importlib.util import find_spec
 from types import MappingProxyType
 
@@ -28,6 +27,8 @@ CURES: Mapping[str, str] = MappingProxyType(
 @cache
 def stt_version() -> str:
     """Return the installed version; 'unknown' where the package runs without being installed."""
+    from importlib import metadata
+
     try:
         return metadata.version("stt-parakeet")
     except metadata.PackageNotFoundError:
