@@ -1,9 +1,15 @@
-"""Words that a model makes up where nobody speaks, left out: one rule for files and live.
+"""Words that a model makes up where nobody speaks, and text that is improbable.
 
 Trained on speech alone, a model answers silence and noise with what was often said: a transducer
 with "Yeah." or "Mm-hmm.", several tokens at once; Whisper with "you", "Thank you." or one phrase
 again and again. A word that was said takes time, or at least makes a sound, and what a model makes
 of noise it is not sure of. So the VAD is asked: also where it does not decide what is heard.
+
+`without_invented` is for files and live: it looks at the VAD's frames beneath each text. `doubt` is
+for whole live utterances besides: they begin with the first frame of speech, a cough or a click
+among them, and what is shown of them cannot be taken back. A file's utterance may be faint speech,
+no frame of which is clear (`stt.audio.segmenter`), or one short word: of 29 clips of one digit
+(FSDD, the starter) `doubt` would leave out the text of 11, four of them right.
 """
 
 from __future__ import annotations
