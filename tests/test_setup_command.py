@@ -5,16 +5,18 @@ from __future__ import annotations
 import os
 import random
 import re
+import runpy
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from stt.cli import main
 from stt.install.clips import bundled_clips
 from support.hub import Hub
 from support.paths import DIGITS, ROOT
@@ -59,6 +61,48 @@ def stt(
     )
 
 
+Ran = tuple[int, str, str]
+"""Exit code, stdout, stderr."""
+
+
+@pytest.fixture
+def run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., Ran]:
+    """Run `stt` in this process, in a folder of its own."""
+    here = tmp_path / "here"
+    here.mkdir()
+    (here / "stt_config.json").write_text('{"models_dir": "models"}')
+
+    def call(*arguments: str) -> Ran:
+        monkeypatch.chdir(here)
+        for name in [name for name in os.environ if name not in environment(None)]:
+            monkeypatch.delenv(name)
+        code = main(list(arguments))
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return call
+
+
+@pytest.fixture
+def run_script(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., Ran]:
+    """Run one of `scripts/` in this process."""
+
+    def call(name: str, *arguments: str) -> Ran:
+        path = ROOT / "scripts" / f"{name}.py"
+        monkeypatch.setattr(sys, "argv", [str(path), *arguments])
+        with pytest.raises(SystemExit) as left:
+            runpy.run_path(str(path), run_name="__main__")
+        captured = capsys.readouterr()
+        return int(left.value.code or 0), captured.out, captured.err
+
+    return call
+
+
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_from_a_hub_to_a_transcript(tmp_path: Path, hub: Hub) -> None:
     here = tmp_path / "here"
@@ -153,13 +197,14 @@ def test_offline_names_what_is_missing(tmp_path: Path) -> None:
         (["setup", "--quick"], "--quick goes with --check"),
     ],
 )
-def test_wrong_usage_is_one_line(tmp_path: Path, arguments: list[str], told: str) -> None:
-    done = stt(tmp_path / "here", None, *arguments)
-    assert done.returncode in (1, 2)
-    assert told in done.stderr
-    assert "Traceback" not in done.stderr
+def test_wrong_usage_is_one_line(run: Callable[..., Ran], arguments: list[str], told: str) -> None:
+    code, _, err = run(*arguments)
+    assert code in (1, 2)
+    assert told in err
+    assert "Traceback" not in err
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 def test_killed_while_downloading_it_goes_on(tmp_path: Path, hub: Hub) -> None:
     """Killed at random moments, with a slow hub: nothing is fetched twice, the end is right."""
@@ -208,6 +253,7 @@ def test_ctrl_c_says_how_to_go_on(tmp_path: Path, hub: Hub) -> None:
     assert "Traceback" not in told
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 def test_it_transcribes_while_set_up_goes_on_and_after_ctrl_c(tmp_path: Path) -> None:
     here = tmp_path / "here"
@@ -238,33 +284,26 @@ def test_it_transcribes_while_set_up_goes_on_and_after_ctrl_c(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("script", ["setup_models", "convert_to_fp16", "fix_fp16_casts"])
-def test_scripts_have_help(script: str) -> None:
-    path = ROOT / "scripts" / f"{script}.py"
-    done = subprocess.run(
-        [sys.executable, str(path), "--help"], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0
-    assert "--precision" in done.stdout or "--input-dir" in done.stdout
+def test_scripts_have_help(run_script: Callable[..., Ran], script: str) -> None:
+    code, out, _ = run_script(script, "--help")
+    assert code == 0
+    assert "--precision" in out or "--input-dir" in out
 
 
-def test_converting_and_fixing_as_two_steps_twice_in_a_row(tmp_path: Path) -> None:
+def test_converting_and_fixing_as_two_steps_twice_in_a_row(
+    tmp_path: Path, run: Callable[..., Ran], run_script: Callable[..., Ran]
+) -> None:
     folder = tmp_path / "digits"
     shutil.copytree(DIGITS, folder, ignore=shutil.ignore_patterns("clips", "README.md"))
-    scripts = ROOT / "scripts"
     seen = []
     for script in ("convert_to_fp16", "fix_fp16_casts") * 2:
-        done = subprocess.run(
-            [sys.executable, str(scripts / f"{script}.py"), "-v", "--input-dir", str(folder)],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
+        code, out, err = run_script(script, "-v", "--input-dir", str(folder))
+        assert code == 0, err
         seen.append((folder / "encoder-model.fp16.onnx").read_bytes())
         if script == "fix_fp16_casts":
-            assert "0 nodes with two types, 0 changes" in done.stdout
+            assert "0 nodes with two types, 0 changes" in out
     assert len(set(seen)) == 1
     clip = DIGITS / "clips" / "four-digits.flac"
-    said = stt(tmp_path / "here", None, "transcribe", "-p", "fp16", "-m", str(folder), str(clip))
-    assert said.returncode == 0
-    assert "not proven here" in said.stderr
+    code, _, err = run("transcribe", "-p", "fp16", "-m", str(folder), str(clip))
+    assert code == 0
+    assert "not proven here" in err

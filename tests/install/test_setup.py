@@ -23,20 +23,20 @@ from stt.engine.manifest import Manifest
 from stt.engine.precision import Known, choose
 from stt.engine.sessions import Runtime, runtime_errors
 from stt.errors import ModelError, UsageError
-from stt.install import artifacts, measure, proof, prover
+from stt.install import artifacts, measure, proof, prover, setup
+from stt.install.artifact import Artifact
 from stt.install.clips import Clip, bundled_clips
-from stt.install.installation import Events
+from stt.install.installation import Events, Installation
 from stt.install.setup import SetupOptions, set_up
 from stt.install.source import Source, find_source
 from stt.install.verify import check
 from stt.models import inspect
 from stt.models.onnx_asr_edge import load_tdt
 from stt.settings.places import Places
-from stt.types import ReportProgress
-from support.paths import DATA
+from support.paths import DATA, DIGITS
 
-DIGITS = DATA / "parakeet-digits"
 DURATIONS = proof.durations
+pytestmark = pytest.mark.usefixtures("quick")
 
 
 class Told:
@@ -56,34 +56,6 @@ class Told:
         return [stage for stage in self.stages if stage.startswith("converting")]
 
 
-@pytest.fixture(scope="module")
-def clips() -> tuple[Clip, ...]:
-    return bundled_clips(DIGITS / "clips")
-
-
-@pytest.fixture
-def source(tmp_path: Path) -> Source:
-    """A copy of the digits model, to be imported."""
-    folder = tmp_path / "stick" / "digits"
-    shutil.copytree(DIGITS, folder, ignore=shutil.ignore_patterns("clips", "README.md"))
-    return find_source(str(folder), None, Places.only(Path("models")))
-
-
-@pytest.fixture(autouse=True)
-def quick(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Measure nothing and prove on short audio, but where a test is about that."""
-
-    def compare(
-        folder: Path, precisions: list[str], provider: str, report: ReportProgress
-    ) -> dict[str, measure.Speed]:
-        report(f"measuring {' and '.join(precisions)} on {provider}", 0, 1)
-        return {p: measure.Speed(p, provider, 10.0, 0.1, 1.0) for p in precisions}
-
-    if "whole" not in request.keywords:
-        monkeypatch.setattr(proof, "durations", lambda longest_s: (0.3, 5.0))
-        monkeypatch.setattr(measure, "compare", compare)
-
-
 def install(
     source: Source, models: Path, clips: tuple[Clip, ...], order: SetupOptions | None = None
 ) -> tuple[Path, Told]:
@@ -91,12 +63,25 @@ def install(
     return set_up(source, models, order or SetupOptions(), told.events, clips), told
 
 
+def call_it_proven(at: Installation, artifact: Artifact, **_: bool) -> bool:
+    """Make nothing, where making is not what a test is about."""
+    at.manifest.judge(artifact.section, artifact.precision, {"proven": True})
+    return True
+
+
 def names(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
 
-@pytest.mark.whole
-def test_the_whole_of_it(source: Source, tmp_path: Path, clips: tuple[Clip, ...]) -> None:
+@pytest.mark.slow
+def test_the_whole_of_it(
+    source: Source,
+    tmp_path: Path,
+    clips: tuple[Clip, ...],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With its real measurements and proof."""
+    monkeypatch.undo()
     folder, told = install(source, tmp_path / "models", clips)
     assert folder == tmp_path / "models" / "digits"
     manifest = Manifest.read(folder)
@@ -115,10 +100,11 @@ def test_the_whole_of_it(source: Source, tmp_path: Path, clips: tuple[Clip, ...]
     assert set(names(tmp_path / "models")) == {"digits"}
 
 
+@pytest.mark.usefixtures("trusting")
 def test_what_is_there_is_not_made_again(
-    source: Source, tmp_path: Path, clips: tuple[Clip, ...]
+    in_fp16: Path, source: Source, tmp_path: Path, clips: tuple[Clip, ...]
 ) -> None:
-    folder, _ = install(source, tmp_path / "models", clips)
+    folder = in_fp16
     before = {path: path.stat().st_mtime_ns for path in folder.glob("*.onnx")}
     _, told = install(source, tmp_path / "models", clips)
     assert told.made() == []
@@ -127,13 +113,14 @@ def test_what_is_there_is_not_made_again(
     assert len(told.made()) == 2
 
 
+@pytest.mark.usefixtures("trusting")
 @pytest.mark.parametrize(
     "name", ["encoder-model.onnx.data", "decoder_joint-model.onnx", "encoder-model.fp16.onnx"]
 )
 def test_a_damaged_file_is_named_and_repaired_alone(
-    source: Source, tmp_path: Path, clips: tuple[Clip, ...], name: str
+    in_fp16: Path, source: Source, tmp_path: Path, clips: tuple[Clip, ...], name: str
 ) -> None:
-    folder, told = install(source, tmp_path / "models", clips)
+    folder, told = in_fp16, Told()
     whole = {path.name: path.read_bytes() for path in folder.glob("*.onnx*")}
     content = bytearray(whole[name])
     content[len(content) // 2] ^= 1
@@ -145,13 +132,16 @@ def test_a_damaged_file_is_named_and_repaired_alone(
     assert len(told.made()) == (2 if "fp16" in name else 0)
 
 
-def test_a_missing_file_is_named(source: Source, tmp_path: Path, clips: tuple[Clip, ...]) -> None:
-    folder, told = install(source, tmp_path / "models", clips)
+def test_a_missing_file_is_named(
+    in_fp16: Path, source: Source, tmp_path: Path, clips: tuple[Clip, ...]
+) -> None:
+    folder, told = in_fp16, Told()
     (folder / "vocab.txt").unlink()
     assert check(folder, told.events, clips) == ["vocab.txt is missing"]
 
 
 def test_a_conversion_that_fails_its_proof_is_not_installed(
+    in_fp32: Path,
     source: Source,
     tmp_path: Path,
     clips: tuple[Clip, ...],
@@ -173,6 +163,7 @@ def test_a_conversion_that_fails_its_proof_is_not_installed(
 
 @pytest.mark.parametrize("types_are_read", [True, False])
 def test_a_wrong_length_path_fails_its_proof(
+    in_fp32: Path,
     source: Source,
     tmp_path: Path,
     clips: tuple[Clip, ...],
@@ -199,11 +190,16 @@ def test_a_wrong_length_path_fails_its_proof(
 
 
 def test_what_failed_is_not_tried_again_unasked(
-    source: Source, tmp_path: Path, clips: tuple[Clip, ...], monkeypatch: pytest.MonkeyPatch
+    in_fp32: Path,
+    source: Source,
+    tmp_path: Path,
+    clips: tuple[Clip, ...],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    bounds = proof.BOUNDS["fp16"]
     monkeypatch.setitem(proof.BOUNDS, "fp16", proof.Bounds(1e-9, 1e-9))
     install(source, tmp_path / "models", clips)
-    monkeypatch.undo()
+    monkeypatch.setitem(proof.BOUNDS, "fp16", bounds)
     folder, told = install(source, tmp_path / "models", clips)
     assert told.made() == []
     assert any("failed its proof before" in note and "--force" in note for note in told.notes)
@@ -212,7 +208,10 @@ def test_what_failed_is_not_tried_again_unasked(
 
 
 def test_it_runs_in_fp32_as_soon_as_it_is_fetched(
-    source: Source, tmp_path: Path, clips: tuple[Clip, ...], monkeypatch: pytest.MonkeyPatch
+    source: Source,
+    tmp_path: Path,
+    clips: tuple[Clip, ...],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """At each moment of the rest, what another process finds is whole and usable."""
     seen: list[tuple[str, set[str]]] = []
@@ -241,6 +240,7 @@ def test_it_runs_in_fp32_as_soon_as_it_is_fetched(
     assert at_measuring == {"fp32", "fp16", "tuned"}
 
 
+@pytest.mark.usefixtures("trusting")
 @pytest.mark.parametrize("gpu", [False, True])
 def test_the_order_serves_the_machine(
     source: Source,
@@ -251,6 +251,8 @@ def test_the_order_serves_the_machine(
     gpu: bool,
 ) -> None:
     monkeypatch.setattr(measure, "providers_here", lambda: ["cuda", "cpu"] if gpu else ["cpu"])
+    if not gpu:  # the order alone; with a GPU all is made in it
+        monkeypatch.setattr(setup, "bring_about", call_it_proven)
     folder, _ = install(source, tmp_path / "models", clips, SetupOptions(("fp16", "int8")))
     steps = list(Manifest.read(folder).timings)
     fp32 = ["fp32, decoder in parts", "fp32 written tighter"]
@@ -260,14 +262,18 @@ def test_the_order_serves_the_machine(
 
 
 def test_longer_utterances_are_proven_when_they_are_wanted(
-    source: Source, tmp_path: Path, clips: tuple[Clip, ...], monkeypatch: pytest.MonkeyPatch
+    in_fp16: Path,
+    source: Source,
+    tmp_path: Path,
+    clips: tuple[Clip, ...],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(proof, "durations", DURATIONS)
     assert DURATIONS(28.0) == (0.3, 5.0, 20.5, 28.0)
     assert DURATIONS(5.0) == DURATIONS(28.0)
     assert DURATIONS(50.0) == (0.3, 5.0, 20.5, 28.0, 30.0, 45.0, 47.0, 50.0)
     assert set(DURATIONS(399.0)) == {*proof.DURATIONS_S, 28.0} - {1.0, 20.4}
-    folder, _ = install(source, tmp_path / "models", clips)
+    folder = in_fp16
     assert Manifest.read(folder).precisions["fp16"]["longest_s"] == 28.0
     _, told = install(source, tmp_path / "models", clips, SetupOptions(longest_s=30.0))
     assert told.made() == []
@@ -277,8 +283,13 @@ def test_longer_utterances_are_proven_when_they_are_wanted(
     assert "proving fp16" not in told.stages
 
 
+@pytest.mark.usefixtures("trusting")
 def test_int8_is_made_again_only_where_it_would_be_wrong(
-    source: Source, tmp_path: Path, clips: tuple[Clip, ...], monkeypatch: pytest.MonkeyPatch
+    in_fp32: Path,
+    source: Source,
+    tmp_path: Path,
+    clips: tuple[Clip, ...],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Unsigned weights are exact everywhere; signed ones of another machine may not be here."""
     order = SetupOptions(("int8",))
@@ -311,8 +322,10 @@ def test_int8_is_made_again_only_where_it_would_be_wrong(
     assert forms() == {"uint8"}
 
 
+@pytest.mark.usefixtures("trusting")
 @pytest.mark.parametrize("written", ["manifest-2026-11-26.json", "made-2026-11-27/manifest.json"])
 def test_a_manifest_of_an_older_version_is_read_and_kept(
+    in_all: Path,
     source: Source,
     tmp_path: Path,
     clips: tuple[Clip, ...],
@@ -321,7 +334,7 @@ def test_a_manifest_of_an_older_version_is_read_and_kept(
 ) -> None:
     """What the version before `Artifact` made and proved is neither made nor proven again."""
     monkeypatch.setattr(artifacts, "cpu_saturates", lambda: False)  # it knew of no such processor
-    folder, _ = install(source, tmp_path / "models", clips, SetupOptions(("fp16", "int8")))
+    folder = in_all
     path = folder / "manifest.json"
     ours = json.loads(path.read_text())
     old = json.loads((DATA / written).read_text())
@@ -346,8 +359,9 @@ def test_a_manifest_of_an_older_version_is_read_and_kept(
     assert check(folder, told.events, clips) == []
 
 
+@pytest.mark.usefixtures("trusting")
 def test_fp32_can_be_dropped_and_comes_back_when_needed(
-    source: Source, tmp_path: Path, clips: tuple[Clip, ...]
+    in_fp16: Path, source: Source, tmp_path: Path, clips: tuple[Clip, ...]
 ) -> None:
     folder, _ = install(source, tmp_path / "models", clips, SetupOptions(keep_fp32=False))
     assert "encoder-model.onnx" not in names(folder)
@@ -374,8 +388,9 @@ def test_no_space_is_told_before_anything_is_written(
     assert not list((tmp_path / "models").glob("**/*.onnx"))
 
 
+@pytest.mark.usefixtures("trusting")
 def test_fp16_keeps_in_fp32_what_a_search_found(
-    source: Source, tmp_path: Path, clips: tuple[Clip, ...]
+    in_fp32: Path, source: Source, tmp_path: Path, clips: tuple[Clip, ...]
 ) -> None:
     """`stt setup --precision mixed`: the result is fp16, and the manifest lists what was kept."""
     searched = SetupOptions(search=True, rtol=0.5)
@@ -391,16 +406,18 @@ def test_fp16_keeps_in_fp32_what_a_search_found(
     assert isinstance(entry["kept_fp32"], list)
     _, told = install(source, tmp_path / "models", clips)
     assert told.made() == [], "it stays as it was asked for"
-    _, told = install(source, tmp_path / "models", clips, replace(searched, rtol=0.6))
-    assert Manifest.read(folder).files["encoder-model.fp16.onnx"]["made_from"]["rtol"] == 0.6
-    install(source, tmp_path / "models", clips, SetupOptions(force=True))
-    assert "rtol" not in Manifest.read(folder).files["encoder-model.fp16.onnx"]["made_from"]
+    at = Installation(folder, told.events)
+    assert artifacts.options_of(at, "fp16") == {"rtol": 0.5, "atol": None}
+    wider = {"rtol": 0.6, "atol": None}
+    assert artifacts.options_of(at, "fp16", wider, force=True) == wider
+    assert artifacts.options_of(at, "fp16", force=True) == {}
 
 
+@pytest.mark.usefixtures("trusting")
 def test_files_of_mixed_that_an_older_version_made_give_way_to_fp16(
-    source: Source, tmp_path: Path, clips: tuple[Clip, ...]
+    in_fp16: Path, source: Source, tmp_path: Path, clips: tuple[Clip, ...]
 ) -> None:
-    folder, told = install(source, tmp_path / "models", clips)
+    folder, told = in_fp16, Told()
     path = folder / "manifest.json"
     old = json.loads(path.read_text().replace("fp16", "mixed"))
     for file in list(folder.glob("*.fp16.onnx*")):
@@ -432,6 +449,7 @@ def test_precisions_nobody_makes_are_refused(
 
 
 def test_a_precision_that_does_not_run_is_not_measured(
+    in_fp16: Path,
     source: Source,
     tmp_path: Path,
     clips: tuple[Clip, ...],
@@ -442,16 +460,13 @@ def test_a_precision_that_does_not_run_is_not_measured(
     ) -> dict[str, ModelError]:
         return {p: ModelError(f"{p} on {provider} did not run: no such device") for p in precisions}
 
+    manifest = Manifest.read(in_fp16)
+    manifest.measurements = []
+    manifest.save(in_fp16)
     monkeypatch.setattr(measure, "compare", refuse)
     folder, told = install(source, tmp_path / "models", clips)
     assert any("not measured: fp16 on cpu did not run: no such device" in n for n in told.notes)
     assert Manifest.read(folder).measurements == []
-
-
-@pytest.mark.whole
-def test_measuring_something_broken_names_the_cause(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="no such model folder"):
-        measure.measure(tmp_path / "none", "fp32", "cpu")
 
 
 def run_set_up(stick: str, models: str) -> None:
@@ -469,6 +484,7 @@ def run_set_up(stick: str, models: str) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="kills by signal")
 def test_killed_anywhere_it_goes_on_and_ends_right(
     source: Source, tmp_path: Path, clips: tuple[Clip, ...]
@@ -497,9 +513,9 @@ def test_killed_anywhere_it_goes_on_and_ends_right(
 
 
 def test_manifest_says_everything_in_json(
-    source: Source, tmp_path: Path, clips: tuple[Clip, ...]
+    in_fp16: Path, source: Source, tmp_path: Path, clips: tuple[Clip, ...]
 ) -> None:
-    folder, _ = install(source, tmp_path / "models", clips)
+    folder = in_fp16
     content = json.loads((folder / "manifest.json").read_text())
     assert content["source"] == str(source.folder)
     steps = ["fetch", "fp32, decoder in parts", "fp32 written tighter", "fp16"]
@@ -540,11 +556,12 @@ def test_a_path_that_is_not_there_is_no_name_on_the_hub(tmp_path: Path) -> None:
             find_source(model, origin, Places.only(tmp_path))
 
 
+@pytest.mark.usefixtures("trusting")
 def test_an_installed_model_is_known_by_its_name(
-    source: Source, tmp_path: Path, clips: tuple[Clip, ...]
+    in_fp32: Path, source: Source, tmp_path: Path, clips: tuple[Clip, ...]
 ) -> None:
     models = tmp_path / "models"
-    folder, _ = install(source, models, clips, SetupOptions(precisions=()))
+    folder = in_fp32
     again = find_source("digits", None, Places.only(models))
     assert again == replace(source, name="digits")
     (folder / "vocab.txt").write_text("damaged")
@@ -576,7 +593,10 @@ def test_what_cannot_be_made_is_refused(order: SetupOptions) -> None:
 
 
 def test_a_failed_import_leaves_no_empty_folder(
-    source: Source, tmp_path: Path, clips: tuple[Clip, ...], monkeypatch: pytest.MonkeyPatch
+    source: Source,
+    tmp_path: Path,
+    clips: tuple[Clip, ...],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=10_000))
@@ -586,19 +606,20 @@ def test_a_failed_import_leaves_no_empty_folder(
 
 
 def test_what_a_killed_search_left_is_removed(
-    source: Source, tmp_path: Path, clips: tuple[Clip, ...]
+    in_fp32: Path, source: Source, tmp_path: Path, clips: tuple[Clip, ...]
 ) -> None:
-    folder, _ = install(source, tmp_path / "models", clips, SetupOptions(precisions=()))
+    folder = in_fp32
     (folder / ".encoder-model.mixed.onnx.trial.onnx").write_bytes(b"left")
     install(source, tmp_path / "models", clips, SetupOptions(precisions=()))
     assert not list(folder.glob(".*"))
 
 
+@pytest.mark.usefixtures("trusting")
 def test_copies_that_an_older_version_packed_are_read_past_and_swept(
-    source: Source, tmp_path: Path, clips: tuple[Clip, ...]
+    in_fp16: Path, source: Source, tmp_path: Path, clips: tuple[Clip, ...]
 ) -> None:
     """They held for one processor, and their load times stood in the measurements."""
-    folder, told = install(source, tmp_path / "models", clips)
+    folder, told = in_fp16, Told()
     rows = Manifest.read(folder).measurements
     for copy in ("packed-fp32", ".packed-fp32.partial", "packed-int8"):  # known, killed, unknown
         (folder / copy).mkdir()
@@ -626,10 +647,18 @@ def test_copies_that_an_older_version_packed_are_read_past_and_swept(
     assert check(folder, told.events, clips) == []
 
 
+@pytest.mark.usefixtures("trusting")
 def test_figures_that_are_compared_are_measured_together(
-    source: Source, tmp_path: Path, clips: tuple[Clip, ...], monkeypatch: pytest.MonkeyPatch
+    in_fp16: Path,
+    source: Source,
+    tmp_path: Path,
+    clips: tuple[Clip, ...],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     timed: list[list[str]] = []
+    manifest = Manifest.read(in_fp16)
+    manifest.measurements = []
+    manifest.save(in_fp16)
 
     def fake(
         folder: Path, precisions: list[str], provider: str, report: object
@@ -677,11 +706,19 @@ def test_a_catalogued_name_holds_a_folder_against_its_pins(
 
 
 def test_fp32_that_does_not_run_is_one_line_and_blames_no_conversion(
-    source: Source, tmp_path: Path, clips: tuple[Clip, ...], monkeypatch: pytest.MonkeyPatch
+    in_fp32: Path,
+    source: Source,
+    tmp_path: Path,
+    clips: tuple[Clip, ...],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise runtime_errors()[0]("bad allocation\nin a node")
 
+    at = Installation(in_fp32, Told().events)
+    at.manifest.splits.clear()
+    at.manifest.tuned.clear()
+    at.save()
     monkeypatch.setattr(prover, "observe", refuse)
     with pytest.raises(ModelError, match=r"fp32 does not run \(bad allocation in a node\); free"):
         install(source, tmp_path / "models", clips)
@@ -707,7 +744,13 @@ def test_fp32_that_does_not_run_is_one_line_and_blames_no_conversion(
     ],
 )
 def test_what_does_not_run_is_not_installed_and_its_file_is_named(
-    source: Source, tmp_path: Path, clips: tuple[Clip, ...], name: str, content: str, told: str
+    source: Source,
+    tmp_path: Path,
+    clips: tuple[Clip, ...],
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    content: str,
+    told: str,
 ) -> None:
     assert source.folder is not None
     (broken := source.folder / name).write_text(content)
@@ -722,6 +765,7 @@ def test_what_does_not_run_is_not_installed_and_its_file_is_named(
     assert ".partial" not in message
     assert "\n" not in message
     assert names(tmp_path / "models") <= {".digits.lock"}
+    monkeypatch.setattr(setup, "bring_about", call_it_proven)
     shutil.copy(DIGITS / name, broken)
     right = find_source(str(source.folder), None, Places.only(Path("models")))
     folder, _ = install(right, tmp_path / "models", clips, SetupOptions(()))

@@ -11,7 +11,7 @@ import pytest
 from stt.convert.model_file import read, write
 from stt.engine.manifest import Manifest
 from stt.engine.sessions import Runtime
-from stt.install import artifacts, measure
+from stt.install import artifacts
 from stt.install.clips import Clip, bundled_clips
 from stt.install.installation import Events
 from stt.install.setup import SetupOptions, set_up
@@ -26,20 +26,12 @@ from support.paths import DIGITS
 PARTS = FAMILIES["nemo-conformer-tdt"].parts("fp32")
 
 
+pytestmark = pytest.mark.usefixtures("quick")
+
+
 @pytest.fixture(scope="module")
 def clips() -> tuple[Clip, ...]:
     return bundled_clips(DIGITS / "clips")[:4]
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        measure,
-        "compare",
-        lambda folder, precisions, provider, report: {
-            p: measure.Speed(p, provider, 10.0, 0.1, 1.0) for p in precisions
-        },
-    )
 
 
 def install(tmp_path: Path, clips: tuple[Clip, ...]) -> tuple[Path, list[str]]:
@@ -71,10 +63,8 @@ def test_parts_are_made_proven_and_used(tmp_path: Path, clips: tuple[Clip, ...])
     assert check(folder, Events(lambda *_: None, notes.append), clips) == []
 
 
-def test_parts_decode_where_they_are_better_which_int8_is_not(
-    tmp_path: Path, clips: tuple[Clip, ...]
-) -> None:
-    folder, _ = install(tmp_path, clips)
+def test_parts_decode_where_they_are_better_which_int8_is_not(in_fp32: Path) -> None:
+    folder = in_fp32
     manifest = Manifest.read(folder)
     for precision in ("int8", "fp16"):
         manifest.splits[precision] = manifest.splits["fp32"]
@@ -86,9 +76,9 @@ def test_parts_decode_where_they_are_better_which_int8_is_not(
 
 
 def test_parts_are_not_made_again_and_a_damaged_one_is(
-    tmp_path: Path, clips: tuple[Clip, ...]
+    in_fp32: Path, tmp_path: Path, clips: tuple[Clip, ...]
 ) -> None:
-    folder, _ = install(tmp_path, clips)
+    folder = in_fp32
     before = {name: (folder / name).stat().st_mtime_ns for name in PARTS}
     install(tmp_path, clips)
     assert {name: (folder / name).stat().st_mtime_ns for name in PARTS} == before

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import multiprocessing
 import os
 import shutil
@@ -15,7 +16,9 @@ import pytest
 
 from stt.engine.manifest import Manifest
 from stt.errors import ModelError
-from stt.install import starter
+from stt.install import measure, starter, starter_precisions, whisper_proof
+from stt.install.clips import bundled_clips
+from stt.install.installation import Events
 from stt.install.starter import SOURCE, ensure_starter, verify_starter
 from stt.models import inspect
 from stt.models.whisper import transcribe
@@ -175,6 +178,7 @@ def build_in_process(models: str) -> None:
     ensure_starter(Path(models))
 
 
+@pytest.mark.slow
 def test_two_processes_at_once(weights: Path, tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     builders = [context.Process(target=build_in_process, args=(str(tmp_path),)) for _ in "ab"]
@@ -187,6 +191,7 @@ def test_two_processes_at_once(weights: Path, tmp_path: Path) -> None:
     assert names(tmp_path) == {"starter"}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="kills by signal")
 def test_a_killed_build_leaves_no_model_and_its_debris_goes(weights: Path, tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
@@ -226,6 +231,7 @@ def model(built: Path) -> OrtWhisper:
     return OrtWhisper(*(onnxruntime.InferenceSession(f, options) for f in files))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("timestamps", [False, True])
 def test_same_text_as_ctranslate2(
     built: Path,
@@ -252,6 +258,7 @@ def test_same_text_as_ctranslate2(
         assert result.no_speech_prob == pytest.approx(wanted.no_speech_prob, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_a_batch_says_what_each_utterance_says_alone(
     built: Path, model: OrtWhisper, clips: list[npt.NDArray[np.float32]]
 ) -> None:
@@ -292,3 +299,63 @@ def test_what_was_made_of_it_does_not_make_it_incomplete(models: Path) -> None:
     (folder / "vocab.json").write_text("{}")
     with pytest.raises(ModelError, match="missing or damaged"):
         verify_starter(models)
+
+
+def test_the_manifest_of_an_older_version_is_read(models: Path) -> None:
+    """It had a manifest and a lock of its own; nothing is built again, nothing noted is lost."""
+    path = models / "starter" / "manifest.json"
+    new = json.loads(path.read_text())
+    kept = ("source", "made_from", "tools", "files")
+    rows = [{"precision": "fp32", "provider": "cpu", "rtfx": 9.0, "correct": True}]
+    old = {"model": "OpenAI Whisper tiny.en, MIT", **{key: new[key] for key in kept}}
+    old |= {"precisions": {"fp16": {"proven": True, "why": "x"}}, "measurements": rows}
+    path.write_text(json.dumps(old, indent=1) + "\n")
+    (models / ".starter-lock").touch()
+    before = snapshot(models)
+    ensure_starter(models, source=Path("nowhere"), progress=lambda *event: pytest.fail(str(event)))
+    assert snapshot(models) == before
+    verify_starter(models)
+    manifest = Manifest.read(models / "starter")
+    assert manifest.precisions == old["precisions"]
+    assert manifest.measurements == rows
+    ensure_starter(models, again=True)
+    assert names(models) == {"starter"}
+
+
+def test_its_precisions_live_as_those_of_any_model(
+    models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Made, noted, proven and measured once; what fails loses its files and is not tried again."""
+    told: list[str] = []
+    events = Events(lambda *_: None, told.append)
+    clips = bundled_clips()[:1]
+    monkeypatch.setattr(measure, "providers_here", lambda: ["cpu"])
+    monkeypatch.setattr(
+        measure, "compare",
+        lambda folder, precisions, provider, report: {
+            p: measure.Speed(p, provider, 9.0, 0.1, 1.0) for p in precisions
+        },
+    )  # fmt: skip
+    folder = models / "starter"
+    assert starter_precisions.add(folder, ("fp16",), events, clips=clips)
+    manifest = Manifest.read(folder)
+    entry = manifest.precisions["fp16"]
+    assert entry["proven"]
+    assert entry["made_from"] == manifest.files["encoder_model.fp16.onnx"]["made_from"] or (
+        manifest.files["encoder_model.fp16.onnx"]["made_from"] in entry["made_from"]
+    )
+    assert {row["precision"] for row in manifest.measurements} == {"fp32", "fp16"}
+    assert starter_precisions.check(folder, events, clips) == []
+    before = snapshot(models)
+    told.clear()
+    assert starter_precisions.add(folder, ("fp16",), events, clips=clips)
+    assert told == []
+    changed = {name for name, time in snapshot(models).items() if time != before[name]}
+    assert changed <= {"manifest.json"}
+    monkeypatch.setitem(whisper_proof.ENCODER_ERROR, "fp16", 1e-9)
+    assert not starter_precisions.add(folder, ("fp16",), events, force=True, clips=clips)
+    assert any("fp16: failed its proof" in line and "FP32 is used" in line for line in told)
+    assert not list(folder.glob("*.fp16.onnx*"))
+    told.clear()
+    assert not starter_precisions.add(folder, ("fp16",), events, clips=clips)
+    assert any("failed its proof before" in line for line in told)

@@ -14,12 +14,22 @@ from stt.install.setup import SetupOptions
 from stt.install.verify import check
 from stt.models import inspect
 from stt.models.onnx_asr_edge import load_tdt
-from support.place import CLIPS, Place
+from support.place import CLIPS, Place, make_quick
+
+pytestmark = pytest.mark.usefixtures("quick")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    """Nobody changes it."""
+    with pytest.MonkeyPatch.context() as patch:
+        make_quick(patch)
+        return Place(tmp_path_factory.mktemp("made"))
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Place:
-    return Place(tmp_path)
+def place(made: Place, tmp_path: Path) -> Place:
+    return Place(tmp_path, like=made)
 
 
 def test_it_is_made_once_proven_and_used(place: Place) -> None:

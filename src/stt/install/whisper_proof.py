@@ -26,41 +26,42 @@ it is used unasked only where `auto_int8` allows it."""
 
 
 def prove(
-    folder: ModelFolder, precisions: Sequence[str], clips: Sequence[Clip], report: ReportProgress
-) -> dict[str, Verdict]:
-    """Compare precisions of a Whisper model with its FP32; one that does not load has failed.
+    folder: ModelFolder,
+    precision: str,
+    fp32: Observation,
+    clips: Sequence[Clip],
+    report: ReportProgress,
+) -> Verdict:
+    """Compare a precision of a Whisper model with its FP32; one that does not load has failed.
 
     Args:
         folder: the model's.
-        precisions: fp16 or int8, complete in the folder.
+        precision: fp16 or int8, complete in the folder.
+        fp32: what FP32 gave for these clips.
         clips: of each the first 30 s.
         report: called with (stage, clips done, clips in all).
-
-    Raises:
-        ModelError: FP32 does not load.
     """
-    fp32 = _observed(folder, "fp32", clips, report)
-    verdicts = {}
-    for precision in precisions:
-        static = static_checks(folder, precision)
-        try:
-            other = _observed(folder, precision, clips, report, like=fp32)
-        except ModelError as error:
-            failed = Check("loads", passed=False, told=" ".join(str(error).split()))
-            verdicts[precision] = Verdict((*static, failed))
-        else:
-            verdicts[precision] = Verdict((*static, *_judged(precision, fp32, other)))
-    return verdicts
+    static = static_checks(folder, precision)
+    try:
+        other = observed(folder, precision, clips, report, like=fp32)
+    except ModelError as error:
+        failed = Check("loads", passed=False, told=" ".join(str(error).split()))
+        return Verdict((*static, failed))
+    return Verdict((*static, *_judged(precision, fp32, other)))
 
 
-def _observed(
+def observed(
     folder: ModelFolder,
     precision: str,
     clips: Sequence[Clip],
     report: ReportProgress,
     like: Observation | None = None,
 ) -> Observation:
-    """Run all clips; `like`: FP32's, whose tokens are fed again for the logits."""
+    """Run all clips; `like`: FP32's, whose tokens are fed again for the logits.
+
+    Raises:
+        ModelError: the precision does not load.
+    """
     probe, done = load(folder, precision), 0
     report(f"proving {precision}", done, len(clips))
 
