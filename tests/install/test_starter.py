@@ -16,9 +16,10 @@ import pytest
 
 from stt.engine.manifest import Manifest
 from stt.errors import ModelError
-from stt.install import measure, starter, starter_precisions, whisper_proof
+from stt.install import artifacts, measure, starter, starter_precisions
 from stt.install.clips import bundled_clips
 from stt.install.installation import Events
+from stt.install.proof import Check, Verdict
 from stt.install.starter import SOURCE, ensure_starter, verify_starter
 from stt.models import inspect
 from stt.models.whisper import transcribe
@@ -26,6 +27,7 @@ from stt.models.whisper_decoding import Rules
 from stt.models.whisper_session import OrtWhisper, log_mel
 from stt.models.whisper_vocabulary import load_vocabulary
 from support.paths import SAMPLES
+from support.place import compare
 
 
 @pytest.fixture(scope="session")
@@ -322,6 +324,22 @@ def test_the_manifest_of_an_older_version_is_read(models: Path) -> None:
     assert names(models) == {"starter"}
 
 
+@pytest.fixture
+def unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measure, "providers_here", lambda: ["cpu"])
+    monkeypatch.setattr(measure, "compare", compare)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("unmeasured")
+def test_its_fp16_is_made_proven_and_proven_again(models: Path) -> None:
+    events = Events(lambda *_: None, lambda _: None)
+    clips = bundled_clips()[:1]
+    assert starter_precisions.add(models / "starter", ("fp16",), events, clips=clips)
+    assert starter_precisions.check(models / "starter", events, clips) == []
+
+
+@pytest.mark.usefixtures("unmeasured")
 def test_its_precisions_live_as_those_of_any_model(
     models: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -329,21 +347,22 @@ def test_its_precisions_live_as_those_of_any_model(
     told: list[str] = []
     events = Events(lambda *_: None, told.append)
     clips = bundled_clips()[:1]
-    monkeypatch.setattr(measure, "providers_here", lambda: ["cpu"])
-    monkeypatch.setattr(
-        measure, "compare",
-        lambda folder, precisions, provider, report: {
-            p: measure.Speed(p, provider, 9.0, 0.1, 1.0) for p in precisions
-        },
-    )  # fmt: skip
+    verdicts = {passed: Verdict((Check("any", passed, "said"),)) for passed in (True, False)}
+
+    def made(*, source: Path, target: Path, **_: object) -> dict[str, object]:
+        shutil.copy(source, target)
+        return {"tally": {}}
+
+    monkeypatch.setattr(artifacts, "made", made)
+    monkeypatch.setattr(starter_precisions, "observed", lambda *_: object())
+    monkeypatch.setattr(starter_precisions, "prove", lambda *_: verdicts[True])
     folder = models / "starter"
     assert starter_precisions.add(folder, ("fp16",), events, clips=clips)
     manifest = Manifest.read(folder)
-    entry = manifest.precisions["fp16"]
-    assert entry["proven"]
-    assert entry["made_from"] == manifest.files["encoder_model.fp16.onnx"]["made_from"] or (
-        manifest.files["encoder_model.fp16.onnx"]["made_from"] in entry["made_from"]
-    )
+    entry = manifest.files["encoder_model.fp16.onnx"]
+    assert entry["tally"] == {}
+    assert manifest.precisions["fp16"]["proven"]
+    assert entry["made_from"] in manifest.precisions["fp16"]["made_from"]
     assert {row["precision"] for row in manifest.measurements} == {"fp32", "fp16"}
     assert starter_precisions.check(folder, events, clips) == []
     before = snapshot(models)
@@ -352,10 +371,12 @@ def test_its_precisions_live_as_those_of_any_model(
     assert told == []
     changed = {name for name, time in snapshot(models).items() if time != before[name]}
     assert changed <= {"manifest.json"}
-    monkeypatch.setitem(whisper_proof.ENCODER_ERROR, "fp16", 1e-9)
+    verify_starter(models)
+    monkeypatch.setattr(starter_precisions, "prove", lambda *_: verdicts[False])
     assert not starter_precisions.add(folder, ("fp16",), events, force=True, clips=clips)
-    assert any("fp16: failed its proof" in line and "FP32 is used" in line for line in told)
+    assert "fp16: failed its proof (said); FP32 is used" in told
     assert not list(folder.glob("*.fp16.onnx*"))
     told.clear()
     assert not starter_precisions.add(folder, ("fp16",), events, clips=clips)
-    assert any("failed its proof before" in line for line in told)
+    assert told == ["fp16: failed its proof before; `--force` makes and proves it again"]
+    verify_starter(models)
