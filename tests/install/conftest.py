@@ -20,6 +20,7 @@ from support.paths import DIGITS
 from support.place import CLIPS, make_quick
 
 ALL = SetupOptions(("fp16", "int8"))
+PROVEN = Verdict((Check("encoder error", passed=True, told="", figure=0.0, bound=1.0),))
 
 
 @pytest.fixture
@@ -31,10 +32,16 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def trusting(monkeypatch: pytest.MonkeyPatch) -> None:
     """Call every artifact proven, where its proof is not what a test is about."""
-    proven = Verdict((Check("encoder error", passed=True, told="", figure=0.0, bound=1.0),))
-    for proof in ("precision", "parts"):
-        monkeypatch.setattr(Prover, proof, lambda self, precision: proven)
-    monkeypatch.setattr(Prover, "tuned", lambda self: proven)
+    monkeypatch.setattr(Prover, "precision", lambda self, precision: PROVEN)
+    monkeypatch.setattr(Prover, "parts", lambda self, precision: PROVEN)
+    monkeypatch.setattr(Prover, "tuned", lambda self: PROVEN)
+
+
+@pytest.fixture
+def trusting_forms(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same of parts and FP32 written tighter alone."""
+    monkeypatch.setattr(Prover, "parts", lambda self, precision: PROVEN)
+    monkeypatch.setattr(Prover, "tuned", lambda self: PROVEN)
 
 
 @pytest.fixture(scope="session")

@@ -140,6 +140,7 @@ def test_a_missing_file_is_named(
     assert check(folder, told.events, clips) == ["vocab.txt is missing"]
 
 
+@pytest.mark.usefixtures("trusting_forms")
 def test_a_conversion_that_fails_its_proof_is_not_installed(
     in_fp32: Path,
     source: Source,
@@ -189,6 +190,7 @@ def test_a_wrong_length_path_fails_its_proof(
     assert "encoder-model.fp16.onnx" not in names(folder)
 
 
+@pytest.mark.usefixtures("trusting_forms")
 def test_what_failed_is_not_tried_again_unasked(
     in_fp32: Path,
     source: Source,

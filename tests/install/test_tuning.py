@@ -81,6 +81,7 @@ def test_one_that_says_otherwise_is_removed(place: Place, monkeypatch: pytest.Mo
     assert not any("stays as it is" in note for note in place.notes)  # not tried again
 
 
+@pytest.mark.usefixtures("trusting")
 def test_it_goes_with_fp32(place: Place) -> None:
     place.set_up(SetupOptions(keep_fp32=False))
     assert not list(place.folder.glob("*tuned*"))

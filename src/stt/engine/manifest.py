@@ -7,6 +7,7 @@ import json
 import platform
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -68,7 +69,7 @@ class Manifest:
 
     def save(self, folder: Path) -> None:
         """Write it under a temporary name, then in place."""
-        self.tools = tools()
+        self.tools = dict(tools())
         content = {key: getattr(self, key) for key in self.__slots__}
         partial = folder / f".{MANIFEST}.partial"
         partial.write_text(json.dumps(content, indent=2) + "\n", "utf-8")
@@ -114,6 +115,7 @@ def _current(content: dict[str, Any]) -> dict[str, Any]:
     return known | {"measurements": [row for row in rows if row["precision"] != "mixed"]}
 
 
+@cache
 def tools() -> dict[str, str]:
     """Versions of what made the files."""
     found = {"python": platform.python_version()}
