@@ -23,10 +23,9 @@ from stt.install import measure, proof
 from stt.install.artifact import Artifact, bring_about, is_settled
 from stt.install.artifacts import artifacts
 from stt.install.clips import Clip, bundled_clips
-from stt.install.download import download, import_folder
 from stt.install.installation import Events, Installation, exclusive
 from stt.install.prover import Prover, try_fp32
-from stt.install.source import Source
+from stt.install.source import Source, fetch
 from stt.install.time_left import TimeLeft, Work
 from stt.system.packages import require
 
@@ -147,7 +146,7 @@ class _Job:
         try:
             self._check_space()
             with self._step("fetch"):
-                self._fetch()
+                fetch(self.source, self.at, offline=self.order.offline)
         finally:
             if self.work != self.target:
                 _remove_empty(self.work)
@@ -246,50 +245,6 @@ class _Job:
                 f"{(missing + _MARGIN) / 1e9:.1f} GB are needed; make room, or choose another disk "
                 "with `stt config set models_dir DIR`"
             )
-
-    def _fetch(self) -> None:
-        """Bring FP32 files into the folder, or see that they are there and right."""
-        source, report = self.source, self.events.progress
-        if source.folder is None and source.pinned is not None:
-            hashes = download(
-                source.pinned, source.files, self.work, report, offline=self.order.offline
-            )
-        elif source.folder and source.folder.resolve() != self.work.resolve():
-            hashes = self._import(source.folder)
-        else:
-            hashes = {file.name: self._own(file.name) for file in source.files}
-        for file in source.files:
-            entry = {"size": file.size, "sha256": hashes[file.name]}
-            self.manifest.files[file.name] = entry
-        self.manifest.source = source.told
-        self.manifest.revision = source.pinned.revision if source.pinned else None
-        self.manifest.licence = source.pinned.licence if source.pinned else ""
-        self.at.save()
-
-    def _own(self, name: str) -> str:
-        """Return the SHA-256 of a file that lies here already, and came from nowhere else."""
-        found, known = self.at.hash(name), self.manifest.files.get(name)
-        if known and known["sha256"] != found:
-            raise ModelError(
-                f"{self.work / name}: is damaged, and {self.manifest.source} is not there; "
-                f"bring it back: `stt setup {self.source.name} --from DIR`"
-            )
-        return found
-
-    def _import(self, folder: Path) -> dict[str, str]:
-        """Copy what is not there as the manifest has it; pinned files are held against the pins."""
-        source, known = self.source, self.manifest.files
-        kept = {
-            file.name: known[file.name]["sha256"]
-            for file in source.files
-            if source.pinned is None
-            and file.name in known
-            and known[file.name]["size"] == file.size
-            and self.at.is_right(file.name)
-        }
-        missing = [file for file in source.files if file.name not in kept]
-        copied = import_folder(source.pinned, missing, folder, self.work, self.events.progress)
-        return kept | copied
 
     # --- make, prove and measure ----------------------------------------------------------------
 

@@ -18,8 +18,9 @@ from stt.engine.folder import MANIFEST, ModelFamily
 from stt.engine.manifest import Manifest
 from stt.errors import ModelError, UsageError
 from stt.install.catalog import KNOWN, MODELS, PinnedFile, PinnedModel
-from stt.install.download import download
+from stt.install.download import download, import_folder
 from stt.install.hub import IMPORT, line, model_info
+from stt.install.installation import Installation
 from stt.models import FAMILIES
 from stt.settings.places import Places
 from stt.system.temporary import temporary_folder
@@ -142,6 +143,58 @@ def _from_folder(folder: Path, name: str) -> Source:
         raise ModelError(f"{folder}: {', '.join(missing)} missing; {cure}")
     files = tuple(PinnedFile(name, (folder / name).stat().st_size, None) for name in names)
     return Source(name, files, None, folder)
+
+
+def fetch(source: Source, at: Installation, *, offline: bool) -> None:
+    """Bring FP32 files into the folder, or see that they are there and right; note them.
+
+    Args:
+        source: where they come from.
+        at: where they go.
+        offline: ask nothing of the network.
+
+    Raises:
+        ModelError: one cannot be had, or is not as it was published or noted.
+    """
+    if source.folder is None and source.pinned is not None:
+        report = at.events.progress
+        hashes = download(source.pinned, source.files, at.folder, report, offline=offline)
+    elif source.folder and source.folder.resolve() != at.folder.resolve():
+        hashes = _copied(source, source.folder, at)
+    else:
+        hashes = {file.name: _own(source, at, file.name) for file in source.files}
+    for file in source.files:
+        at.manifest.files[file.name] = {"size": file.size, "sha256": hashes[file.name]}
+    at.manifest.source = source.told
+    at.manifest.revision = source.pinned.revision if source.pinned else None
+    at.manifest.licence = source.pinned.licence if source.pinned else ""
+    at.save()
+
+
+def _own(source: Source, at: Installation, name: str) -> str:
+    """Return the SHA-256 of a file that lies here already, and came from nowhere else."""
+    found, known = at.hash(name), at.manifest.files.get(name)
+    if known and known["sha256"] != found:
+        raise ModelError(
+            f"{at.folder / name}: is damaged, and {at.manifest.source} is not there; "
+            f"bring it back: `stt setup {source.name} --from DIR`"
+        )
+    return found
+
+
+def _copied(source: Source, folder: Path, at: Installation) -> dict[str, str]:
+    """Copy what is not there as the manifest has it; pinned files are held against the pins."""
+    known = at.manifest.files
+    kept = {
+        file.name: known[file.name]["sha256"]
+        for file in source.files
+        if source.pinned is None
+        and file.name in known
+        and known[file.name]["size"] == file.size
+        and at.is_right(file.name)
+    }
+    missing = [file for file in source.files if file.name not in kept]
+    return kept | import_folder(source.pinned, missing, folder, at.folder, at.events.progress)
 
 
 def resolve(repo_id: str, revision: str | None, *, name: str, offline: bool = False) -> PinnedModel:
