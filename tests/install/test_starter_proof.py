@@ -12,7 +12,7 @@ import pytest
 from stt.engine.recognizer import Decoded, DecoderStep
 from stt.install.observation import Observation
 from stt.install.proof import Check
-from stt.install.whisper_proof import _judged
+from stt.install.starter_precisions import _judged
 
 
 @dataclass(frozen=True)
