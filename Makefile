@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 AUDIO ?= samples
 MADE := $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
 
-.PHONY: demo test test-all slow matrix lint types bench docs pictures clean distclean
+.PHONY: demo test test-all slow lint types bench docs pictures clean distclean
 
 demo: $(VENV)/.installed
 	$(BIN)/stt transcribe -f vtt samples
@@ -13,16 +13,12 @@ demo: $(VENV)/.installed
 	@echo 'and then: $(BIN)/stt transcribe -p int8 samples (or $(BIN)/stt config set precision int8)'
 
 test: $(VENV)/.tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
-test-all: $(VENV)/.tests
-	$(BIN)/python -m pytest -m 'slow or not slow'
+test-all: test slow
 
 slow: $(VENV)/.tests
 	$(BIN)/python -m pytest -m slow
-
-matrix: $(VENV)/.tests
-	$(BIN)/python -m pytest -m slow tests/test_recordings_matrix.py tests/test_kills.py
 
 lint: $(VENV)/.tests
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

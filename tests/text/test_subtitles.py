@@ -23,6 +23,11 @@ def cues(recording: Transcript, limits: SubtitleStyle = DEFAULT_STYLE) -> list[C
     return subtitles.cues(recording.segments, recording.duration, limits)
 
 
+def test_a_no_break_space_holds_words_together_and_stands_at_no_edge() -> None:
+    assert one_line("Quoi\xa0?") == "Quoi\xa0?"
+    assert one_line(" 0 \xa00\t\n1\x00\xa0") == "0 0 1"
+
+
 def spoken(text: str, start: float = 0.0, per_char: float = 0.06) -> Segment:
     """A segment whose words follow each other without pause."""
     words, at = [], start

@@ -135,8 +135,12 @@ def channel_label(channel: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """The text with line breaks, tabs and control characters turned into single spaces."""
-    return BREAKING_SPACE.sub(" ", text).strip()
+    """The text with line breaks, tabs and control characters turned into single spaces.
+
+    No-break spaces stay between what they hold together, not beside another space.
+    """
+    words = (word.strip() for word in BREAKING_SPACE.split(text))
+    return " ".join(word for word in words if word)
 
 
 # --- words -----------------------------------------------------------------------------------
