@@ -102,7 +102,7 @@ def check(folder: Path, events: Events, clips: Sequence[Clip] | None = None) -> 
         What is wrong, a line each; empty when all is right.
     """
     at = Installation(folder, events)
-    proven = [p for p, entry in at.manifest.precisions.items() if entry["proven"]]
+    proven = [p for p in MADE if at.manifest.precisions.get(p, {}).get("proven")]
     damaged = [p for p in proven if not all(map(at.is_right, at.model.family.graphs(p)))]
     if damaged:
         return [f"its {p} files are damaged; `stt setup starter --precision {p}`" for p in damaged]
