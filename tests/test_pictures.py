@@ -23,6 +23,11 @@ def shape(text: str) -> str:
     return re.sub(r"\d+(\.\d+)?", "0", re.sub(r"\s", "", text))
 
 
+def letters(text: str) -> str:
+    """A text's letters alone, all of them small."""
+    return "".join(filter(str.isalpha, text.lower()))
+
+
 def shown(picture: str) -> str:
     """The text in a picture."""
     drawn = (ROOT / "docs" / picture).read_text("utf-8")
@@ -55,7 +60,8 @@ def test_they_show_what_is_printed_today(tmp_path: Path, monkeypatch: pytest.Mon
         assert not old, f"docs/{picture} is old: run `make pictures`"
         if "live" in command:  # the screen and lines show the times of an utterance differently
             words = done.stdout.split("] ", 1)[1]
-            assert shape(words)[:30] in seen
+            # one processor's rounding writes "The evening", another's "the evening"
+            assert letters(words)[:25] in letters(seen)
 
 
 def test_they_fetch_nothing() -> None:
