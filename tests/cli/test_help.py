@@ -31,8 +31,7 @@ def shown(name: str) -> str:
 def test_no_line_is_cut_off_or_too_wide(name: str) -> None:
     lines = shown(name).splitlines()
     assert not [line for line in lines if len(line) > 80]
-    listed = "\n".join(lines).split("ExecHook:\n")[1:]
-    assert not re.search(r"\.\.\.$", "".join(listed), re.MULTILINE)
+    assert not [line for line in lines if line.startswith("  ") and line.endswith("...")]
 
 
 @pytest.mark.parametrize("name", commands())

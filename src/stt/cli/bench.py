@@ -98,7 +98,7 @@ def bench(
     config: Path | None,
     quiet: bool,
 ) -> int:
-    """Measure a model: speed, load time and memory of every precision that is installed.
+    """Measure the speed, load time and memory of a model's precisions.
 
     Recordings go from file to text, in three rounds through all engines and precisions, so that a
     busy machine slows all alike; the table shows medians. With the bundled recordings the rounds
