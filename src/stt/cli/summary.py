@@ -255,4 +255,5 @@ def warnings(coverage: Coverage | None, *, quiet: bool = False) -> Iterator[str]
             "decodes everything"
         )
     if coverage.invented:
-        yield f"{coverage.invented} words that were made up over silence were left out"
+        words = "1 word was" if coverage.invented == 1 else f"{coverage.invented} words were"
+        yield f"{words} left out: made up over silence or noise"
