@@ -41,8 +41,8 @@ def _numbers(least: int, most: int) -> _Parse:
         except ValueError:
             numbers = ()
         if not numbers or numbers[0] < least or numbers[-1] > most:
-            told = f"give one or more whole numbers from {least} to {most}, e.g. 1,4,16"
-            raise click.BadParameter(told, param=option)
+            message = f"give one or more whole numbers from {least} to {most}, e.g. 1,4,16"
+            raise click.BadParameter(message, param=option)
         return numbers
 
     return parse
@@ -126,8 +126,8 @@ def bench(
     found = contenders(folder, others, provider, loaded.places)
     progress = SetupProgress(quiet=quiet)
     try:
-        told = Progress(progress, progress.note, progress.left)
-        result = measure(Plan(found, batches, threads, provider, audio), told)
+        reporting = Progress(progress, progress.note, progress.left)
+        result = measure(Plan(found, batches, threads, provider, audio), reporting)
     finally:
         progress.close()
     click.echo(json.dumps(asdict(result), indent=2) if as_json else table(result))
@@ -173,12 +173,12 @@ def sentence(result: Result) -> str:
     best = max(ours, key=lambda run: run.rtfx)
     seconds = 3600 / best.rtfx
     if seconds < 90:
-        told = f"{seconds:.0f} seconds"
+        time_taken = f"{seconds:.0f} seconds"
     elif seconds < 5400:
-        told = f"{seconds / 60:.1f} minutes"
+        time_taken = f"{seconds / 60:.1f} minutes"
     else:
-        told = f"{seconds / 3600:.1f} hours"
-    return f"An hour of audio takes {told} here ({best.model}, {best.precision})."
+        time_taken = f"{seconds / 3600:.1f} hours"
+    return f"An hour of audio takes {time_taken} here ({best.model}, {best.precision})."
 
 
 def _names(runs: Sequence[Run]) -> list[str]:

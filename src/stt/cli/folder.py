@@ -99,7 +99,7 @@ class _Run:
         from stt.batch.folder import named
 
         found, unread = self._collect()
-        if not self._options.watch:  # where a folder may come back, and is told of
+        if not self._options.watch:  # where a folder may come back, and is reported
             self._tally.unread = len(unread)
         jobs = named(found, self._journal)
         if not self._options.retry_failed:
@@ -150,7 +150,7 @@ def _transcript(outcome: Outcome, journal: Journal) -> Transcript | None:
 
 
 def _summarise(summary: Summary, tally: Tally, output: Path, *, quiet: bool) -> None:
-    """Write summary.json, and tell; of one recording alone enough was told."""
+    """Write summary.json, and print; of one recording alone enough was printed."""
     several = tally.count + tally.unread > 1
     if several or (output / SUMMARY).exists():
         summary.write(output, tally)
@@ -164,18 +164,18 @@ def _arriving(collect: Collect, journal: Journal, options: FolderOptions) -> Ite
     from stt.batch.watch import POLL_S, Arrivals
 
     arrivals = Arrivals()
-    told: set[str] = set()
+    reported: set[str] = set()
     while True:
         found, unread = collect()
         for error in unread:
-            if str(error) not in told and not options.quiet:
+            if str(error) not in reported and not options.quiet:
                 report(error)  # a share that is away: wait for it
-            told.add(str(error))
+            reported.add(str(error))
         ready = named(arrivals.ready(found, lambda job: job.source), journal)
         yield from ready
         again = time.monotonic() + (0.0 if ready else POLL_S)
         while time.monotonic() < again:
-            yield None  # so that what has ended meanwhile is told
+            yield None  # so that what has ended meanwhile is reported
             time.sleep(_LOOK_S)
 
 
@@ -242,7 +242,7 @@ class FolderProgress:
         if not self._quiet and sys.stderr.isatty():
             self._bar = bar(moving=self._now)
             # without a total it swings, as it does until something is done
-            self._task = self._bar.add_task("transcribing", total=None, told="")
+            self._task = self._bar.add_task("transcribing", total=None, status="")
             self._bar.start()
         return self
 

@@ -56,7 +56,7 @@ class HintedCommand(click.Command):
 
 
 class HintedGroup(click.Group):
-    """Commands; a recording or an option in the place of one is told where it belongs."""
+    """Commands; a recording or an option in the place of one is answered with where it belongs."""
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

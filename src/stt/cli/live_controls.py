@@ -173,7 +173,7 @@ class ExecHook:
     def __init__(
         self, command: str, note: Callable[[str], None], failed: Callable[[str], None]
     ) -> None:
-        """`note` is told, line by line, what the command prints; `failed` what goes wrong."""
+        """`note` is given, line by line, what the command prints; `failed` what goes wrong."""
         self._command, self._note, self._failed = command, note, failed
         self._texts: SimpleQueue[str | None] = SimpleQueue()
         self._running: subprocess.Popen[str] | None = None

@@ -84,15 +84,15 @@ def remove_command(context: click.Context, name: str, yes: bool, file: Path | No
             f"no model named {name} is installed (installed: {have}); see `stt models`"
         )
     asked = sum(map(size_of, found))
-    told = " and ".join(str(folder) for folder in found)
+    folders = " and ".join(str(folder) for folder in found)
     if not yes:
         if not sys.stdin.isatty():
-            raise UsageError(f"{told}: say --yes to delete it; there is nobody to ask here")
-        if not click.confirm(f"Delete {told} ({shown_size(asked)})?"):
+            raise UsageError(f"{folders}: say --yes to delete it; there is nobody to ask here")
+        if not click.confirm(f"Delete {folders} ({shown_size(asked)})?"):
             click.echo(f"{name} is kept")
             return
     freed = sum(remove(folder) for folder in found)
-    click.echo(f"{name} removed from {told}; {shown_size(freed)} freed")
+    click.echo(f"{name} removed from {folders}; {shown_size(freed)} freed")
     if (other := places.find(name)) is not None:
         click.echo(f"{name} is in {other} as well, which is used now")
 

@@ -1,9 +1,8 @@
-"""How a run meets the system and how it ends: standard streams, requests to stop, failures told.
+"""How a run meets the system and how it ends: standard streams, requests to stop, failures.
 
 Standard input, output and error are taken as programs are really started: closed, redirected, cut
 off. Text is UTF-8 unless a person sees it or the user named an encoding; a letter that cannot be
-written becomes `?`. What cannot be told on standard error is dropped, as the work does not depend
-on it.
+written becomes `?`. What cannot be written to standard error is dropped: the work does not need it.
 """
 
 from __future__ import annotations
@@ -157,7 +156,7 @@ def abandon_stdout() -> None:
 
 
 # --- requests to stop -------------------------------------------------------------------------
-# Left alone, SIGTERM and SIGHUP end a program on the spot: temporary files stay, nothing is told.
+# Left alone, SIGTERM and SIGHUP end a program on the spot: temporary files stay, unreported.
 
 
 class Stopped(KeyboardInterrupt):

@@ -64,7 +64,7 @@ class RecordingProgress:
         text_is_seen = self._text_on_stdout and sys.stdout.isatty()
         if not self._quiet and not text_is_seen and sys.stderr.isatty():
             self._bar = bar(moving=self._now)
-            self._task = self._bar.add_task(self._name, total=None, told="")
+            self._task = self._bar.add_task(self._name, total=None, status="")
             self._bar.start()
         return self
 
@@ -98,16 +98,16 @@ class RecordingProgress:
     def _now(self) -> str:
         """How far it is, with the time left, which counts down, or else the time it has taken."""
         now, spent = time.monotonic(), self._at - self._began
-        told = clock(self._heard) + (f" of {clock(self._duration)}" if self._duration else "")
+        text = clock(self._heard) + (f" of {clock(self._duration)}" if self._duration else "")
         left = 0.0
         if self._is_moving and self._heard and spent > 0:
-            told += f", {self._heard / spent:.1f}x"
+            text += f", {self._heard / spent:.1f}x"
             rest = max((self._duration or 0.0) - self._heard, 0.0)
             left = rest * spent / self._heard - (now - self._at)
         return (
-            f"{told}, {clock(left)} left"
+            f"{text}, {clock(left)} left"
             if left >= 1
-            else f"{told}, {clock(now - self._began)} so far"
+            else f"{text}, {clock(now - self._began)} so far"
         )
 
 
@@ -133,7 +133,7 @@ class StageProgress:
             self._bar = bar()
             self._bar.start()
         if stage != self._stage or self._task is None:
-            self._task = self._bar.add_task(stage, total=total, told="")
+            self._task = self._bar.add_task(stage, total=total, status="")
             self._stage = stage
         self._bar.update(self._task, completed=done, total=total)
 
@@ -183,7 +183,7 @@ class SetupProgress:
         click.echo(text)
 
     def left(self, seconds: float) -> None:
-        """Take the seconds that are left of everything; they count down until told anew."""
+        """Take the seconds that are left of everything; they count down until the next."""
         self._left, self._left_at = seconds, time.monotonic()
 
     def __call__(self, stage: str, done: int, total: int) -> None:
@@ -205,9 +205,9 @@ class SetupProgress:
 
     def _show(self) -> None:
         if self._bar is None:
-            self._bar = bar(moving=self._told)
+            self._bar = bar(moving=self._text)
             self._bar.start()
-            self._task = self._bar.add_task(self._stage, total=self._total, told="")
+            self._task = self._bar.add_task(self._stage, total=self._total, status="")
         assert self._task is not None
         self._bar.update(self._task, completed=self._done, total=self._total)
 
@@ -219,14 +219,14 @@ class SetupProgress:
                 due = self._began + 1 if self._spoke is None else self._spoke + PLAIN_EVERY_S
                 if self._stage and now >= due:
                     self._spoke = now
-                    click.echo(f"stt: {self._stage}: {self._told()}", err=True)
+                    click.echo(f"stt: {self._stage}: {self._text()}", err=True)
 
-    def _told(self) -> str:
+    def _text(self) -> str:
         """What is done of the stage, with rate and time left where bytes are counted; all left."""
         elapsed = time.monotonic() - self._began
         if self._total < _BYTES:
-            told = f"{self._done} of {self._total}" if self._total > 1 else f"{elapsed:.0f} s"
-            return f"{told}{self._all_left(', ')}"
+            text = f"{self._done} of {self._total}" if self._total > 1 else f"{elapsed:.0f} s"
+            return f"{text}{self._all_left(', ')}"
         rate = (self._done - self._from) / elapsed if elapsed > 0 else 0.0
         left = f", {clock((self._total - self._done) / rate)} left" if rate else ""
         return (
@@ -258,7 +258,7 @@ class SetupProgress:
 
 
 def bar(moving: Callable[[], str] | None = None) -> Progress:
-    """Return a bar for stderr: what is done, how far, and the task's `told`.
+    """Return a bar for stderr: what is done, how far, and the task's `status`.
 
     Args:
         moving: asked for the text at every redraw instead.
@@ -269,7 +269,7 @@ def bar(moving: Callable[[], str] | None = None) -> Progress:
 
     class Moving(ProgressColumn):
         def render(self, task: Task) -> Text:
-            return Text(moving() if moving else task.fields["told"])
+            return Text(moving() if moving else task.fields["status"])
 
     return Progress(
         TextColumn("{task.description}"),

@@ -50,8 +50,8 @@ def summary(folder: Path) -> str:
     provider = next((p for p in providers_here() if p in ran), "cpu")
     choice = choose("auto", Known.of(model, provider))
     lines.append("encoder, joint: relative error beside fp32; x: times real time")
-    told = f"auto takes {choice.precision} on {choice.provider}: {choice.reason}"
-    lines += wrap(told, _COLUMNS, break_long_words=False, break_on_hyphens=False)
+    text = f"auto takes {choice.precision} on {choice.provider}: {choice.reason}"
+    lines += wrap(text, _COLUMNS, break_long_words=False, break_on_hyphens=False)
     return "\n".join(lines)
 
 

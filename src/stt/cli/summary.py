@@ -1,4 +1,4 @@
-"""What became of the recordings of one run: counted as they end, told in the end."""
+"""What became of the recordings of one run: counted as they end, listed in the end."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _MOST_ROWS = 20
 """Rows of the table at the end; of more recordings only those are in it that need attention."""
 
 _WORTH_TELLING_S = 1.0
-"""Seconds of skipped audio like speech from which on it is told."""
+"""Seconds of skipped audio like speech from which on it is reported."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class Counts:
 
     def __str__(self) -> str:
         """Return e.g. `2 done, 1 done in part, 0 failed`."""
-        told = {
+        counts = {
             "done": self.done,
             "done before": self.before,
             "copied": self.copied,
@@ -53,7 +53,7 @@ class Counts:
             "failed": self.failed,
         }
         always = ("done", "failed")
-        return ", ".join(f"{n} {what}" for what, n in told.items() if n or what in always)
+        return ", ".join(f"{n} {what}" for what, n in counts.items() if n or what in always)
 
 
 class Tally:
@@ -224,9 +224,9 @@ def outcome_lines(outcome: Outcome) -> Iterator[str]:
     elif transcript is not None:
         again = f"; {outcome.detail}" if outcome.detail else ""
         nothing = "" if transcript.text else "; no speech found"
-        told = f"{source}: {clock(transcript.duration)} of audio{nothing} -> {written}{again}"
-        yield told
-        yield from (f"{source}: {line}" for line in warnings(transcript.coverage))
+        line = f"{source}: {clock(transcript.duration)} of audio{nothing} -> {written}{again}"
+        yield line
+        yield from (f"{source}: {warning}" for warning in warnings(transcript.coverage))
 
 
 def failure_lines(outcome: Outcome) -> Iterator[str]:

@@ -338,8 +338,8 @@ def _one(
             printing.show(transcript.to(settings.formats[0], settings.subtitle_style))
     saved = file.write(transcript, settings) if file else ""
     if not quiet:
-        told = "" if transcript.text else "; no speech found"
-        report(f"{item.source}: {pace(transcript.duration, transcript.elapsed)}{told}")
+        nothing = "" if transcript.text else "; no speech found"
+        report(f"{item.source}: {pace(transcript.duration, transcript.elapsed)}{nothing}")
         if saved:
             report(saved)
     for line in warnings(transcript.coverage, quiet=quiet):
