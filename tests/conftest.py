@@ -18,6 +18,13 @@ settings.register_profile("stt", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("stt")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Leave slow tests out unless `-m` names them: of `-m "not e2e"` too."""
+    asked = config.option.markexpr
+    if "slow" not in asked:
+        config.option.markexpr = f"({asked}) and not slow" if asked else "not slow"
+
+
 @pytest.fixture(scope="session")
 def samples_dir() -> Path:
     """The recordings that come with the project."""

@@ -281,6 +281,7 @@ def test_a_full_disk(full_disk: Path, stt: Command) -> None:
     assert {path.name for path in full_disk.iterdir()} <= {"ballast", ".stt"}
 
 
+@pytest.mark.e2e
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
 def test_standard_output_on_a_full_disk(here: Path, model: Path) -> None:
     with Path("/dev/full").open("w") as full:
@@ -376,6 +377,7 @@ def _spools(pid: int, spool: Path) -> bool:
     return any(name.startswith(str(spool)) for name in held) or any(spool.glob("stt-input-*"))
 
 
+@pytest.mark.e2e
 @POSIX
 def test_ctrl_c_while_standard_input_comes_in(here: Path, model: Path) -> None:
     spool = here / "spool"

@@ -246,6 +246,7 @@ def stt_with(module_text: str | None, folder: Path, *arguments: str) -> tuple[in
     return done.returncode, done.stdout, done.stderr
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize(
     ("module_text", "says"),
     [

@@ -334,6 +334,7 @@ def watching(here: Path) -> Iterator[Callable[..., Watching]]:
         one.process.wait()
 
 
+@pytest.mark.e2e
 @pytest.mark.slow
 def test_new_recordings_are_done_as_they_arrive(
     here: Path, watching: Callable[..., Watching]
@@ -359,6 +360,7 @@ def test_new_recordings_are_done_as_they_arrive(
     assert "cut short" not in err
 
 
+@pytest.mark.e2e
 @pytest.mark.slow
 def test_a_watched_folder_empties_into_another(
     here: Path, watching: Callable[..., Watching]
@@ -375,6 +377,7 @@ def test_a_watched_folder_empties_into_another(
     assert "2 done, 0 failed" in err
 
 
+@pytest.mark.e2e
 def test_an_empty_folder_is_watched_in_peace(here: Path, watching: Callable[..., Watching]) -> None:
     shutil.rmtree(here / "in")
     (here / "in").mkdir()

@@ -24,6 +24,7 @@ FORMATS = ("txt", "json", "srt")
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.e2e,
     pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="kills by signal"),
 ]
 

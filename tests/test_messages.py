@@ -120,6 +120,7 @@ def copy_of_digits(folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.e2e
 @pytest.mark.slow
 def test_fp16_that_is_not_there_says_how_to_get_it(machine: Machine, tmp_path: Path) -> None:
     model = copy_of_digits(tmp_path / "my models" / "digits")
@@ -131,6 +132,7 @@ def test_fp16_that_is_not_there_says_how_to_get_it(machine: Machine, tmp_path: P
     assert "model digits, precision fp16, provider cpu (asked for by name)" in done.stderr
 
 
+@pytest.mark.e2e
 def test_the_scripts_lead_to_a_whole_conversion(machine: Machine, tmp_path: Path) -> None:
     model = copy_of_digits(tmp_path / "digits")
     done = machine.run("scripts/fix_fp16_casts.py", "--input-dir", model)
@@ -145,6 +147,7 @@ def test_the_scripts_lead_to_a_whole_conversion(machine: Machine, tmp_path: Path
     assert not list(model.glob("*.fp16.onnx"))  # not the half of it either
 
 
+@pytest.mark.e2e
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_each_command_works(machine: Machine, tmp_path: Path) -> None:
@@ -155,6 +158,7 @@ def test_each_command_works(machine: Machine, tmp_path: Path) -> None:
         assert done.returncode == 0, f"{template}: {done.stderr}"
 
 
+@pytest.mark.e2e
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_the_starters_precision_is_what_the_settings_say(machine: Machine) -> None:

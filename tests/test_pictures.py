@@ -35,6 +35,7 @@ def shown(picture: str) -> str:
     return shape(html.unescape(re.sub(r"<[^>]*>", "", body)))
 
 
+@pytest.mark.e2e
 @POSIX
 @pytest.mark.slow
 def test_they_show_what_is_printed_today(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -82,6 +82,7 @@ def test_a_journal_of_the_version_before_is_read_and_txt_is_written_anew(tmp_pat
     assert json.loads((tmp_path / "two-digits.json").read_text())["date"] is None
 
 
+@pytest.mark.e2e
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
 def test_a_terminal_has_lines_of_its_width(tmp_path: Path) -> None:
     import pty

@@ -102,6 +102,7 @@ def run_script(
     return call
 
 
+@pytest.mark.e2e
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_from_a_hub_to_a_transcript(tmp_path: Path, hub: Hub) -> None:
@@ -150,6 +151,7 @@ def test_from_a_hub_to_a_transcript(tmp_path: Path, hub: Hub) -> None:
     assert stt(here, None, "setup", "digits", "--check").returncode == 0
 
 
+@pytest.mark.e2e
 def test_an_unreachable_hub_is_one_line_and_quick(tmp_path: Path) -> None:
     began = time.monotonic()
     with Hub(tmp_path, REPO) as gone:
@@ -163,6 +165,7 @@ def test_an_unreachable_hub_is_one_line_and_quick(tmp_path: Path) -> None:
     assert time.monotonic() - began < 20
 
 
+@pytest.mark.e2e
 def test_a_page_instead_of_a_model(tmp_path: Path, hub: Hub) -> None:
     hub.misbehave("encoder-model.onnx.data", "html")
     done = stt(tmp_path / "here", hub, "setup", REPO)
@@ -171,6 +174,7 @@ def test_a_page_instead_of_a_model(tmp_path: Path, hub: Hub) -> None:
     assert not (tmp_path / "here/models/digits").exists()
 
 
+@pytest.mark.e2e
 def test_offline_names_what_is_missing(tmp_path: Path) -> None:
     done = stt(tmp_path / "here", None, "setup", "--offline")
     assert done.returncode == 1
@@ -204,6 +208,7 @@ def test_wrong_usage_is_one_line(run: Callable[..., Ran], arguments: list[str], 
     assert "Traceback" not in err
 
 
+@pytest.mark.e2e
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 def test_killed_while_downloading_it_goes_on(tmp_path: Path, hub: Hub) -> None:
@@ -229,6 +234,7 @@ def test_killed_while_downloading_it_goes_on(tmp_path: Path, hub: Hub) -> None:
     assert stt(here, None, "setup", "digits", "--check").returncode == 0
 
 
+@pytest.mark.e2e
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 def test_ctrl_c_says_how_to_go_on(tmp_path: Path, hub: Hub) -> None:
     here = tmp_path / "here"
@@ -253,6 +259,7 @@ def test_ctrl_c_says_how_to_go_on(tmp_path: Path, hub: Hub) -> None:
     assert "Traceback" not in told
 
 
+@pytest.mark.e2e
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 def test_it_transcribes_while_set_up_goes_on_and_after_ctrl_c(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ BUFFERED = 24 << 20
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.e2e,
     pytest.mark.timeout(3600),
     pytest.mark.skipif(not MAKE.exists(), reason="../shared/models is not here"),
     pytest.mark.skipif(sys.platform == "win32", reason="kills by signal"),

@@ -188,6 +188,7 @@ def transcribe_in_its_own_process(
     return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd)
 
 
+@pytest.mark.e2e
 def test_a_recording_of_which_fp16_makes_nothing_goes_on_in_fp32(tmp_path: Path) -> None:
     """FP16 files that give NaN, though proven: the words are FP32's, and everything says so."""
     model = tiny_tdt.build(tmp_path / "tiny")
@@ -236,6 +237,7 @@ def test_fp16_that_is_not_proven(
     assert ("go" in done[1]) == (code == 0)
 
 
+@pytest.mark.e2e
 def test_the_starter_transcribes_a_sample_and_says_what_it_is(tmp_path: Path) -> None:
     """The real command in a process of its own, as a new user runs it."""
     import jiwer
@@ -254,6 +256,7 @@ def test_the_starter_transcribes_a_sample_and_says_what_it_is(tmp_path: Path) ->
     assert jiwer.wer(plain(text), plain(done.stdout)) < 0.1
 
 
+@pytest.mark.e2e
 def test_help_is_quick_and_imports_nothing_heavy() -> None:
     code = (
         "import sys; from stt.cli import main; main(['--help']);"
@@ -280,6 +283,7 @@ def test_a_loaded_transcriber_takes_arrays() -> None:
         transcriber.transcribe(stereo.T, sample_rate=rate)
 
 
+@pytest.mark.e2e
 def test_ctrl_c_keeps_what_was_finished(tmp_path: Path) -> None:
     import os
     import signal
@@ -307,6 +311,7 @@ def test_ctrl_c_keeps_what_was_finished(tmp_path: Path) -> None:
     assert {p.name for p in out.iterdir()} == {"short.txt", ".stt"}
 
 
+@pytest.mark.e2e
 def test_nothing_is_left_behind_or_reported(tmp_path: Path) -> None:
     """ONNX Runtime's telemetry client opens a session file when it is not switched off."""
     import os

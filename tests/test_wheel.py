@@ -22,7 +22,7 @@ from support.paths import ROOT, TESTS
 DIGITS = ROOT / "tests" / "data" / "parakeet-digits"
 README = (ROOT / "README.md").read_text("utf-8")
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.e2e, pytest.mark.timeout(900)]
 
 
 def ran(command: list[str | Path], **options: object) -> subprocess.CompletedProcess[str]:

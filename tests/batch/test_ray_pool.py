@@ -80,6 +80,7 @@ def results(out: Path) -> dict[str, bytes]:
     return {path.name: content(path) for path in out.iterdir() if path.is_file()}
 
 
+@pytest.mark.e2e
 def test_nodes_are_killed_and_join_and_nothing_is_lost(
     cluster: Any,
     recordings: Path,

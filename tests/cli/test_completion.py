@@ -110,6 +110,7 @@ def installed(variables: dict[str, str]) -> str:
     return done.stdout
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize(
     ("shell", "variables", "answer"),
     [
@@ -125,6 +126,7 @@ def test_the_installed_command_answers_each_shell(
     assert answer in installed({"_STT_COMPLETE": f"{shell}_complete", **variables}).strip()
 
 
+@pytest.mark.e2e
 @pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
 def test_the_line_of_the_readme_works_in_bash(home: Path) -> None:
     script = (

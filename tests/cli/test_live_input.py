@@ -133,6 +133,7 @@ def test_what_does_not_go_together(
     assert len(err.splitlines()) == 1
 
 
+@pytest.mark.e2e
 @pytest.mark.skipif(sys.platform == "win32", reason="sends signals")
 @pytest.mark.parametrize("fast", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_ctrl_c_finishes_what_is_being_said(talk: Path, tmp_path: Path, fast: bool) -> None:

@@ -21,7 +21,10 @@ STT = f"{PYTHON} -m stt"
 WORD = "два"
 TEXT = f"one {WORD}"
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="a POSIX shell's redirections")
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.skipif(sys.platform == "win32", reason="a POSIX shell's redirections"),
+]
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ import pytest
 from stt.install.clips import bundled_clips
 from support.paths import ROOT, TESTS
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.e2e, pytest.mark.timeout(900)]
 DIGITS = ROOT / "tests" / "data" / "parakeet-digits"
 CLIP = DIGITS / "clips" / "four-digits.flac"
 PROJECTS = {

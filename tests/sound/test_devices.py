@@ -12,7 +12,7 @@ import soundfile
 
 from support.pulse import MICROPHONE, OTHER_MICROPHONE, Pulse
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.e2e]
 
 
 def stt(pulse: Pulse, *arguments: str) -> list[str]:

@@ -16,7 +16,7 @@ import soundfile
 from support.paths import DIGITS
 from support.pulse import MICROPHONE, Pulse
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.e2e]
 
 CLIPS = DIGITS / "clips"
 

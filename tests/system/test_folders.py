@@ -74,6 +74,7 @@ def test_a_setting_needs_a_file(homeless: Path, capsys: pytest.CaptureFixture[st
     assert main(["config", "set", "precision", "fp32", "--config", str(homeless / "a.json")]) == 0
 
 
+@pytest.mark.e2e
 @pytest.mark.skipif(
     sys.platform != "linux" or os.geteuid() != 0 or shutil.which("setpriv") is None,
     reason="becomes another user",

@@ -46,6 +46,7 @@ def started(recording: Path, folder: Path, *more: str) -> subprocess.Popen[bytes
     return process
 
 
+@pytest.mark.e2e
 @POSIX
 @pytest.mark.parametrize(
     "name",
@@ -70,6 +71,7 @@ def test_nothing_of_standard_input_stays(tmp_path: Path, long_recording: Path, n
         assert err.splitlines()[-1] == b"stt: stopped"
 
 
+@pytest.mark.e2e
 @POSIX
 @pytest.mark.slow
 def test_a_signal_that_is_ignored_stays_ignored(tmp_path: Path, long_recording: Path) -> None:
@@ -87,6 +89,7 @@ def test_a_signal_that_is_ignored_stays_ignored(tmp_path: Path, long_recording: 
     assert process.returncode == 128 + signal.SIGTERM
 
 
+@pytest.mark.e2e
 @POSIX
 @pytest.mark.slow
 def test_a_run_into_a_folder_goes_on_after_sigterm(tmp_path: Path, long_recording: Path) -> None:

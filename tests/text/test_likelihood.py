@@ -133,6 +133,7 @@ def test_the_note_says_what_to_do() -> None:
     assert "\n" not in NOT_ENGLISH
 
 
+@pytest.mark.e2e
 @pytest.mark.slow
 @pytest.mark.skipif(not AUDIO.exists(), reason="../shared/audio is not here")
 @pytest.mark.parametrize(("folder", "told"), [("de", True), ("fr", True), ("en", False)])
