@@ -44,7 +44,7 @@ def main() -> int:
         print(f"{name}: {len(faults)} nodes with two types, {len(settled.changes)} changes")
         if options.verbose:
             for fault in faults:
-                print(f"  {fault.node} ({fault.op}): {fault.told}")
+                print(f"  {fault.node} ({fault.op}): {fault.message}")
             for change in settled.changes:
                 print(f"  {change.node} ({change.op}): {change.what}: {change.why}")
     return 0

@@ -10,8 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from stt.convert.cast_rewriting import Tally, to_half
-from stt.convert.element_types import LARGEST, SMALLEST
+from stt.convert.weight import LARGEST, SMALLEST, Tally, to_half
 
 floats = npst.arrays(np.float32, npst.array_shapes(max_dims=3), elements=st.floats(width=32))
 

@@ -13,11 +13,11 @@ import pytest
 import soundfile
 from onnx import TensorProto, helper, numpy_helper
 
-from stt.convert import int8, int8_rewriting
+from stt.convert import int8
 from stt.convert.attention import fuse_relative_attention
-from stt.convert.int8 import cpu_saturates, quantize
+from stt.convert.int8 import quantize
 from stt.convert.model_file import GraphFile, read, write
-from stt.convert.products import even_out, pointwise_as_matmul
+from stt.convert.products import cpu_saturates, even_out, pointwise_as_matmul
 from stt.convert.weight import Weight
 from stt.errors import ModelError
 from support.paths import DIGITS
@@ -242,7 +242,7 @@ def test_weights_used_inside_branches_are_quantised(tmp_path: Path, unsigned: bo
 def test_lstm_and_large_embedding(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unsigned: bool
 ) -> None:
-    monkeypatch.setattr(int8_rewriting, "_SMALLEST_EMBEDDING", 4096)
+    monkeypatch.setattr(int8, "_SMALLEST_EMBEDDING", 4096)
     nodes = [
         helper.make_node("Cast", ["x"], ["ids"], to=TensorProto.INT64),
         helper.make_node("Gather", ["e", "ids"], ["rows"], "table"),
@@ -417,7 +417,7 @@ def test_unsigned_weights_give_the_exact_integers(tmp_path: Path, shared: bool) 
 def test_lookups_stay_signed_and_products_do_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(int8_rewriting, "_SMALLEST_EMBEDDING", 4096)
+    monkeypatch.setattr(int8, "_SMALLEST_EMBEDDING", 4096)
     nodes = [
         helper.make_node("Cast", ["x"], ["ids"], to=TensorProto.INT64),
         helper.make_node("Gather", ["e", "ids"], ["rows"], "table"),

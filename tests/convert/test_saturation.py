@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from stt.convert import int8
-from stt.convert.int8 import cpu_saturates, largest_products
+from stt.convert import products
+from stt.convert.products import cpu_saturates, largest_products
 
 EXACT = 64 * 255 * 127
 
@@ -27,7 +27,7 @@ def test_it_is_found_by_what_is_computed(monkeypatch: pytest.MonkeyPatch) -> Non
     for clipped in (False, True):
         found = np.full((5, 32), EXACT)
         found[4, 31] -= clipped  # one sum is enough
-        monkeypatch.setattr(int8, "largest_products", lambda given=found: given)
+        monkeypatch.setattr(products, "largest_products", lambda given=found: given)
         cpu_saturates.cache_clear()
         assert cpu_saturates() == clipped
     cpu_saturates.cache_clear()

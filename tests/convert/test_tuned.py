@@ -9,10 +9,9 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from stt.convert import positions
-from stt.convert.attention import fuse_relative_attention
+from stt.convert import attention
+from stt.convert.attention import fuse_relative_attention, precompute_positions, tune
 from stt.convert.model_file import read, write
-from stt.convert.positions import precompute_positions, tune
 from support.paths import DIGITS
 
 RNG = np.random.default_rng(5)
@@ -37,7 +36,7 @@ def frames(path: Path, audio: np.ndarray, lengths: list[int]) -> list[np.ndarray
     return [row[:, :count] for row, count in zip(found, counts, strict=True)]
 
 
-LIMIT = positions.FRAMES * 8
+LIMIT = attention.FRAMES * 8
 """Feature frames of the longest audio that takes the constants."""
 
 
@@ -97,7 +96,7 @@ def test_positions_need_the_rewritten_attention() -> None:
 
 
 def test_a_table_shorter_than_the_constants_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(positions, "FRAMES", 100_000)
+    monkeypatch.setattr(attention, "FRAMES", 100_000)
     file = read(DIGITS / "encoder-model.onnx")
     fuse_relative_attention(file)
     before = file.model.SerializeToString()

@@ -1,21 +1,22 @@
-"""The graph that a plan of float types makes: Casts put in, aimed anew, constants turned."""
+"""Which float type each node and constant of a graph is to have, and the graph that this makes."""
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
+import onnx
+from onnx import helper, numpy_helper
 
-from stt.convert.cast_plan import SOURCES, Plan
+from stt.convert.counting import MOVES, Counting
 from stt.convert.element_types import (
     FLOAT,
     FLOAT16,
     FLOATS,
-    LARGEST,
-    SMALLEST,
+    Schemas,
+    Signature,
     Types,
     output_types,
     type_name,
@@ -27,60 +28,14 @@ from stt.convert.graph import (
     captures,
     constant_value,
     free_name,
+    refill,
     rename,
     replace,
     set_attribute,
     subgraphs,
 )
-from stt.convert.model_file import GraphFile
-from stt.convert.weight import Array, Weight, value_of
-
-if TYPE_CHECKING:
-    import onnx
-
-
-@dataclass(slots=True)
-class Tally:
-    """What the conversion of weights changed; counts grow while weights are written."""
-
-    values: int = 0
-    """Numbers converted to float16."""
-    clipped: int = 0
-    """Of them, those larger in magnitude than 1e4."""
-    raised: int = 0
-    """Of them, those that were not zero and smaller in magnitude than 1e-7."""
-
-
-def to_half(values: npt.NDArray[np.float32], tally: Tally) -> npt.NDArray[np.float16]:
-    """Convert float32 of any shape; NaN stays NaN.
-
-    Magnitudes over 1e4 become 1e4, those under 1e-7 other than zero become 1e-7. Infinities are
-    clipped too: exported masks use them for "never", which -1e4 says as well before a softmax,
-    without its NaN.
-    """
-    flat = np.ascontiguousarray(values).reshape(-1)
-    result = np.empty(flat.shape, np.float16)
-    for begin in range(0, len(flat), _BLOCK):
-        result[begin : begin + _BLOCK] = _block(flat[begin : begin + _BLOCK], tally)
-    tally.values += flat.size
-    return result.reshape(values.shape)
-
-
-_BLOCK = 1 << 16  # numbers that stay in the processor's cache through all the passes over them
-
-
-def _block(values: npt.NDArray[np.float32], tally: Tally) -> npt.NDArray[np.float32]:
-    size = np.abs(values)
-    over = int(np.count_nonzero(size > LARGEST))
-    if over:
-        values = np.clip(values, -LARGEST, LARGEST)
-        tally.clipped += over
-    small = (size < SMALLEST) & (size > 0)
-    raised = int(np.count_nonzero(small))
-    if raised:
-        values = np.where(small, np.copysign(np.float32(SMALLEST), values), values)
-        tally.raised += raised
-    return values
+from stt.convert.model_file import GraphFile, copied
+from stt.convert.weight import Array, Tally, Weight, to_half, value_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,18 +58,108 @@ class Settled:
     """Complete once the weights have been written."""
 
 
+RunsIn = Callable[[int, "onnx.NodeProto", list[int]], int]
+"""(position of a node, the node, element types of its inputs) -> FLOAT or FLOAT16."""
+SOURCES = frozenset({"Cast", "ConstantOfShape", "RandomNormal", "RandomUniform"})
+"""Operators whose float type an attribute tells; they give what is wanted of them."""
+
+
+class Plan:
+    """Decides types without changing anything: of nodes, of constants and of sources."""
+
+    def __init__(self, file: GraphFile, types: Types, counting: Counting, runs_in: RunsIn) -> None:
+        self.schemas = Schemas(file.model)
+        self.before = types
+        self.exact = counting.exact
+        self.precision: dict[int, int] = {}
+        self.needs: dict[str, set[int]] = defaultdict(set)
+        """Value -> float types wanted of it."""
+        self._graph = file.model.graph
+        self._given: list[list[int]] = []
+        now = dict(types.of)
+        for index, node in enumerate(self._graph.node):
+            given = [now.get(name, 0) for name in node.input]
+            self._given.append(given)
+            asked = runs_in(index, node, given)
+            self.precision[index] = FLOAT if index in self.exact else asked
+            self._need(index, node)
+            if node.op_type not in SOURCES and not subgraphs(node):
+                signature = self.schemas.signature(node)
+                now.update(
+                    zip(node.output, self.results(index, node, signature, given), strict=False)
+                )
+        self._need_outputs()
+
+    def _need(self, index: int, node: onnx.NodeProto) -> None:
+        signature = self.schemas.signature(node)
+        wanted = self.wanted(index, node, signature, self._given[index])
+        for name, need in zip(node.input, wanted, strict=False):
+            if need:
+                self.needs[name].add(need)
+        for name in captures(node):
+            if self.before.get(name) in FLOATS:
+                self.needs[name].add(self.before.get(name))
+
+    def _need_outputs(self) -> None:
+        for value in self._graph.output:
+            if self.before.get(value.name) in FLOATS:
+                self.needs[value.name].add(FLOAT)
+
+    def pull_forward(self) -> None:
+        """Let what only moves values run in float16 where all that reads it does."""
+        self.needs.clear()
+        self._need_outputs()
+        for index in range(len(self._graph.node) - 1, -1, -1):
+            node = self._graph.node[index]
+            moves = node.op_type in MOVES and index not in self.exact
+            if moves and all(self.needs.get(name) == {FLOAT16} for name in node.output):
+                self.precision[index] = FLOAT16
+            self._need(index, node)
+
+    def wanted(
+        self, index: int, node: onnx.NodeProto, signature: Signature, given: list[int]
+    ) -> list[int]:
+        """For each input the float type it must have; 0 where the node takes what comes."""
+        if subgraphs(node) or not signature.inputs:  # what it was written for
+            before = [self.before.get(name) for name in node.input]
+            return [elem_type if elem_type in FLOATS else 0 for elem_type in before]
+        takes_any = not any(port.flexible for port in signature.outputs) or node.op_type == "Cast"
+        needs = []
+        for port, elem_type in zip(signature.inputs, given, strict=False):
+            free = takes_any and signature.is_free(port)
+            fixed = port.allowed & FLOATS
+            if elem_type not in FLOATS or not fixed or (free and port.flexible):
+                needs.append(0)
+            else:
+                needs.append(self.precision[index] if port.flexible else next(iter(fixed)))
+        return needs
+
+    def results(
+        self, index: int, node: onnx.NodeProto, signature: Signature, given: list[int]
+    ) -> list[int]:
+        """Element types of a node's outputs when its inputs have been made what it wants."""
+        wanted = self.wanted(index, node, signature, given)
+        fed = [need or elem_type for need, elem_type in zip(wanted, given, strict=False)]
+        fed += given[len(fed) :]
+        return output_types(node, signature, fed)
+
+    def source_type(self, index: int, node: onnx.NodeProto, now: int) -> int:
+        """The float type a Cast or another source is to give."""
+        if index in self.exact:
+            return FLOAT
+        needs = self.needs.get(node.output[0], set())
+        return next(iter(needs)) if len(needs) == 1 else FLOAT if needs else now
+
+
 class Rewriting:
     """Builds the new graph, node by node."""
 
     def __init__(self, file: GraphFile, types: Types, plan: Plan) -> None:
-        from onnx import ModelProto
-
         self.plan = plan
         self.before = types
         self.tally = Tally()
         self.changes: list[Change] = []
-        self.model = ModelProto()
-        self.model.CopyFrom(file.model)
+        self.model = copied(file.model)
         self.model.ir_version = max(self.model.ir_version, 4)  # initializers need not be inputs
         self.weights = dict(file.weights)
         self.of: dict[str, int] = dict(types.of)
@@ -131,15 +176,12 @@ class Rewriting:
         for index, node in enumerate(graph.node):
             self._node(index, node)
         self._outputs()
-        del graph.node[:]
-        graph.node.extend(self.nodes)
+        refill(graph.node, self.nodes)
         self._declared_types()
         return Settled(GraphFile(self.model, self.weights), tuple(self.changes), self.tally)
 
     def _change(self, node: onnx.NodeProto, what: str, why: str) -> None:
         self.changes.append(Change(called(node), node.op_type, what, why))
-
-    # --- constants ------------------------------------------------------------------------------
 
     def _inputs(self) -> None:
         """Inputs stay float32, and initializers are no inputs."""
@@ -151,13 +193,9 @@ class Rewriting:
                 value.type.tensor_type.elem_type = self.of[value.name] = FLOAT
                 self.changes.append(Change(value.name, "input", "float", "callers give float32"))
         if len(kept) < len(graph.input):
-            copies = [type(value).FromString(value.SerializeToString()) for value in kept]
-            del graph.input[:]
-            graph.input.extend(copies)
+            refill(graph.input, kept)
 
     def _initializers(self) -> None:
-        from onnx import numpy_helper
-
         graph = self.model.graph
         for tensor in list(graph.initializer):
             for name, to in self._retyped(tensor.name):
@@ -192,11 +230,7 @@ class Rewriting:
 
     def _weight_as(self, weight: Weight, name: str, to: int) -> Weight:
         nbytes = weight.nbytes // 2 if to == FLOAT16 else weight.nbytes * 2
-
-        def load(weight: Weight, to: int) -> Array:
-            return self._as(weight.load(), to)
-
-        return Weight(name, to, weight.shape, nbytes, partial(load, weight, to))
+        return Weight(name, to, weight.shape, nbytes, lambda: self._as(weight.load(), to))
 
     def _node_names(self) -> None:
         """ONNX Runtime refuses two nodes of one name, which ORT's converter makes."""
@@ -206,8 +240,6 @@ class Rewriting:
                 node.name = free_name(node.name, self.names)
                 self._change(node, "renamed", "another node has its name")
             seen.update([node.name] if node.name else [])
-
-    # --- nodes ----------------------------------------------------------------------------------
 
     def _node(self, index: int, node: onnx.NodeProto) -> None:
         if node.op_type == "Constant":
@@ -226,14 +258,13 @@ class Rewriting:
         elif subgraphs(node) or not signature.outputs:
             self.of.update({name: self.before.get(name) for name in node.output})
         else:
-            told = output_types(node, signature, [self.of.get(name, 0) for name in node.input])
-            self.of.update(zip(node.output, told, strict=False))
+            now = [self.of.get(name, 0) for name in node.input]
+            results = output_types(node, signature, now)
+            self.of.update(zip(node.output, results, strict=False))
         self.nodes.append(node)
 
     def _constant(self, node: onnx.NodeProto) -> None:
         """A Constant goes to the type that is wanted; for two types it gets a twin."""
-        from onnx import helper, numpy_helper
-
         self.nodes.append(node)
         output = node.output[0]
         array = constant_value(node) if self.of[output] in FLOATS else None
@@ -252,8 +283,6 @@ class Rewriting:
 
     def _source(self, index: int, node: onnx.NodeProto) -> None:
         """Aim a Cast, or another operator with its type in an attribute, at what reads it."""
-        from onnx import numpy_helper
-
         now = output_types(node, self.plan.schemas.signature(node), [])[0]
         to = self.plan.source_type(index, node, now) if now in FLOATS else now
         self.of[node.output[0]] = to
@@ -284,27 +313,21 @@ class Rewriting:
 
     def _cast(self, name: str, to: int, reader: onnx.NodeProto, why: str = "") -> str:
         """The value in another type, through a Cast that all readers share."""
-        from onnx import helper
-
         if (name, to) not in self.cast_of:
             new = self._new_name(name, to)
             cast = helper.make_node("Cast", [name], [new], new, to=to)
             self.nodes.append(cast)
             self.of[new] = to
             self.cast_of[name, to] = new
-            told = f"{name} is {type_name(self.of[name])}"
-            self._change(cast, f"put before {called(reader)}", f"{told}; {why}" if why else told)
+            reason = f"{name} is {type_name(self.of[name])}" + (f"; {why}" if why else "")
+            self._change(cast, f"put before {called(reader)}", reason)
         return self.cast_of[name, to]
 
     def _new_name(self, name: str, to: int) -> str:
         return free_name(f"{name}_{type_name(to)}", self.names)
 
-    # --- what callers see -----------------------------------------------------------------------
-
     def _outputs(self) -> None:
         """Outputs stay float32: what gives one in float16 is renamed and cast."""
-        from onnx import helper
-
         for value in self.model.graph.output:
             if value.type.tensor_type.elem_type == FLOAT16:
                 value.type.tensor_type.elem_type = FLOAT

@@ -13,12 +13,12 @@ of lengths turned into float16 (it loads, and lengths over 2,048 frames are wron
 from __future__ import annotations
 
 from itertools import chain
-from typing import TYPE_CHECKING
 
 import numpy as np
+import onnx
+from onnx import helper, numpy_helper
 
-from stt.convert.cast_plan import SOURCES, Plan, RunsIn
-from stt.convert.cast_rewriting import Change, Rewriting, Settled
+from stt.convert.cast_rewriting import SOURCES, Change, Plan, Rewriting, RunsIn, Settled
 from stt.convert.counting import Counting, find_counting
 from stt.convert.element_types import (
     FLOAT,
@@ -38,16 +38,14 @@ from stt.convert.graph import (
     free_name,
     prepared,
     read_by,
+    refill,
     rename,
     replace,
     subgraphs,
 )
-from stt.convert.model_file import GraphFile
+from stt.convert.model_file import GraphFile, copied
 from stt.convert.weight import value_of
 from stt.errors import ModelError
-
-if TYPE_CHECKING:
-    import onnx
 
 
 def fix(file: GraphFile) -> Settled:
@@ -90,29 +88,26 @@ def _repair_inside(file: GraphFile) -> tuple[GraphFile, list[Change]]:
     wrong = {}
     for index, node in enumerate(file.model.graph.node):
         if subgraphs(node) and (found := conflicts_inside(node, types, schemas)):
-            wrong[index] = found[0].told
+            wrong[index] = found[0].message
         elif index in counting and subgraphs(node) and _has_half(node, types):
             wrong[index] = "it counts in float16"
     if not wrong:
         return file, []
-    model = type(file.model).FromString(file.model.SerializeToString())
+    model = copied(file.model)
     names, nodes, changes = all_names(model.graph) | set(file.weights), [], []
     for index, node in enumerate(model.graph.node):
         if index in wrong:
             nodes += _float_inside(node, types, names)
             changes.append(Change(called(node), node.op_type, "float inside", wrong[index]))
-        nodes.append(type(node).FromString(node.SerializeToString()))
-    del model.graph.node[:]
-    model.graph.node.extend(nodes)
+        nodes.append(node)
+    refill(model.graph.node, nodes)
     return GraphFile(model, file.weights), changes
 
 
 def _float_inside(node: onnx.NodeProto, types: Types, names: set[str]) -> list[onnx.NodeProto]:
     """Make the graphs inside a node float32; returns the Casts that belong before it."""
-    from onnx import helper
-
     for graph in subgraphs(node):
-        _to_float(graph)
+        to_float(graph)
     casts = []
     for name in dict.fromkeys(read_by(node)):
         if types.get(name) == FLOAT16:
@@ -131,10 +126,8 @@ def _has_half(node: onnx.NodeProto, types: Types) -> bool:
     return FLOAT16 in declared | {types.get(name) for name in (*read_by(node), *node.output)}
 
 
-def _to_float(graph: onnx.GraphProto) -> None:
+def to_float(graph: onnx.GraphProto) -> None:
     """Turn every float16 in a graph, and in those inside it, into float32."""
-    from onnx import numpy_helper
-
     for value in chain(graph.input, graph.output, graph.value_info):
         if value.type.tensor_type.elem_type == FLOAT16:
             value.type.tensor_type.elem_type = FLOAT
@@ -149,7 +142,7 @@ def _to_float(graph: onnx.GraphProto) -> None:
                 if a.name in {"to", "dtype"} and a.i == FLOAT16:
                     a.i = FLOAT
         for inner in subgraphs(node):
-            _to_float(inner)
+            to_float(inner)
 
 
 def settle(
@@ -177,7 +170,7 @@ def settle(
         left = untyped(settled.file)
     if left:
         raise ModelError(
-            f"node {left[0].node} ({left[0].op}) cannot be made consistent: {left[0].told}; "
+            f"node {left[0].node} ({left[0].op}) cannot be made consistent: {left[0].message}; "
             "use the model's FP32 files"
         )
     return settled

@@ -9,18 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+import onnx
+from onnx import ModelProto, TensorProto
+from onnx.helper import make_empty_tensor_value_info, make_tensor_value_info
+from onnx.reference import ReferenceEvaluator
 
-from stt.convert.element_types import DOUBLE, FLOAT16, FLOATS, LARGEST, UNKNOWN, Types
-from stt.convert.graph import attribute, read_by, subgraphs
+from stt.convert.element_types import DOUBLE, FLOAT16, FLOATS, UNKNOWN, Types
+from stt.convert.graph import attribute, needed, read_by, subgraphs
 from stt.convert.model_file import GraphFile
-from stt.convert.weight import Array, value_of
-
-if TYPE_CHECKING:
-    import onnx
+from stt.convert.weight import LARGEST, Array, value_of
 
 LENGTH, ENCODED = "length", "encoded_lengths"
 """An encoder's input and output that hold lengths, int64 [B]."""
@@ -83,7 +83,7 @@ def find_counting(file: GraphFile, types: Types) -> Counting:
 
 
 def _is_constant(node: onnx.NodeProto, constant: set[str]) -> bool:
-    """Whether a node gives the same values whatever the inputs, as far as is easily told."""
+    """Whether a node gives the same values whatever the inputs, as far as is easily seen."""
     if node.op_type in _MADE:
         return True
     read = [name for name in node.input if name]
@@ -112,8 +112,6 @@ def _gives_floats(node: onnx.NodeProto, types: Types) -> bool:
 
 def _is_mask(node: onnx.NodeProto, types: Types, masks: set[str], constant: set[str]) -> bool:
     """Whether a counting node only chooses: zeros and ones, or one of two constants."""
-    from onnx import TensorProto
-
     if node.op_type == "Cast":
         return types.get(node.input[0]) == TensorProto.BOOL or node.input[0] in masks
     floats = [name for name in node.input if name and types.get(name) in _FLOAT_LIKE]
@@ -177,9 +175,6 @@ def cut_lengths(file: GraphFile) -> onnx.ModelProto | None:
         arithmetic, such as the operands of masks. None where the encoder's lengths depend on more
         than `length`.
     """
-    from onnx import ModelProto, TensorProto
-    from onnx.helper import make_empty_tensor_value_info, make_tensor_value_info
-
     graph = file.model.graph
     constant = {tensor.name for tensor in graph.initializer}
     counts = {LENGTH} & {value.name for value in graph.input}
@@ -201,24 +196,15 @@ def cut_lengths(file: GraphFile) -> onnx.ModelProto | None:
         leaving[ENCODED] = None
     if not leaving:
         return None
-    kept, needed = _needed(nodes, set(leaving))
+    kept = needed(nodes, leaving)
+    used = {name for node in kept for name in read_by(node)}
     part = ModelProto(ir_version=file.model.ir_version, opset_import=file.model.opset_import)
     part.graph.name = "lengths"
     part.graph.node.extend(kept)
-    part.graph.initializer.extend(t for t in graph.initializer if t.name in needed)
+    part.graph.initializer.extend(t for t in graph.initializer if t.name in used)
     part.graph.input.append(make_tensor_value_info(LENGTH, TensorProto.INT64, ["B"]))
     part.graph.output.extend(make_empty_tensor_value_info(name) for name in leaving)
     return part
-
-
-def _needed(nodes: list[onnx.NodeProto], needed: set[str]) -> tuple[list[onnx.NodeProto], set[str]]:
-    """Return the nodes that the needed values come from, in order, and all values they read."""
-    kept = []
-    for node in reversed(nodes):
-        if needed.intersection(node.output):
-            kept.append(node)
-            needed.update(read_by(node))
-    return kept[::-1], needed
 
 
 def counted(part: onnx.ModelProto, lengths: npt.NDArray[np.int64]) -> Mapping[str, Array]:
@@ -230,8 +216,6 @@ def counted(part: onnx.ModelProto, lengths: npt.NDArray[np.int64]) -> Mapping[st
     Raises:
         CountingError: its types do not fit together, or the reference lacks an operator.
     """
-    from onnx.reference import ReferenceEvaluator
-
     names = [output.name for output in part.graph.output]
     try:
         with np.errstate(over="ignore", invalid="ignore"):  # float16 ends at 65,504

@@ -8,13 +8,13 @@ onnx.TensorProto.DataType numbers; 0 is unknown: sequences, and operators nobody
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    import onnx
+import onnx
+from onnx import TensorProto, defs
 
 from stt.convert.graph import attribute, called, subgraphs
 from stt.convert.model_file import GraphFile
@@ -22,8 +22,6 @@ from stt.convert.model_file import GraphFile
 UNKNOWN, FLOAT, FLOAT16, DOUBLE = 0, 1, 10, 11
 FLOATS = frozenset({FLOAT, FLOAT16})
 """The two types a precision decides between; doubles and bfloat16 are left as they are."""
-LARGEST, SMALLEST = 1e4, 1e-7
-"""Magnitudes that conversion to float16 keeps, as onnxconverter_common's documents them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +56,7 @@ class Conflict:
 
     node: str
     op: str
-    told: str
+    message: str
 
 
 @dataclass(slots=True)
@@ -85,41 +83,23 @@ class Schemas:
         """The ports of a node; without ports where nobody has a schema of its operator."""
         domain = "" if node.domain == "ai.onnx" else node.domain
         version = self._versions.get(domain, self._versions.get("ai.onnx", 1))
-        formal = _formal(node.op_type, version, domain)
-        if formal is None:
-            return Signature((), ())
-        return Signature(
-            tuple(_expanded(formal.inputs, len(node.input), formal.types)),
-            tuple(_expanded(formal.outputs, len(node.output), formal.types)),
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class _Formal:
-    """A schema, the same for ONNX's own operators and ONNX Runtime's."""
-
-    inputs: tuple[tuple[str, bool, bool], ...]
-    """(type or variable, variadic, all of one type)."""
-    outputs: tuple[tuple[str, bool, bool], ...]
-    types: Mapping[str, frozenset[int]]
+        return _signature(node.op_type, version, domain, len(node.input), len(node.output))
 
 
 @cache
-def _formal(op: str, version: int, domain: str) -> _Formal | None:
-    from onnx import defs
-
+def _signature(op: str, version: int, domain: str, inputs: int, outputs: int) -> Signature:
     schema: Any
     if defs.has(op, domain):
         try:
             schema = defs.get_schema(op, version, domain)
         except defs.SchemaError:
-            return None
+            return Signature((), ())
     elif (domain, op) in (found := _runtime_schemas()):
         schema = found[domain, op]
     else:
-        return None
+        return Signature((), ())
     types = {c.type_param_str: _type_ids(c.allowed_type_strs) for c in schema.type_constraints}
-    return _Formal(_parameters(schema.inputs), _parameters(schema.outputs), types)
+    return Signature(_ports(schema.inputs, inputs, types), _ports(schema.outputs, outputs, types))
 
 
 @cache
@@ -131,40 +111,27 @@ def _runtime_schemas() -> dict[tuple[str, str], Any]:
     return {(schema.domain, schema.name): schema for schema in known}
 
 
-def _parameters(formal: Iterable[Any]) -> tuple[tuple[str, bool, bool], ...]:
-    def told(p: Any) -> tuple[str, bool, bool]:
-        kind = getattr(p, "type_str", None) or p.typeStr
-        one_type = getattr(p, "is_homogeneous", getattr(p, "isHomogeneous", True))
-        return kind, str(p.option).endswith("Variadic"), bool(one_type)
-
-    return tuple(told(p) for p in formal)
-
-
-def _expanded(
-    formal: tuple[tuple[str, bool, bool], ...], count: int, types: Mapping[str, frozenset[int]]
-) -> Iterator[Port]:
-    for index in range(count):
-        if not formal:
-            return
-        kind, _, one_type = formal[min(index, len(formal) - 1)]
+def _ports(
+    formal: Sequence[Any], count: int, types: Mapping[str, frozenset[int]]
+) -> tuple[Port, ...]:
+    """The ports of `count` values; the last formal parameter stands for all that follow."""
+    ports = []
+    for index in range(count if formal else 0):
+        parameter = formal[min(index, len(formal) - 1)]  # ONNX Runtime's are spelt otherwise
+        kind = getattr(parameter, "type_str", None) or parameter.typeStr
+        one_type = getattr(parameter, "is_homogeneous", getattr(parameter, "isHomogeneous", True))
         if kind in types:
-            yield Port(kind if one_type else f"{kind}#{index}", types[kind])
+            ports.append(Port(kind if one_type else f"{kind}#{index}", types[kind]))
         else:
-            yield Port(f"{kind}@{index}", _type_ids([kind]))
+            ports.append(Port(f"{kind}@{index}", _type_ids([kind])))
+    return tuple(ports)
 
 
-@cache
-def _type_id(told: str) -> int:
-    from onnx import TensorProto
-
-    if not told.startswith("tensor("):
-        return UNKNOWN
-    name = told[len("tensor(") : -1].upper()
-    return int(dict(TensorProto.DataType.items()).get(name, UNKNOWN))
-
-
-def _type_ids(told: Iterable[str]) -> frozenset[int]:
-    return frozenset(map(_type_id, told))
+def _type_ids(names: Iterable[str]) -> frozenset[int]:
+    """Of `tensor(float)` and the like."""
+    ids = dict(TensorProto.DataType.items())
+    tensors = (name.removeprefix("tensor(").removesuffix(")").upper() for name in names)
+    return frozenset(int(ids.get(name, UNKNOWN)) for name in tensors)
 
 
 def infer(file: GraphFile) -> Types:
@@ -183,8 +150,8 @@ def conflicts(file: GraphFile) -> list[Conflict]:
     for output in file.model.graph.output:
         declared, real = output.type.tensor_type.elem_type, types.get(output.name)
         if {declared, real} == FLOATS:
-            told = f"declared {type_name(declared)}, is {type_name(real)}"
-            found.append(Conflict(output.name, "output", told))
+            message = f"declared {type_name(declared)}, is {type_name(real)}"
+            found.append(Conflict(output.name, "output", message))
     return found
 
 
@@ -198,8 +165,8 @@ def untyped(file: GraphFile) -> list[Conflict]:
         for port, name in zip(signature.inputs, node.input, strict=False):
             if name and types.get(name) == UNKNOWN and port.flexible:
                 guilty = maker.get(name, node)
-                told = f"nobody knows the type of its output {name}"
-                found.append(Conflict(called(guilty), guilty.op_type, told))
+                message = f"nobody knows the type of its output {name}"
+                found.append(Conflict(called(guilty), guilty.op_type, message))
     return found
 
 
@@ -253,18 +220,17 @@ def _disagreements_inside(
         taken = [(v.name, v.type.tensor_type.elem_type) for v in graph.input]
         for (name, declared), real in zip(taken, fed, strict=False):
             if {declared, real} == FLOATS:
-                told = f"{type_name(real)} meets {type_name(declared)} at {name} inside it"
-                yield Conflict(called(node), node.op_type, told)
+                message = f"{type_name(real)} meets {type_name(declared)} at {name} inside it"
+                yield Conflict(called(node), node.op_type, message)
         for value in graph.output:
             declared, real = value.type.tensor_type.elem_type, types.get(value.name)
             if {declared, real} == FLOATS:
-                told = f"{value.name} inside it is {type_name(real)}, not {type_name(declared)}"
-                yield Conflict(called(node), node.op_type, told)
+                message = f"{value.name} inside it is {type_name(real)}, not {type_name(declared)}"
+                yield Conflict(called(node), node.op_type, message)
     for values in zip(*(graph.output for graph in bodies), strict=False):
         given_by = {types.get(value.name) for value, types in zip(values, inner, strict=True)}
         if given_by >= FLOATS:
-            told = "its branches give float and float16"
-            yield Conflict(called(node), node.op_type, told)
+            yield Conflict(called(node), node.op_type, "its branches give float and float16")
 
 
 def _disagreements(
@@ -276,40 +242,26 @@ def _disagreements(
             continue
         before = bound.setdefault(port.variable, elem_type)
         if before != elem_type:
-            told = f"{type_name(before)} and {type_name(elem_type)} meet at input {name}"
+            message = f"{type_name(before)} and {type_name(elem_type)} meet at input {name}"
         elif elem_type not in port.allowed:
-            told = f"input {name} is {type_name(elem_type)}"
+            message = f"input {name} is {type_name(elem_type)}"
         else:
             continue
-        yield Conflict(called(node), node.op_type, told)
+        yield Conflict(called(node), node.op_type, message)
 
 
 def output_types(node: onnx.NodeProto, signature: Signature, given: list[int]) -> list[int]:
     """Element types a node gives for the element types of its inputs."""
-    if (told := _told_by_attribute(node, given)) is not None:
-        return [told] * len(node.output)
+    if (fixed := _type_by_attribute(node, given)) is not None:
+        return [fixed] * len(node.output)
     bound: dict[str, int] = {}
     for port, elem_type in zip(signature.inputs, given, strict=False):
         if elem_type:
             bound.setdefault(port.variable, elem_type)
-    only = [next(iter(p.allowed)) if len(p.allowed) == 1 else UNKNOWN for p in signature.outputs]
     return [
-        bound.get(port.variable, one) for port, one in zip(signature.outputs, only, strict=True)
+        bound.get(p.variable, next(iter(p.allowed)) if len(p.allowed) == 1 else UNKNOWN)
+        for p in signature.outputs
     ]
-
-
-def _told_by_attribute(node: onnx.NodeProto, given: list[int]) -> int | None:
-    """The output type of operators that have it in an attribute."""
-    if node.op_type == "Constant":
-        return _constant_type(node)
-    if node.op_type == "CastLike":
-        return given[1]
-    if node.op_type not in _TYPE_ATTRIBUTES:
-        return None
-    told = attribute(node, _TYPE_ATTRIBUTES[node.op_type])
-    if told is None:
-        return given[0] if node.op_type.endswith("Like") else FLOAT
-    return int(told.t.data_type if told.HasField("t") else told.i)
 
 
 _TYPE_ATTRIBUTES = {
@@ -323,25 +275,36 @@ _TYPE_ATTRIBUTES = {
 }
 
 
-def _constant_type(node: onnx.NodeProto) -> int:
-    from onnx import TensorProto
+def _type_by_attribute(node: onnx.NodeProto, given: list[int]) -> int | None:
+    """The output type of operators that have it in an attribute."""
+    if node.op_type == "Constant":
+        return _constant_type(node)
+    if node.op_type == "CastLike":
+        return given[1]
+    if node.op_type not in _TYPE_ATTRIBUTES:
+        return None
+    of_type = attribute(node, _TYPE_ATTRIBUTES[node.op_type])
+    if of_type is None:
+        return given[0] if node.op_type.endswith("Like") else FLOAT
+    return int(of_type.t.data_type if of_type.HasField("t") else of_type.i)
 
+
+def _constant_type(node: onnx.NodeProto) -> int:
     for a in node.attribute:
         if a.name == "value":
             return int(a.t.data_type)
         if a.name == "sparse_value":
             return int(a.sparse_tensor.values.data_type)
-        if a.name.startswith("value_float"):
-            return FLOAT
-        if a.name.startswith("value_int"):
-            return int(TensorProto.INT64)
-        if a.name.startswith("value_string"):
-            return int(TensorProto.STRING)
+        for name, elem_type in _VALUE_TYPES.items():
+            if a.name.startswith(name):
+                return elem_type
     return UNKNOWN
+
+
+_VALUE_TYPES = {"value_float": FLOAT, "value_int": 7, "value_string": 8}
+"""Attributes of a Constant, in the plural too."""
 
 
 def type_name(elem_type: int) -> str:
     """float, float16, int64 and so on."""
-    from onnx import TensorProto
-
     return str(TensorProto.DataType.Name(elem_type)).lower() if elem_type else "unknown"

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-import numpy as np
+import onnx
 
-from stt.convert.cast_rewriting import Change, Settled, Tally
-from stt.convert.casts import settle
+from stt.convert.cast_rewriting import Change, Settled
+from stt.convert.casts import settle, to_float
 from stt.convert.counting import MOVES, find_counting
 from stt.convert.element_types import FLOAT, FLOAT16, Types, conflicts, infer
 from stt.convert.graph import attribute, called, captures, prepared, subgraphs
-from stt.convert.model_file import GraphFile, read, write
-from stt.convert.weight import Array, Weight, reported, value_of
+from stt.convert.model_file import GraphFile, copied, read, write
+from stt.convert.weight import Tally, floats, reported
 from stt.errors import ModelError
-
-if TYPE_CHECKING:
-    import onnx
 
 KEPT_OPS = frozenset(
     {"CumSum", "DFT", "MelWeightMatrix", "NonMaxSuppression", "RandomNormalLike"}
@@ -62,8 +59,9 @@ def to_fp16(file: GraphFile, keep: Collection[str] = ()) -> tuple[Settled, tuple
     types = infer(file)
     if FLOAT16 in types.of.values():
         raise ModelError("this model computes in float16 already; convert the FP32 one")
-    if wrong := conflicts(file):
-        raise ModelError(f"node {wrong[0].node} ({wrong[0].op}) is inconsistent: {wrong[0].told}")
+    if found := conflicts(file):
+        first = found[0]
+        raise ModelError(f"node {first.node} ({first.op}) is inconsistent: {first.message}")
     counting = find_counting(file, types)
     names = frozenset(keep)
 
@@ -132,22 +130,14 @@ def widened(file: GraphFile) -> GraphFile:
     stored = _stored_halves(file.model.graph, types)
     if not stored or stored != {name for name, kind in types.of.items() if kind == FLOAT16}:
         return file
-    model = type(file.model).FromString(file.model.SerializeToString())
-    for tensor in model.graph.initializer:
-        if tensor.data_type == FLOAT16:
-            _widen(tensor)
-    for node in model.graph.node:
-        for a in node.attribute:
-            if node.op_type == "Constant" and a.t.data_type == FLOAT16:
-                _widen(a.t)
-    for value in model.graph.value_info:
-        if value.name in stored:
-            value.type.tensor_type.elem_type = FLOAT
+    model = copied(file.model)
+    to_float(model.graph)
     weights = {
-        name: _wide(weight) if weight.elem_type == FLOAT16 else weight
-        for name, weight in file.weights.items()
+        name: replace(w, elem_type=FLOAT, nbytes=2 * w.nbytes, load=partial(floats, w), place=None)
+        for name, w in file.weights.items()
+        if w.elem_type == FLOAT16
     }
-    return GraphFile(model, weights)
+    return GraphFile(model, file.weights | weights)
 
 
 def _stored_halves(graph: onnx.GraphProto, types: Types) -> set[str]:
@@ -170,17 +160,3 @@ def _stored_halves(graph: onnx.GraphProto, types: Types) -> set[str]:
         elif to is None or to.i != FLOAT:
             return set()
     return stored if stored.isdisjoint(value.name for value in graph.output) else set()
-
-
-def _widen(tensor: onnx.TensorProto) -> None:
-    from onnx import numpy_helper
-
-    array = value_of(tensor).astype(np.float32)
-    tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
-
-
-def _wide(weight: Weight) -> Weight:
-    def load() -> Array:
-        return weight.load().astype(np.float32)
-
-    return Weight(weight.name, FLOAT, weight.shape, 2 * weight.nbytes, load)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, count
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import onnx
+from google.protobuf.message import Message
+from onnx import helper, inliner
 
-from stt.convert.model_file import GraphFile
+from stt.convert.model_file import GraphFile, copied
 from stt.convert.weight import Array, Weight, value_of
 from stt.errors import ModelError
 
-if TYPE_CHECKING:
-    import onnx
+CONTRIB = "com.microsoft"
+"""Domain of ONNX Runtime's own operators."""
 
 
 def subgraphs(node: onnx.NodeProto) -> list[onnx.GraphProto]:
@@ -57,26 +60,33 @@ def free_name(stem: str, taken: set[str]) -> str:
     return new
 
 
+def graphs_of(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    """The graph and all graphs inside its nodes."""
+    yield graph
+    for node in graph.node:
+        for inner in subgraphs(node):
+            yield from graphs_of(inner)
+
+
 def all_names(graph: onnx.GraphProto) -> set[str]:
     """Every name in a graph and in those inside it."""
-    names = {value.name for value in chain(graph.input, graph.output, graph.value_info)}
-    names.update(tensor.name for tensor in graph.initializer)
-    for node in graph.node:
-        names.update([node.name, *node.input, *node.output])
-        for inner in subgraphs(node):
-            names |= all_names(inner)
+    names: set[str] = set()
+    for inner in graphs_of(graph):
+        values = chain(inner.input, inner.output, inner.value_info, inner.initializer)
+        names.update(value.name for value in values)
+        for node in inner.node:
+            names.update([node.name, *node.input, *node.output])
     return names
 
 
 def rename(graph: onnx.GraphProto, old: str, new: str) -> None:
     """Rename a value wherever a graph, or one inside it, reads it."""
-    for node in graph.node:
-        replace(node.input, old, new)
-        for inner in subgraphs(node):
-            rename(inner, old, new)
-    for value in graph.output:
-        if value.name == old:
-            value.name = new
+    for inner in graphs_of(graph):
+        for node in inner.node:
+            replace(node.input, old, new)
+        for value in inner.output:
+            if value.name == old:
+                value.name = new
 
 
 def replace(names: Any, old: str, new: str) -> None:
@@ -86,14 +96,17 @@ def replace(names: Any, old: str, new: str) -> None:
             names[index] = new
 
 
+def refill(field: Any, messages: Iterable[Message]) -> None:
+    """Put messages in the place of those of a repeated field; they may be among these."""
+    copies = [copied(message) for message in messages]
+    del field[:]
+    field.extend(copies)
+
+
 def set_attribute(node: onnx.NodeProto, name: str, value: object) -> None:
     """Set one attribute of a node, whatever it was."""
-    from onnx import helper
-
     kept = [a for a in node.attribute if a.name != name]
-    fresh = [type(a).FromString(a.SerializeToString()) for a in kept]
-    del node.attribute[:]
-    node.attribute.extend([*fresh, helper.make_attribute(name, value)])
+    refill(node.attribute, [*kept, helper.make_attribute(name, value)])
 
 
 def constant_value(node: onnx.NodeProto) -> Array | None:
@@ -108,17 +121,6 @@ def constant_value(node: onnx.NodeProto) -> Array | None:
     return None
 
 
-def graphs_of(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
-    """The graph and all graphs inside its nodes."""
-    from onnx import AttributeProto
-
-    yield graph
-    for node in graph.node:
-        for attribute in node.attribute:
-            if attribute.type == AttributeProto.GRAPH:
-                yield from graphs_of(attribute.g)
-
-
 def all_inputs(graph: onnx.GraphProto) -> Iterator[str]:
     """Every value that nodes read, in the graph and in those inside it."""
     for inner in graphs_of(graph):
@@ -128,45 +130,101 @@ def all_inputs(graph: onnx.GraphProto) -> Iterator[str]:
             yield from (output.name for output in inner.output)
 
 
+def use_contrib(model: onnx.ModelProto) -> None:
+    """Let a model have ONNX Runtime's own operators."""
+    if not any(opset.domain == CONTRIB for opset in model.opset_import):
+        model.opset_import.add(domain=CONTRIB, version=1)
+
+
 def tidied(file: GraphFile) -> list[Weight]:
     """Leave out what nothing uses any more; returns the weights to write.
 
-    The operators of `com.microsoft` may be used in what is left.
+    ONNX Runtime's own operators may be used in what is left.
     """
     graph = file.model.graph
     used = set(all_inputs(graph)) | {output.name for output in graph.output}
-    small = [tensor for tensor in graph.initializer if tensor.name in used]
-    copies = [type(tensor).FromString(tensor.SerializeToString()) for tensor in small]
-    del graph.initializer[:]
-    graph.initializer.extend(copies)
+    refill(graph.initializer, [tensor for tensor in graph.initializer if tensor.name in used])
     del graph.value_info[:]  # what it says of values that are gone would be an error
-    if not any(opset.domain == "com.microsoft" for opset in file.model.opset_import):
-        file.model.opset_import.add(domain="com.microsoft", version=1)
+    use_contrib(file.model)
     return [weight for name, weight in file.weights.items() if name in used]
+
+
+def needed(
+    nodes: Sequence[onnx.NodeProto], values: Iterable[str], stop: Iterable[str] = ()
+) -> list[onnx.NodeProto]:
+    """Those of sorted nodes that compute these values, in order, from `stop` and inputs."""
+    wanted, kept = set(values) - set(stop), []
+    for node in reversed(nodes):
+        if wanted.intersection(node.output):
+            wanted.update(set(read_by(node)) - set(stop))
+            kept.append(node)
+    return kept[::-1]
 
 
 def replace_nodes(graph: onnx.GraphProto, nodes: list[onnx.NodeProto]) -> None:
     """Put nodes in the place of a graph's own, without those that nothing needs any more."""
-    copies = [type(node).FromString(node.SerializeToString()) for node in nodes]
-    needed = {output.name for output in graph.output} | _captured(copies)
-    kept = []
-    for node in reversed(copies):  # sorted: consumers come after producers
-        if needed.intersection(node.output):
-            needed.update(node.input)
-            kept.append(node)
-    del graph.node[:]
-    graph.node.extend(reversed(kept))
+    refill(graph.node, needed(nodes, [output.name for output in graph.output]))
 
 
-def _captured(nodes: list[onnx.NodeProto]) -> set[str]:
-    """Names that subgraphs (If, Loop) may take from outside."""
-    found: set[str] = set()
-    for node in nodes:
-        for attribute in node.attribute:
-            inner = list(attribute.g.node)
-            found.update(name for child in inner for name in child.input)
-            found |= _captured(inner)
-    return found
+class NoMatchError(Exception):
+    """The graph is another than the one looked for."""
+
+
+class Lookup:
+    """Producers, consumers and constants of a graph by value name."""
+
+    def __init__(self, file: GraphFile) -> None:
+        self.file = file
+        self.producer: dict[str, onnx.NodeProto] = {
+            name: node for node in file.model.graph.node for name in node.output
+        }
+        self.consumers: dict[str, list[onnx.NodeProto]] = {}
+        for node in file.model.graph.node:
+            for name in node.input:
+                self.consumers.setdefault(name, []).append(node)
+        self.small = {tensor.name: tensor for tensor in file.model.graph.initializer}
+
+    def constant(self, name: str) -> Array | None:
+        """The array of a constant; None where the value is none."""
+        node = self.producer.get(name)
+        if name in self.file.weights:
+            return self.file.weights[name].load()
+        if name in self.small:
+            return value_of(self.small[name])
+        if node is not None and node.op_type == "Constant" and node.attribute[0].name == "value":
+            return value_of(node.attribute[0].t)
+        return None
+
+    def up(self, name: str, *types: str) -> onnx.NodeProto:
+        """Follow first inputs upwards through nodes of these types; returns the last of them."""
+        for kind in types:
+            if name not in self.producer or self.producer[name].op_type != kind:
+                raise NoMatchError
+            node = self.producer[name]
+            name = node.input[0]
+        return node
+
+    def down(self, name: str, *types: str) -> onnx.NodeProto:
+        """Follow the only consumer of each type downwards; returns the last node."""
+        for kind in types:
+            found = [node for node in self.consumers.get(name, []) if node.op_type == kind]
+            if len(found) != 1:
+                raise NoMatchError
+            name = found[0].output[0]
+        return found[0]
+
+
+def scalars(file: GraphFile) -> dict[str, float]:
+    """Positive float32 constants without dimensions, from initializers and Constant nodes."""
+    found = [(tensor.name, tensor) for tensor in file.model.graph.initializer]
+    found += [
+        (node.output[0], node.attribute[0].t)
+        for graph in graphs_of(file.model.graph)
+        for node in graph.node
+        if node.op_type == "Constant" and node.attribute[0].name == "value"
+    ]
+    flat = ((n, t) for n, t in found if not t.dims and t.data_type == onnx.TensorProto.FLOAT)
+    return {name: value for name, t in flat if (value := float(value_of(t))) > 0}
 
 
 def prepared(file: GraphFile) -> GraphFile:
@@ -178,8 +236,6 @@ def prepared(file: GraphFile) -> GraphFile:
         ModelError: a node reads what nothing gives or gives what another gives, or nodes read each
             other in a circle.
     """
-    from onnx import inliner
-
     model = file.model
     if model.functions:
         model = inliner.inline_local_functions(model)
@@ -187,10 +243,8 @@ def prepared(file: GraphFile) -> GraphFile:
     nodes = [node for index, node in enumerate(model.graph.node) if index not in repeated]
     in_order = _in_order(model.graph, nodes, set(file.weights))
     if repeated or in_order != nodes:
-        nodes = [type(node).FromString(node.SerializeToString()) for node in in_order]
-        model = type(model).FromString(model.SerializeToString())
-        del model.graph.node[:]
-        model.graph.node.extend(nodes)
+        model = copied(model)
+        refill(model.graph.node, in_order)
     return GraphFile(model, file.weights)
 
 
@@ -201,8 +255,10 @@ def doubles(graph: onnx.GraphProto) -> dict[int, onnx.NodeProto]:
     for index, node in enumerate(graph.node):
         first = next((maker[name] for name in node.output if name in maker), None)
         if first is not None:
-            told = [(n.op_type, n.domain, n.input, n.output, n.attribute) for n in (first, node)]
-            if told[0] != told[1]:
+            one, two = (
+                (n.op_type, n.domain, n.input, n.output, n.attribute) for n in (first, node)
+            )
+            if one != two:
                 raise ModelError(
                     f"node {called(node)} ({node.op_type}) gives what {called(first)} gives too; "
                     "fetch the model again"
@@ -232,7 +288,7 @@ def _in_order(
         if len(left) == len(waiting):
             node, reads = left[0]
             lost = next((name for name in reads if name not in made), None)
-            told = f"{lost}, which nothing gives" if lost else "what needs its own output"
-            raise ModelError(f"node {called(node)} ({node.op_type}) reads {told}; fetch it again")
+            what = f"{lost}, which nothing gives" if lost else "what needs its own output"
+            raise ModelError(f"node {called(node)} ({node.op_type}) reads {what}; fetch it again")
         waiting = left
     return placed

@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
-
-if TYPE_CHECKING:
-    import onnx
+import onnx
+from onnx import TensorProto, helper, numpy_helper
 
 __all__ = ["CONTRIB", "GraphWriter"]
 
@@ -65,8 +64,6 @@ class GraphWriter:
         self, op: str, *inputs: str, names: Sequence[str], domain: str = "", **attributes: Any
     ) -> Sequence[str]:
         """Append an operator whose outputs are called `names`; returns them."""
-        from onnx import helper
-
         node = helper.make_node(op, inputs, names, self.new_name(op), domain=domain, **attributes)
         self._nodes.append(node)
         return names
@@ -81,8 +78,6 @@ class GraphWriter:
 
     def weight(self, name: str, values: Array) -> str:
         """A weight; large ones go to the data file at once."""
-        from onnx import TensorProto, numpy_helper
-
         values = np.ascontiguousarray(values)
         if values.nbytes < _INLINE_BYTES:
             self._initializers.append(numpy_helper.from_array(values, name))
@@ -105,17 +100,12 @@ class GraphWriter:
 
     def graph(self) -> onnx.GraphProto:
         """The graph collected so far."""
-        from onnx import helper
-
         return helper.make_graph(
             self._nodes, self._name, self._inputs, self._outputs, self._initializers
         )
 
     def save(self, path: Path, producer: str) -> None:
         """Check the model and write it to `path`; `onnx.checker.ValidationError` if it is wrong."""
-        import onnx
-        from onnx import helper
-
         model = helper.make_model(
             self.graph(),
             producer_name=producer,
@@ -128,12 +118,8 @@ class GraphWriter:
 
 
 def _type_id(dtype: str) -> int:
-    from onnx import helper
-
     return int(helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
 
 
 def _value_info(name: str, dtype: str, shape: Sequence[int | str]) -> onnx.ValueInfoProto:
-    from onnx import helper
-
     return helper.make_tensor_value_info(name, _type_id(dtype), shape)

@@ -41,14 +41,14 @@ class Trial:
     kept: frozenset[str]
     """Those in float32."""
     held: bool
-    told: str
+    figure: str
 
     def picture(self) -> str:
         """A character for each group: # in float32, . in float16; at most 64 of them."""
         width = min(len(self.groups), 64)
         shares = np.array_split(np.array([group in self.kept for group in self.groups]), width)
         row = "".join("#" if any(share) else "." for share in shares)
-        return f"{self.number:>3} [{row}] {'holds' if self.held else 'fails'}, {self.told}"
+        return f"{self.number:>3} [{row}] {'holds' if self.held else 'fails'}, {self.figure}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,10 +144,10 @@ class _Hunt:
         if (same := frozenset(nodes)) in self._known:
             return self._known[same]
         convert(self._source, self._file, nodes)
-        held, told = self._holds(self._file)
+        held, figure = self._holds(self._file)
         self._known[same] = held
         self.trials += 1
-        self._on_trial(Trial(self.trials, tuple(self.groups), frozenset(kept), held, told))
+        self._on_trial(Trial(self.trials, tuple(self.groups), frozenset(kept), held, figure))
         return held
 
 

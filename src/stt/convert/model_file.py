@@ -11,18 +11,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO, TypeVar
 
 import numpy as np
+import onnx
+from google.protobuf.message import DecodeError, Message
+from onnx import GraphProto, ModelProto, TensorProto
 
 from stt.convert.weight import DTYPES, Array, Weight, data_bytes, external, stored, value_of
 from stt.errors import ModelError
-
-if TYPE_CHECKING:
-    import onnx
 
 LARGE = 1024
 """Bytes. Smaller initializers stay in the graph, where shape inference looks into them."""
@@ -35,6 +36,9 @@ _FLOAT_DATA, _RAW_DATA = 4, 9
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 
+_Message = TypeVar("_Message", bound=Message)
+
+
 @dataclass(frozen=True, slots=True)
 class GraphFile:
     """An ONNX model: the graph in memory, the large weights by name."""
@@ -44,15 +48,19 @@ class GraphFile:
     weights: dict[str, Weight]
 
 
+def copied(message: _Message) -> _Message:
+    """A copy that belongs to no other message."""
+    copy: _Message = type(message)()
+    copy.CopyFrom(message)
+    return copy
+
+
 def read(path: Path) -> GraphFile:
     """Read an ONNX file, leaving initializers of 1 KiB or more on disk.
 
     Raises:
         ModelError: not an ONNX file, cut short, or its external weights are not there.
     """
-    from google.protobuf.message import DecodeError
-    from onnx import ModelProto
-
     rest, graph = bytearray(), bytearray()
     weights: dict[str, Weight] = {}
     try:
@@ -76,8 +84,8 @@ def read(path: Path) -> GraphFile:
     except OSError as error:
         raise ModelError(f"{path}: cannot be read ({error.strerror}); check the path") from error
     except (DecodeError, ValueError) as error:
-        told = f"{path}: not an ONNX file, or damaged ({error}); fetch it again"
-        raise ModelError(told) from error
+        message = f"{path}: not an ONNX file, or damaged ({error}); fetch it again"
+        raise ModelError(message) from error
     if not model.graph.node:
         raise ModelError(f"{path}: holds no ONNX graph; fetch it again")
     return GraphFile(model, weights)
@@ -92,32 +100,26 @@ def write(path: Path, model: onnx.ModelProto, weights: Iterable[Weight]) -> None
         OSError: e.g. a full disk; nothing is left behind and an older file stays as it was.
     """
     weights = list(weights)
-    total = model.ByteSize() + sum(weight.nbytes for weight in weights)
-    partial, data = path.with_name(f".{path.name}.partial"), path.with_name(f"{path.name}.data")
-    partial_data = path.with_name(f".{data.name}.partial")
-    try:
-        with partial.open("wb") as file:
-            file.write(model.SerializeToString())
-            if total <= _INSIDE_LIMIT:
-                for weight in weights:
-                    _append(file, weight)
-            else:
-                with partial_data.open("wb") as beside:
-                    for weight in weights:
-                        _append_reference(file, weight, data.name, _store(beside, weight))
-                    _settle(beside)
+    inside = model.ByteSize() + sum(weight.nbytes for weight in weights) <= _INSIDE_LIMIT
+    data = path.with_name(f"{path.name}.data")
+    with _unfinished(path) as file:
+        file.write(model.SerializeToString())
+        if inside:
+            for weight in weights:
+                _append(file, weight)
             _settle(file)
-        # Between these steps a file is missing, which is noticed; old and new never stand together.
-        if total > _INSIDE_LIMIT:
-            path.unlink(missing_ok=True)
-            partial_data.replace(data)
-            partial.replace(path)
         else:
-            partial.replace(path)
-            data.unlink(missing_ok=True)
-    finally:
-        partial.unlink(missing_ok=True)
-        partial_data.unlink(missing_ok=True)
+            with _unfinished(data) as beside:
+                for weight in weights:
+                    _append_reference(file, weight, data.name, _store(beside, weight))
+                _settle(beside)
+                _settle(file)
+                # Now a file is missing, which is noticed: old and new never stand together
+                path.unlink(missing_ok=True)
+                Path(beside.name).replace(data)
+        Path(file.name).replace(path)
+    if inside:
+        data.unlink(missing_ok=True)
 
 
 def write_beside(path: Path, model: onnx.ModelProto, weights: Iterable[Weight]) -> None:
@@ -128,26 +130,34 @@ def write_beside(path: Path, model: onnx.ModelProto, weights: Iterable[Weight]) 
     Raises:
         OSError: e.g. a full disk; nothing is left behind and an older file stays as it was.
     """
+    with _unfinished(path) as file:
+        file.write(model.SerializeToString())
+        for weight in weights:
+            place = weight.place
+            if place and place[0].parent == path.parent and place[0].suffix == ".data":
+                _append_reference(file, weight, place[0].name, (place[1], weight.nbytes))
+            else:
+                _append(file, weight)
+        _settle(file)
+        Path(file.name).replace(path)
+
+
+@contextmanager
+def _unfinished(path: Path) -> Iterator[BinaryIO]:
+    """A file under a temporary name; in the end it is gone, unless it was renamed."""
     partial = path.with_name(f".{path.name}.partial")
     try:
         with partial.open("wb") as file:
-            file.write(model.SerializeToString())
-            for weight in weights:
-                place = weight.place
-                if place and place[0].parent == path.parent and place[0].suffix == ".data":
-                    where = (place[1], weight.nbytes)
-                    _append_reference(file, weight, place[0].name, where)
-                else:
-                    _append(file, weight)
-            _settle(file)
-        partial.replace(path)
+            yield file
     finally:
         partial.unlink(missing_ok=True)
 
 
 def _settle(file: BinaryIO) -> None:
+    """Have a file on disk, and closed: an open one cannot be renamed everywhere."""
     file.flush()
     os.fsync(file.fileno())
+    file.close()
 
 
 def _fields(file: BinaryIO, start: int, end: int) -> Iterator[tuple[int, int, int, int]]:
@@ -189,8 +199,6 @@ def _span(file: BinaryIO, start: int, end: int) -> bytes:
 
 def _tensor(file: BinaryIO, start: int, end: int, path: Path) -> Weight | None:
     """Take one initializer inside the file as a Weight, its data passed over; None: leave it."""
-    from onnx import TensorProto
-
     head, raw, packed = bytearray(), None, None
     for field, key, body, stop in _fields(file, start, end):
         if field == _RAW_DATA:
@@ -215,8 +223,6 @@ def _tensor(file: BinaryIO, start: int, end: int, path: Path) -> Weight | None:
 
 
 def _parsed(path: Path, start: int, end: int) -> Array:
-    from onnx import TensorProto
-
     with path.open("rb") as file:
         return value_of(TensorProto.FromString(_span(file, start, end))).copy()
 
@@ -226,19 +232,16 @@ def _take_out_external(model: onnx.ModelProto, path: Path, weights: dict[str, We
 
     Small ones are read into the graph, and so are those of Constants and of graphs inside nodes.
     """
-    from onnx import TensorProto
-
-    inside = []
     for tensor in model.graph.initializer:
         if tensor.data_location == TensorProto.EXTERNAL:
             weight = external(tensor, path)
             if weight.nbytes >= LARGE:
                 weights[weight.name] = weight
-                continue
-            _fill(tensor, weight)
-        inside.append(TensorProto.FromString(tensor.SerializeToString()))
+            else:
+                _fill(tensor, weight)
+    small = [copied(tensor) for tensor in model.graph.initializer if tensor.name not in weights]
     del model.graph.initializer[:]
-    model.graph.initializer.extend(inside)
+    model.graph.initializer.extend(small)
     for tensor in _tensors_of_nodes(model.graph):
         if tensor.data_location == TensorProto.EXTERNAL:
             _fill(tensor, external(tensor, path))
@@ -255,7 +258,7 @@ def _tensors_of_nodes(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
 
 
 def _fill(tensor: onnx.TensorProto, weight: Weight) -> None:
-    """Put the data into a tensor that told where it lies."""
+    """Put the data into a tensor that referred to it."""
     tensor.ClearField("external_data")
     tensor.ClearField("data_location")
     tensor.raw_data = weight.load().tobytes()
@@ -273,8 +276,6 @@ def _store(file: BinaryIO, weight: Weight) -> tuple[int, int]:
 
 def _append(file: BinaryIO, weight: Weight) -> None:
     """Append one weight as a message that merges into the model: model{graph{initializer}}."""
-    from onnx import TensorProto
-
     head = TensorProto(name=weight.name, data_type=weight.elem_type, dims=weight.shape)
     content = head.SerializeToString() + _key(_RAW_DATA, weight.nbytes)
     tensor = _key(_GRAPH_INITIALIZER, len(content) + weight.nbytes)
@@ -285,8 +286,6 @@ def _append(file: BinaryIO, weight: Weight) -> None:
 def _append_reference(
     file: BinaryIO, weight: Weight, location: str, place: tuple[int, int]
 ) -> None:
-    from onnx import GraphProto, ModelProto, TensorProto
-
     tensor = TensorProto(name=weight.name, data_type=weight.elem_type, dims=weight.shape)
     tensor.data_location = TensorProto.EXTERNAL
     entries = {"location": location, "offset": place[0], "length": place[1]}

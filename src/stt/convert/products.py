@@ -1,5 +1,7 @@
 """Matrix products made ready for INT8 without changing what is computed.
 
+`cpu_saturates`: whether this processor sums the products of unsigned and signed bytes exactly.
+
 `pointwise_as_matmul`: ONNX Runtime's `ConvInteger` is slower than its FP32 convolution on the CPU,
 while a product with 8-bit weights is several times faster than either. A convolution over time with
 a kernel of one is a product with every frame; the transpositions around it meet those of the graph,
@@ -14,21 +16,26 @@ variance, so here they come from gain and offset themselves: no recordings are n
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
-import numpy.typing as npt
+from onnx import NodeProto, TensorProto, numpy_helper
+from onnx.helper import (
+    get_attribute_value,
+    make_graph,
+    make_model,
+    make_node,
+    make_opsetid,
+    make_tensor_value_info,
+)
 
-from stt.convert.graph import replace_nodes
+from stt.convert.graph import captures, replace_nodes
 from stt.convert.model_file import GraphFile
-from stt.convert.weight import Array, Weight, value_of
+from stt.convert.weight import Array, Floats, Weight, floats, value_of
 
-if TYPE_CHECKING:
-    from onnx import NodeProto
-
-Floats = npt.NDArray[np.float32]
-
+_DEPTH, _COLUMNS = 64, 32
+"""Size of the products that show how a processor sums."""
 _SWAP = [0, 2, 1]
 """Channels first to frames first, and back."""
 _SPREAD = 3.0
@@ -61,9 +68,6 @@ def pointwise_as_matmul(file: GraphFile) -> int:
 
 
 def _is_pointwise(file: GraphFile, node: NodeProto) -> bool:
-    from onnx import TensorProto
-    from onnx.helper import get_attribute_value
-
     weight = file.weights.get(node.input[1])
     if weight is None or weight.elem_type != TensorProto.FLOAT:
         return False
@@ -84,8 +88,6 @@ def _is_swap(node: NodeProto) -> bool:
 
 def _product(file: GraphFile, node: NodeProto, turned: dict[str, str]) -> list[NodeProto]:
     """`turned`: output of a swapping Transpose -> its input, which then serves as it is."""
-    from onnx.helper import make_node
-
     source = file.weights[node.input[1]]
     outputs, inputs, _ = source.shape
 
@@ -142,7 +144,8 @@ def _groups(file: GraphFile) -> list[_Group]:
         for name in node.input:
             users.setdefault(name, []).append(node)
     found = []
-    taken = {output.name for output in file.model.graph.output} | _inner_names(file)
+    taken = {output.name for output in file.model.graph.output}
+    taken.update(name for node in file.model.graph.node for name in captures(node))
     for node in file.model.graph.node:
         if node.op_type != "LayerNormalization" or len(node.input) != 3 or node.output[0] in taken:
             continue
@@ -161,20 +164,7 @@ def _groups(file: GraphFile) -> list[_Group]:
     return found
 
 
-def _inner_names(file: GraphFile) -> set[str]:
-    """Names used inside subgraphs: what they take from outside must stay as it is."""
-    return {
-        name
-        for node in file.model.graph.node
-        for attribute in node.attribute
-        for child in attribute.g.node
-        for name in child.input
-    }
-
-
 def _is_float(file: GraphFile, name: str) -> bool:
-    from onnx import TensorProto
-
     if name in file.weights:
         return file.weights[name].elem_type == int(TensorProto.FLOAT)
     small = {t.name: t.data_type for t in file.model.graph.initializer}
@@ -183,17 +173,14 @@ def _is_float(file: GraphFile, name: str) -> bool:
 
 def _value(file: GraphFile, name: str) -> Floats:
     if name in file.weights:
-        return file.weights[name].load().astype(np.float32, copy=False)
+        return floats(file.weights[name])
     tensor = next(t for t in file.model.graph.initializer if t.name == name)
     return value_of(tensor).astype(np.float32, copy=False)
 
 
 def _set(file: GraphFile, name: str, value: Floats) -> None:
-    from onnx import numpy_helper
-
     if name in file.weights:
-        old = file.weights[name]
-        file.weights[name] = Weight(name, old.elem_type, old.shape, old.nbytes, value.copy)
+        file.weights[name] = replace(file.weights[name], load=value.copy, place=None)
         return
     tensor = next(t for t in file.model.graph.initializer if t.name == name)
     tensor.CopyFrom(numpy_helper.from_array(value, name))
@@ -201,7 +188,55 @@ def _set(file: GraphFile, name: str, value: Floats) -> None:
 
 def _with_rows_scaled(weight: Weight, factors: Floats) -> Weight:
     def load() -> Array:
-        scaled = weight.load().astype(np.float32, copy=False)
-        return scaled * factors[:, None]
+        return floats(weight) * factors[:, None]
 
-    return Weight(weight.name, weight.elem_type, weight.shape, weight.nbytes, load)
+    return replace(weight, load=load, place=None)
+
+
+@cache
+def cpu_saturates() -> bool:
+    """Whether ONNX Runtime's CPU provider clips sums of uint8 times int8; a few milliseconds.
+
+    On x86 with AVX2 or AVX-512 but without VNNI, its kernel for unsigned activations and signed
+    weights adds two products of bytes in 16 bits (`vpmaddubsw`) and clips the sum: 2 * 255 * 127
+    does not fit. Its kernel for unsigned weights widens to 16 bits first and is exact everywhere.
+    """
+    expected = np.full((_COLUMNS,), _DEPTH * 255 * 127)
+    return any(not np.array_equal(row, expected) for row in largest_products())
+
+
+def largest_products(weight: int = 127, *, zero: int | None = None) -> np.ndarray:
+    """Sums of 64 products of 255 and `weight - zero`, as this processor computes them.
+
+    Args:
+        weight: stored in int8, or in uint8 where there is a zero point.
+        zero: the weights' zero point.
+
+    Returns:
+        int32 [5, 32]: one row (for which there are kernels of their own), and four together.
+    """
+    import onnxruntime
+
+    dtype = np.int8 if zero is None else np.uint8
+    constants = [numpy_helper.from_array(np.full((_DEPTH, _COLUMNS), weight, dtype), "weight")]
+    inputs = ["rows", "weight"]
+    if zero is not None:
+        constants.append(numpy_helper.from_array(np.array(zero, dtype), "zero"))
+        inputs += ["", "zero"]
+    graph = make_graph(
+        [make_node("MatMulInteger", inputs, ["sums"])],
+        "products",
+        [make_tensor_value_info("rows", TensorProto.UINT8, ["rows", _DEPTH])],
+        [make_tensor_value_info("sums", TensorProto.INT32, ["rows", _COLUMNS])],
+        constants,
+    )
+    model = make_model(graph, opset_imports=[make_opsetid("", 17)], ir_version=8)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level, options.intra_op_num_threads = 3, 1
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    found = [
+        session.run(None, {"rows": np.full((rows, _DEPTH), 255, np.uint8)})[0] for rows in (1, 4)
+    ]
+    return np.concatenate(found)

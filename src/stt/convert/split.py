@@ -15,12 +15,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import onnx
+from onnx import numpy_helper
+from onnx.helper import make_graph, make_model, make_node, make_tensor_value_info
 
 from stt.convert.element_types import FLOAT, FLOAT16, Types, infer
-from stt.convert.graph import attribute, called, subgraphs
+from stt.convert.graph import Lookup, attribute, called, needed, refill, subgraphs
 from stt.convert.model_file import GraphFile, read, write
 from stt.convert.weight import reported, value_of
 from stt.errors import ModelError
@@ -34,9 +37,6 @@ from stt.models.split_transducer import (
     TOKENS,
 )
 from stt.types import ReportProgress
-
-if TYPE_CHECKING:
-    import onnx
 
 _UINT8, _INT32 = 2, 6
 
@@ -104,8 +104,8 @@ def split(file: GraphFile) -> Parts:
         raise ModelError("cannot be taken apart: the states depend on the frames")
     joint = [n for n in graph.needed([LOGITS]) if n.output[0] in frames_side & tokens_side]
     if odd := [n for n in joint if n.op_type not in _FRAME_WISE]:
-        told = f"{called(odd[0])} ({odd[0].op_type})"
-        raise ModelError(f"cannot be taken apart: {told} in the joint may mix frames")
+        node = f"{called(odd[0])} ({odd[0].op_type})"
+        raise ModelError(f"cannot be taken apart: {node} in the joint may mix frames")
     used = list(dict.fromkeys(name for node in joint for name in node.input))
     frame, frame_before = graph.met([n for n in used if n in frames_side - tokens_side], 2, "frame")
     token, token_before = graph.met([n for n in used if n in tokens_side - frames_side], 1, "token")
@@ -125,10 +125,11 @@ class _Graph:
         graph = file.model.graph
         if inner := [node for node in graph.node if subgraphs(node)]:
             raise ModelError(f"cannot be taken apart: {called(inner[0])} has a graph inside")
-        self._small = {tensor.name: tensor for tensor in graph.initializer}
+        self._lookup = Lookup(file)
+        self._small = self._lookup.small
         self.inputs = {v.name: v for v in graph.input if v.name not in self._small}
         self._outputs = {value.name: value for value in graph.output}
-        self.producer = {name: node for node in graph.node for name in node.output if name}
+        self.producer = self._lookup.producer
 
     def reach(self, names: Iterable[str]) -> set[str]:
         """All values that depend on these, themselves included."""
@@ -140,12 +141,7 @@ class _Graph:
 
     def needed(self, names: Iterable[str], stop: Iterable[str] = ()) -> list[onnx.NodeProto]:
         """The nodes that compute these values, in order, from `stop` and the graph's inputs."""
-        wanted, found = set(names) - set(stop), []
-        for node in reversed(self._file.model.graph.node):
-            if wanted.intersection(node.output):
-                found.append(node)
-                wanted.update(set(node.input) - set(stop))
-        return found[::-1]
+        return needed(self._file.model.graph.node, names, stop)
 
     def met(self, names: Sequence[str], axis: int, side: str) -> tuple[str, str]:
         """The one value of a side that the joint meets, and what it is before its new `axis`."""
@@ -162,23 +158,14 @@ class _Graph:
 
     def _axes(self, node: onnx.NodeProto) -> list[int]:
         """Axes of an Unsqueeze to rank 4, from its attribute, a Constant or an initializer."""
-        told = attribute(node, "axes")
-        if told is not None:
-            axes = list(told.ints)
-        else:
-            tensor = self._small.get(node.input[1])
-            maker = self.producer.get(node.input[1])
-            if tensor is None and maker is not None and maker.op_type == "Constant":
-                tensor = maker.attribute[0].t
-            axes = [] if tensor is None else [int(v) for v in value_of(tensor).reshape(-1)]
-        return [axis % 4 for axis in axes]
+        given = attribute(node, "axes")
+        axes = self._lookup.constant(node.input[1]) if given is None else np.array(given.ints)
+        return [] if axes is None else [int(axis) % 4 for axis in axes.reshape(-1)]
 
     def part(
         self, name: str, inputs: Sequence[str], cut: dict[str, str], kept: Sequence[str] = ()
     ) -> GraphFile:
         """The nodes from `inputs` to the one value of `cut`, given as float32, and to `kept`."""
-        from onnx.helper import make_tensor_value_info
-
         ((value, new),) = cut.items()
         nodes = self.needed([value, *kept])
         nodes.append(self._renamed(value, new, FLOAT, half=self._types.get(value) == FLOAT16))
@@ -189,8 +176,6 @@ class _Graph:
 
     def joint(self, cut: dict[str, str]) -> GraphFile:
         """The nodes from the two values of `cut` to the logits, without the token axis."""
-        from onnx.helper import make_tensor_value_info
-
         nodes = [
             self._renamed(new, value, FLOAT16, half=self._types.get(value) == FLOAT16)
             for value, new in cut.items()
@@ -209,8 +194,6 @@ class _Graph:
     @staticmethod
     def _renamed(value: str, new: str, to: int, *, half: bool) -> onnx.NodeProto:
         """The same value under a new name, cast where the cut goes through float16."""
-        from onnx.helper import make_node
-
         if half:
             return make_node("Cast", [value], [new], new, to=to)
         return make_node("Identity", [value], [new], new)
@@ -222,8 +205,6 @@ class _Graph:
         inputs: Sequence[onnx.ValueInfoProto],
         outputs: Sequence[onnx.ValueInfoProto],
     ) -> GraphFile:
-        from onnx.helper import make_graph, make_model
-
         used = {value for node in nodes for value in node.input}
         small = [tensor for key, tensor in self._small.items() if key in used]
         model = make_model(
@@ -263,9 +244,7 @@ def quantise_rows_apart(file: GraphFile) -> int:
             found += 1
         else:
             nodes.append(node)
-    copies = [type(node).FromString(node.SerializeToString()) for node in nodes]
-    del file.model.graph.node[:]
-    file.model.graph.node.extend(copies)
+    refill(file.model.graph.node, nodes)
     return found
 
 
@@ -303,15 +282,11 @@ class _Product:
         self._last("Mul", scaled, row_scale, bias)
 
     def _last(self, op: str, one: str, two: str, bias: str) -> None:
-        from onnx.helper import make_node
-
         if bias:
             one, two, op = self._node(op, one, two), bias, "Add"
         self.nodes.append(make_node(op, [one, two], [self._name], f"{self._name}/rows"))
 
     def _node(self, op: str, *inputs: str, **attributes: Any) -> str:
-        from onnx.helper import make_node
-
         output = f"{self._name}/rows/{len(self.nodes)}"
         self.nodes.append(make_node(op, inputs, [output], output, **attributes))
         return output
@@ -336,8 +311,6 @@ class _Product:
         return self._constant(sums)
 
     def _constant(self, values: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> str:
-        from onnx import numpy_helper
-
         name = f"{self._name}/rows/{len(self.nodes)}/{values.size}"
         name = f"{name}/{len(self._file.model.graph.initializer)}"
         self._file.model.graph.initializer.append(numpy_helper.from_array(values, name))

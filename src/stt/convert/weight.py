@@ -8,17 +8,18 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import accumulate
 from pathlib import Path, PureWindowsPath
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+import onnx
+from onnx import numpy_helper
 
 from stt.errors import ModelError
 
-if TYPE_CHECKING:
-    import onnx
-
 Array = npt.NDArray[np.generic]
+Floats = npt.NDArray[np.float32]
+LARGEST, SMALLEST = 1e4, 1e-7
+"""Magnitudes that conversion to float16 keeps, as onnxconverter_common's documents them."""
 
 # By onnx.TensorProto.DataType: what numpy has itself, and the bits of a number of the other types
 DTYPES = {
@@ -64,10 +65,57 @@ def reported(
     return [replace(weight, load=partial(load, weight)) for weight in weights]
 
 
+def floats(weight: Weight) -> Floats:
+    """The values of a weight of floats, in float32."""
+    return weight.load().astype(np.float32, copy=False)
+
+
+@dataclass(slots=True)
+class Tally:
+    """What the conversion of weights changed; counts grow while weights are written."""
+
+    values: int = 0
+    """Numbers converted to float16."""
+    clipped: int = 0
+    """Of them, those larger in magnitude than 1e4."""
+    raised: int = 0
+    """Of them, those that were not zero and smaller in magnitude than 1e-7."""
+
+
+def to_half(values: Floats, tally: Tally) -> npt.NDArray[np.float16]:
+    """Convert float32 of any shape; NaN stays NaN.
+
+    Magnitudes over 1e4 become 1e4, those under 1e-7 other than zero become 1e-7. Infinities are
+    clipped too: exported masks use them for "never", which -1e4 says as well before a softmax,
+    without its NaN.
+    """
+    flat = np.ascontiguousarray(values).reshape(-1)
+    result = np.empty(flat.shape, np.float16)
+    for begin in range(0, len(flat), _BLOCK):
+        result[begin : begin + _BLOCK] = _block(flat[begin : begin + _BLOCK], tally)
+    tally.values += flat.size
+    return result.reshape(values.shape)
+
+
+_BLOCK = 1 << 16  # numbers that stay in the processor's cache through all the passes over them
+
+
+def _block(values: Floats, tally: Tally) -> Floats:
+    size = np.abs(values)
+    over = int(np.count_nonzero(size > LARGEST))
+    if over:
+        values = np.clip(values, -LARGEST, LARGEST)
+        tally.clipped += over
+    small = (size < SMALLEST) & (size > 0)
+    raised = int(np.count_nonzero(small))
+    if raised:
+        values = np.where(small, np.copysign(np.float32(SMALLEST), values), values)
+        tally.raised += raised
+    return values
+
+
 def value_of(tensor: onnx.TensorProto) -> Array:
     """The array of a small initializer or of a Constant's attribute."""
-    from onnx import numpy_helper
-
     array: Array = numpy_helper.to_array(tensor)
     return array
 
@@ -95,8 +143,8 @@ def external(tensor: onnx.TensorProto, path: Path) -> Weight:
         raise ModelError(f"{path}: weight {tensor.name} lies at no place; fetch the model again")
     have = file.stat().st_size if file.is_file() else None
     if have is None or have < offset + length:
-        told = "is missing" if have is None else f"has {have:,} bytes, {offset + length:,} needed"
-        raise ModelError(f"{path}: its weights file {file.name} {told}; fetch it again")
+        fault = "is missing" if have is None else f"has {have:,} bytes, {offset + length:,} needed"
+        raise ModelError(f"{path}: its weights file {file.name} {fault}; fetch it again")
     return stored(tensor, file, offset, length)
 
 

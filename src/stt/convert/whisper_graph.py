@@ -8,14 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+
+import onnx
 
 from stt.convert.ctranslate2 import Ctranslate2Model
 from stt.convert.graph_writer import CONTRIB, GraphWriter
 from stt.errors import ModelError
-
-if TYPE_CHECKING:
-    import onnx
 
 __all__ = ["WhisperSize", "whisper_size", "write_decoder", "write_encoder"]
 

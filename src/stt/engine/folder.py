@@ -26,7 +26,7 @@ STARTER = "starter"
 """Name of the embedded default, built from package data and never downloaded."""
 
 TUNED = "tuned"
-"""Stands in file names where a precision does: FP32 written tighter, see `stt.convert.tuned`."""
+"""Stands in file names where a precision does: FP32 written tighter by `stt.convert.attention`."""
 _UNSURE = 1.15
 """How far a speed that was measured once may be off: one machine measured 12.3 and then 9.7."""
 

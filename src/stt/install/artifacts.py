@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from stt.convert import fp16, mixed
-from stt.convert.int8 import cpu_saturates
+from stt.convert.attention import tune
 from stt.convert.mixed import Feed
-from stt.convert.positions import tune
+from stt.convert.products import cpu_saturates
 from stt.convert.split import split_file
 from stt.engine.folder import TUNED
 from stt.install.artifact import Artifact, Told

@@ -38,7 +38,7 @@ from stt.types import Floats, Samples
 def load_asr(folder: ModelFolder, precision: str, runtime: Runtime) -> Any:
     """Load one precision of a model folder through onnx-asr and return its inner model object.
 
-    On the CPU FP32 is loaded in its tuned form where there is one (`stt.convert.tuned`).
+    On the CPU FP32 is loaded in its tuned form where there is one (`stt.convert.attention`).
 
     Raises:
         ModelError: onnx-asr or ONNX Runtime refuses the files; the text says which and why.
