@@ -10,6 +10,7 @@ Needs the dependency group `docs` (pyte emulates the terminal) and a POSIX syste
 
 from __future__ import annotations
 
+import argparse
 import html
 import os
 import pty
@@ -172,9 +173,7 @@ def fresh_home(folder: Path) -> dict[str, str]:
 
 def main() -> None:
     """Make each picture."""
-    if len(sys.argv) > 1:
-        print(__doc__)
-        sys.exit(0 if sys.argv[1] in ("-h", "--help") else 2)
+    argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0]).parse_args()
     with group("docs"):
         import pyte  # noqa: F401 - before anything runs
     with tempfile.TemporaryDirectory() as name:
