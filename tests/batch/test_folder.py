@@ -336,11 +336,14 @@ def test_a_recording_that_left_its_precision_goes_on_without_it(long_place: Plac
     assert outcome.transcript.choice == undisturbed.transcript.choice
 
 
-def test_what_another_process_leaves_undone_is_waited_for_and_done(place: Place) -> None:
+def test_what_another_process_leaves_undone_is_waited_for_and_done(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stt.batch.folder._LOOK_S", 0.02)
     other = Journal(place.out)
     content = Content(1, 1, "what it was then")
     assert other.begin("1", str(place.root / "1.flac"), content, {})
-    dies = threading.Timer(2.0, other.close)
+    dies = threading.Timer(0.3, other.__exit__)
     dies.start()
     outcomes = []
     with Journal(place.out) as journal, local_pool(place.transcriber, None) as pool:

@@ -7,6 +7,7 @@ import os
 import signal
 import sqlite3
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -49,8 +50,8 @@ def test_what_was_told_is_there_again(tmp_path: Path) -> None:
     with Journal(tmp_path) as journal:
         assert journal.find("a") is None
         assert journal.begin("a", "x/a.wav", CONTENT, RECIPE)
-        journal.keep("a", utterance(0), SEGMENTS, None)
-        journal.keep("a", utterance(32_000), [], fallback)
+        journal.cache("a").keep(utterance(0), SEGMENTS, None)
+        journal.cache("a").keep(utterance(32_000), [], fallback)
     with Journal(tmp_path) as journal:
         entry = journal.find("a")
         assert entry is not None
@@ -70,9 +71,7 @@ def test_what_was_told_is_there_again(tmp_path: Path) -> None:
         assert found is not None
         assert found.state == "done"
         assert found.outputs == {"txt": Output("0", "look")}
-        twin = journal.twin(CONTENT, RECIPE)
-        assert twin is not None
-        assert (twin.name, twin.transcript) == ("a", TRANSCRIPT)
+        assert journal.twin(CONTENT, RECIPE) == ("a", TRANSCRIPT)
         assert journal.twin(CONTENT, RECIPE | {"precision": "int8"}) is None
         journal.done("a", TRANSCRIPT, {}, partly=True)
         assert journal.twin(CONTENT, RECIPE) is None
@@ -87,7 +86,7 @@ def test_of_something_else_nothing_is_remembered(
 ) -> None:
     with Journal(tmp_path) as journal:
         journal.begin("a", "a.wav", CONTENT, RECIPE)
-        journal.keep("a", utterance(0), SEGMENTS, None)
+        journal.cache("a").keep(utterance(0), SEGMENTS, None)
         journal.begin("a", "a.wav", content, recipe)
         assert journal.cache("a").recall(utterance(0)) is None
 
@@ -95,7 +94,7 @@ def test_of_something_else_nothing_is_remembered(
 def test_a_touched_file_is_the_same(tmp_path: Path) -> None:
     with Journal(tmp_path) as journal:
         journal.begin("a", "a.wav", CONTENT, RECIPE)
-        journal.keep("a", utterance(0), SEGMENTS, None)
+        journal.cache("a").keep(utterance(0), SEGMENTS, None)
         journal.begin("a", "a.wav", Content(5, 77, "ab"), RECIPE)
         assert journal.cache("a").recall(utterance(0)) is not None
 
@@ -110,14 +109,20 @@ def test_failures_are_told(tmp_path: Path) -> None:
         assert journal.begin("a", "a.wav", CONTENT, RECIPE)
 
 
-@given(st.text(max_size=20), st.binary(max_size=6))
-def test_any_name_will_do(tmp_path_factory: pytest.TempPathFactory, text: str, raw: bytes) -> None:
-    name = text.encode("utf-8", "replace").decode() + os.fsdecode(raw)
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Journal]:
     with Journal(tmp_path_factory.mktemp("names")) as journal:
-        journal.begin(name, name, CONTENT, RECIPE)
-        entry = journal.find(name)
-        assert entry is not None
-        assert entry.source == name
+        yield journal
+
+
+@given(st.text(max_size=20), st.binary(max_size=6))
+def test_any_name_will_do(shared: Journal, text: str, raw: bytes) -> None:
+    name = text.encode("utf-8", "replace").decode() + os.fsdecode(raw)
+    shared.begin(name, name, CONTENT, RECIPE)
+    entry = shared.find(name)
+    assert entry is not None
+    assert entry.source == name
+    assert name in shared.names()
 
 
 def _hold(folder: Path, name: str, ready: multiprocessing.synchronize.Event) -> None:

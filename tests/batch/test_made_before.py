@@ -12,16 +12,22 @@ import pytest
 
 from stt.cli import main
 from support.paths import DATA, DIGITS
-from support.place import Place
+from support.place import Place, make_quick
 
 MADE = DATA / "made-2026-11-27"
 
 
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    with pytest.MonkeyPatch.context() as patch:
+        make_quick(patch)
+        return Place(tmp_path_factory.mktemp("model")).folder
+
+
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def here(tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Its model, recordings, results and journal; the current folder."""
-    place = Place(tmp_path)
-    place.folder.rename(tmp_path / "models" / "parakeet-digits")
+    shutil.copytree(model, tmp_path / "models" / "parakeet-digits")
     (tmp_path / "stt_config.json").write_text('{"models_dir": "models"}')
     shutil.copytree(MADE / "out", tmp_path / "out")
     (tmp_path / "out" / ".stt").mkdir()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from stt.batch.watch import Arrivals
+from stt.batch.folder import Arrivals
 
 
 class Folder:

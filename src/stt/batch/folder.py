@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, replace
 from itertools import chain, count
 from pathlib import Path
+from typing import TypeVar
 
 from stt.audio.files import STDIN
 from stt.batch.journal import Content, Entry, Journal, Output
@@ -22,6 +24,14 @@ from stt.transcript import DEFAULT_STYLE, SubtitleStyle
 
 _LOOK_S = 1.0
 """Seconds between two looks at what another process has under way."""
+POLL_S = 1.0
+"""Seconds from one look at the folder to the next."""
+SETTLE_S = 3.0
+"""Seconds for which a file must not have changed. A copy that stalls for longer is read too early,
+fails as cut short, and is taken again when it goes on."""
+Item = TypeVar("Item")
+_Signature = tuple[int, int, int]
+"""Size, time of change, and which file it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +65,10 @@ class Outcome:
 
     job: Job
     state: str
-    """'done'; 'partly': done but for what could not be read or recognised; 'kept': it was done
-    before; 'written': results that were missing, or look otherwise, were written from the journal;
-    'copied': the same recording was done under another name; 'elsewhere': another process has it
-    under way, another outcome follows; 'failed'."""
+    """'done'; 'partly': but for what could not be read or recognised; 'kept': done before;
+    'written': results that were missing, or look otherwise, come from the journal; 'copied': the
+    same recording was done under another name; 'elsewhere': another process has it under way,
+    another outcome follows; 'failed'."""
     detail: str = ""
     """Why it was done again, or what went wrong."""
     transcript: Transcript | None = None
@@ -143,23 +153,16 @@ def transcribe_all(
         yield from ended(None if len(under_way) > pool.count else 0.0)
     while under_way:
         yield from ended(None)
-    yield from _others(desk, elsewhere)
+    yield from map(desk.do_at_last, elsewhere)
 
 
-def _others(desk: _Desk, jobs: Sequence[Job]) -> Iterator[Outcome]:
-    """Wait for what other processes do; what one of them leaves undone is done here."""
-    for job in jobs:
-        while (outcome := desk.do(job)).state == "elsewhere":
-            time.sleep(_LOOK_S)
-        yield outcome
-
-
+@dataclass(frozen=True, slots=True)
 class _Desk:
     """Decides, for one job after the other, what is left to do, and does it."""
 
-    def __init__(self, delivery: Delivery, journal: Journal, pool: Pool) -> None:
-        self._delivery, self._journal = delivery, journal
-        self._wanted, self._pool = pool.fingerprint, pool
+    _delivery: Delivery
+    _journal: Journal
+    _pool: Pool
 
     def do(self, job: Job) -> Outcome:
         """Do a job; never raises for what is wrong with this recording alone."""
@@ -173,13 +176,19 @@ class _Desk:
                     return self._as_before(job, entry)
         except SttError as error:
             return Outcome(job, "failed", str(error), error=error)
-        if not self._journal.begin(job.name, identity(job.source), content, self._wanted):
+        if not self._journal.begin(job.name, identity(job.source), content, self._pool.fingerprint):
             return Outcome(job, "elsewhere", "another process has it under way")
         try:
             return self._anew(job, content, entry.outputs if entry is not None else {}, again or "")
         except SttError as error:
             self._journal.failed(job.name, str(error))
             return Outcome(job, "failed", str(error), error=error)
+
+    def do_at_last(self, job: Job) -> Outcome:
+        """Wait for what another process does; what it leaves undone is done here."""
+        while (outcome := self.do(job)).state == "elsewhere":
+            time.sleep(_LOOK_S)
+        return outcome
 
     def _as_before(self, job: Job, entry: Entry) -> Outcome:
         """Write what is missing of a recording that is done."""
@@ -196,10 +205,11 @@ class _Desk:
         # formats of another day that are there must not tell of another transcript
         old = [form for form in before if self._delivery.path(job.name, form).exists()]
         formats = tuple(dict.fromkeys((*self._delivery.formats, *old)))
-        twin = None if self._delivery.force else self._journal.twin(content, self._wanted)
+        twin = None if self._delivery.force else self._journal.twin(content, self._pool.fingerprint)
         if twin is not None:
-            transcript = replace(twin.transcript, source=job.source)
-            detail = f"the same recording as {printable(twin.name)}"
+            name, transcript = twin
+            transcript = replace(transcript, source=job.source)
+            detail = f"the same recording as {printable(name)}"
             return self._deliver(job, transcript, formats, before, state="copied", detail=detail)
         transcript = self._pool.transcribe(job.source, self._journal.cache(job.name))
         failures = transcript.coverage.failures if transcript.coverage else ()
@@ -209,7 +219,7 @@ class _Desk:
     def _why_again(self, job: Job, entry: Entry, content: Content) -> str | None:
         """Say why what is done is to be done again; None where it is not."""
         if entry.content.sha256 == content.sha256:
-            return changes(entry.fingerprint, self._wanted) or None
+            return changes(entry.fingerprint, self._pool.fingerprint) or None
         return "" if job.source == STDIN else "the recording has changed"
 
     def _missing(self, job: Job, before: Mapping[str, Output]) -> tuple[str, ...]:
@@ -291,3 +301,49 @@ def put_aside(path: Path) -> tuple[Path, Path]:
     free = next(p for p in chain([path.with_name(f"{path.name}.old")], numbered) if not p.exists())
     path.rename(free)
     return path, free
+
+
+class Arrivals:
+    """Hands recordings on as they arrive in a folder, each when it has stopped growing.
+
+    Only what a folder holds is asked, so that network shares work too, and of files' own times only
+    whether they change: it does not matter whose clock set them, nor in which order a file was
+    made, written and renamed.
+    """
+
+    def __init__(
+        self, settle_s: float = SETTLE_S, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._settle_s, self._clock = settle_s, clock
+        self._seen: dict[str, tuple[_Signature, float]] = {}  # path -> what it was, since when
+        self._handed: dict[str, _Signature] = {}
+
+    def ready(self, items: Iterable[Item], path_of: Callable[[Item], str]) -> list[Item]:
+        """Return those of what is there now that have settled and were not handed on like this."""
+        now = self._clock()
+        seen: dict[str, tuple[_Signature, float]] = {}
+        settled = []
+        for item in items:
+            path = path_of(item)
+            signature = _signature(path)
+            if signature is None:
+                continue
+            before, since = self._seen.get(path, (signature, now))
+            since = since if before == signature else now
+            seen[path] = signature, since
+            whole = signature[0] > 0 and now - since >= self._settle_s
+            if whole and self._handed.get(path) != signature:
+                self._handed[path] = signature
+                settled.append(item)
+        self._seen = seen  # what is gone is forgotten
+        self._handed = {path: known for path, known in self._handed.items() if path in seen}
+        return settled
+
+
+def _signature(path: str) -> _Signature | None:
+    """What tells one state of a file from another; None where it is gone, or is none."""
+    try:
+        found = os.stat(path)  # noqa: PTH116 - names that are no text
+    except (OSError, ValueError):
+        return None
+    return found.st_size, found.st_mtime_ns, found.st_ino

@@ -160,8 +160,7 @@ def _summarise(summary: Summary, tally: Tally, output: Path, *, quiet: bool) -> 
 
 def _arriving(collect: Collect, journal: Journal, options: FolderOptions) -> Iterator[Job | None]:
     """Yield recordings as they arrive and have stopped growing; None while there is none."""
-    from stt.batch.folder import named
-    from stt.batch.watch import POLL_S, Arrivals
+    from stt.batch.folder import POLL_S, Arrivals, named
 
     arrivals = Arrivals()
     reported: set[str] = set()
