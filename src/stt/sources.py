@@ -11,12 +11,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from stt.audio.channels import channel_name
-from stt.audio.damage import Damage
-from stt.audio.files import Recording, found, open_recording
+from stt.audio.files import Recording, found, mono_stream, open_recording
 from stt.audio.segmenter import Utterance
-from stt.audio.selection import ALL, Selection, no_such_track
-from stt.audio.stream import AudioStream, RawAudio, mono_stream
+from stt.audio.selection import ALL, Selection, channel_name, no_such_track
+from stt.audio.stream import AudioStream, Damage, RawAudio
 from stt.engine.fallback import Fallback
 from stt.errors import AudioError, UsageError
 from stt.pipeline import UtteranceCache

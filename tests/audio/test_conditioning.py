@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 
 from stt.audio.conditioning import AHEAD, Conditioner, Heard, conditioned, levelled
 from stt.audio.samples import HighPass
-from stt.audio.segmenter import levels
-from stt.audio.vad import FRAME
+from stt.audio.vad import FRAME, levels
 from support.paths import SAMPLES
 
 Samples = npt.NDArray[np.float32]

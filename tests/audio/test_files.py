@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from stt.audio.files import open_audio
-from stt.audio.stream import AudioStream, checked
+from stt.audio.files import checked, open_audio
+from stt.audio.stream import AudioStream
 from stt.errors import AudioError
 from stt.system.files import printable
 from support.media import Samples, encode, silent_video, tone, wav, write

@@ -133,9 +133,8 @@ def test_blocks_hold_what_was_said_in_order_from_the_first_sample(
         blocks, problems = all_of(microphone)
         assert problems == []
         assert microphone.rate == RATE
-        assert microphone.lost == microphone.overruns == 0
+        assert microphone.lost == 0
         assert microphone.seconds == 2.0
-        assert microphone.waiting_s == 0.0
     assert blocks[0].start_sample == 0
     np.testing.assert_array_equal(joined(blocks), sound)
 
@@ -368,18 +367,19 @@ def test_a_full_disk_is_told_once_and_listening_goes_on(
 # --- lost sound ------------------------------------------------------------------------------
 
 
-def test_an_overrun_that_portaudio_tells_of_is_counted_and_told_once(
+def test_an_overrun_that_portaudio_reports_is_told_once_in_ten_seconds(
     sd: FakeSounddevice, clock: Clock, listening: Open
 ) -> None:
     with listening() as microphone:
         for number in range(8):
             clock.now += 0.5
             sd.stream.feed(noise(0.5), overflow=number in (2, 4))
+        speak(sd, clock, noise(9.0))
+        sd.stream.feed(noise(0.1), overflow=True)
         blocks, problems = all_of(microphone)
-        assert microphone.overruns == 2
-        assert kinds(problems) == [Trouble.OVERRUN.value]
+        assert kinds(problems) == 2 * [Trouble.OVERRUN.value], "again after ten seconds without"
         assert "close other programs" in problems[0].message
-    assert len(joined(blocks)) == 4 * RATE
+    assert len(joined(blocks)) == round(13.1 * RATE)
 
 
 def test_sound_missing_without_a_word_is_found_by_the_clock_and_is_silence_in_the_recording(
@@ -392,7 +392,6 @@ def test_sound_missing_without_a_word_is_found_by_the_clock_and_is_silence_in_th
         speak(sd, clock, noise(8.0))
         blocks, problems = all_of(microphone)
         assert microphone.lost == pytest.approx(2.0 * RATE, abs=0.1 * RATE)
-        assert microphone.overruns == 1
         assert microphone.seconds == pytest.approx(13.0, abs=0.1)
         assert "2.0 s of sound was lost" in problems[0].message
         assert kinds(problems) == [Trouble.OVERRUN.value]
@@ -409,7 +408,6 @@ def test_one_overrun_told_by_portaudio_and_found_by_the_clock_counts_once(
         sd.stream.feed(noise(0.05), overflow=True)
         speak(sd, clock, noise(8.0))
         _, problems = all_of(microphone)
-        assert microphone.overruns == 1
         assert microphone.lost == pytest.approx(RATE, abs=0.1 * RATE)
     assert kinds(problems) == [Trouble.OVERRUN.value]
 
@@ -426,7 +424,6 @@ def test_what_the_ring_could_not_hold_is_counted_exactly(
         speak(sd, clock, noise(1.0))
         blocks, problems = all_of(microphone)
         assert microphone.lost == RATE // 2
-        assert microphone.overruns == 1
     assert kinds(problems) == [Trouble.OVERRUN.value]
     assert "0.5 s of sound was lost" in problems[0].message
     assert len(joined(blocks)) == round(31.5 * RATE)
@@ -455,9 +452,7 @@ def test_an_hour_faster_than_real_time_neither_drifts_nor_grows(
                 memory = psutil.Process().memory_info().rss
         grown = psutil.Process().memory_info().rss - memory
         assert microphone.seconds == 3_600.0
-        assert microphone.drift_ppm == pytest.approx(-50, abs=2)
-        assert microphone.drift_s == pytest.approx(-0.18, abs=0.01)
-        assert microphone.lost == microphone.overruns == 0
+        assert microphone.lost == 0
         assert grown < 20e6, "50 minutes of this sound are 96 MB"
 
 
@@ -538,7 +533,6 @@ def test_unplugged_and_plugged_in_again_it_goes_on_and_the_count_follows_the_clo
         assert rest[0].lost == pytest.approx(5 * RATE, abs=1)
         np.testing.assert_array_equal(np.concatenate([b.samples for b in rest]), sound[RATE:])
         assert microphone.seconds == pytest.approx(7.0)
-        assert microphone.overruns == 0
         assert microphone.device.index == 1
     recorded = soundfile.read(keep)[0]
     np.testing.assert_allclose(recorded[:RATE], sound[:RATE], atol=2 / 32_768)
@@ -633,7 +627,6 @@ def test_a_device_that_only_falls_silent_is_opened_anew(
         assert sd.streams[0].closed
         sd.stream.feed(noise(0.05))
         until(items, Trouble.BACK)
-        assert microphone.overruns == 0
 
 
 def test_stopped_while_no_device_is_there_it_ends(

@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_files import RATE, from_stdin
 
-from stt.audio.damage import truncated
 from stt.audio.files import open_audio
+from stt.audio.stream import truncated
 from stt.errors import AudioError
 from support.media import Samples, encode, tone, wav, write
 

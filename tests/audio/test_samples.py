@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import stt
-from stt.audio.damage import Damage
 from stt.audio.files import open_audio
 from stt.audio.samples import finite, sound
+from stt.audio.stream import Damage
 from stt.errors import AudioError, UsageError
 from support.media import tone
 from support.paths import ROOT

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from stt.audio import segmenter as cutting
 from stt.audio.conditioning import Heard
-from stt.audio.segmenter import Segmenter, Skipped, Span, Utterance, levels, quietest, utterances
-from stt.audio.vad import FRAME
+from stt.audio.segmenter import Segmenter, Skipped, Span, Utterance, quietest, utterances
+from stt.audio.vad import FRAME, levels
 
 Samples = npt.NDArray[np.float32]
 Frames = list[tuple[float, float]]

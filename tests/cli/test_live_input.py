@@ -17,9 +17,9 @@ import pytest
 import soundfile
 
 from stt.audio.microphone import Block
-from stt.audio.playback import Playback
 from stt.cli import main
 from stt.events import Problem
+from stt.streaming.replay import Playback
 from support.paths import DIGITS
 
 CLIPS = DIGITS / "clips"

@@ -6,9 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from stt.audio.segmenter import levels
-from stt.audio.vad import FRAME
-from stt.streaming.level import Gain
+from stt.audio.vad import FRAME, Gain, levels
 
 
 def tone(db: float, frames: int) -> npt.NDArray[np.float32]:

@@ -44,7 +44,6 @@ def main() -> None:
             parts += [np.zeros(item.lost, np.float32), item.samples]
         tell(
             lost=microphone.lost,
-            overruns=microphone.overruns,
             seconds=microphone.seconds,
             cpu=time.process_time(),
         )

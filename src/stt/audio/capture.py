@@ -1,6 +1,7 @@
 """One stream of PortAudio's: the formats to try, the callback, and its bytes as mono sound.
 
-Between the sound system and recognition lie a ring that never waits and a backlog that never drops.
+Between the sound system and recognition lie a queue that never waits and a backlog that drops
+nothing.
 """
 
 from __future__ import annotations
@@ -15,51 +16,11 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from stt.audio.devices import RATES, Device, portaudio_text, stream_open
 from stt.errors import AudioError
 from stt.system.files import printable
-from stt.types import Samples
-
-Bytes = npt.NDArray[np.uint8]
-
-
-class Ring:
-    """Bytes from one thread to one other without a lock: the sound system's thread never waits.
-
-    Each side changes only its own position, after it has copied.
-    """
-
-    def __init__(self, size: int) -> None:
-        """Make room for `size` bytes."""
-        self._bytes: Bytes = np.zeros(size, np.uint8)
-        self._size = size
-        self._put = 0  # changed by `write` alone
-        self._got = 0  # changed by `read` alone
-
-    def __len__(self) -> int:
-        return self._put - self._got
-
-    def write(self, data: Bytes) -> bool:
-        """Append uint8 [n]; False, and nothing is written, where there is no room."""
-        count = len(data)
-        if count > self._size - (self._put - self._got):
-            return False
-        start = self._put % self._size
-        first = min(count, self._size - start)
-        self._bytes[start : start + first] = data[:first]
-        self._bytes[: count - first] = data[first:]
-        self._put += count
-        return True
-
-    def read(self, count: int) -> Bytes:
-        """Take the oldest `count` bytes, which must be there: uint8 [count], a copy."""
-        start = self._got % self._size
-        first = min(count, self._size - start)
-        data = np.concatenate([self._bytes[start : start + first], self._bytes[: count - first]])
-        self._got += count
-        return data
+from stt.types import SAMPLE_RATE, Samples
 
 
 class Backlog:
@@ -141,12 +102,12 @@ class Backlog:
         return samples
 
 
-RING_S = 30.0
+QUEUE_S = 30.0
 """Seconds the callback may run ahead of the pump."""
 LATENCY_S = 0.2
 """Seconds the sound system may buffer: long enough for a busy interpreter, short beside a word."""
-_DTYPES = {"float32": 4, "int16": 2, "int32": 4, "int24": 3}
-"""Sample formats in the order they are tried, with their bytes."""
+_DTYPES = ("float32", "int16", "int32", "int24")
+"""Sample formats in the order they are tried."""
 _GONE = (-9985, -9996)
 """PortAudio's codes for a device that is busy or gone: no other format will help."""
 
@@ -161,11 +122,6 @@ class Format:
     dtype: str
     """float32, int16, int32 or int24."""
 
-    @property
-    def frame_bytes(self) -> int:
-        """Bytes of one sample of all channels."""
-        return self.channels * _DTYPES[self.dtype]
-
 
 def formats(device: Device, rate: int | None = None) -> Iterator[Format]:
     """Yield formats to try, best first: `rate` or the native one, float, mono.
@@ -174,7 +130,9 @@ def formats(device: Device, rate: int | None = None) -> Iterator[Format]:
     comes first because virtual devices claim 32 channels and mix them well themselves.
     """
     first = [device.default_rate] if rate is None else [rate, device.default_rate]
-    others = sorted(RATES, key=lambda other: (other < 16_000, abs(other - device.default_rate)))
+    others = sorted(
+        RATES, key=lambda other: (other < SAMPLE_RATE, abs(other - device.default_rate))
+    )
     channels = [count for count in (1, 2) if count <= device.max_channels]
     if device.max_channels > 2:
         channels.append(device.max_channels)
@@ -184,35 +142,32 @@ def formats(device: Device, rate: int | None = None) -> Iterator[Format]:
                 yield Format(each, count, dtype)
 
 
-def to_mono(data: npt.NDArray[np.uint8], dtype: str, channels: int) -> Samples:
+def to_mono(data: bytes, dtype: str, channels: int) -> Samples:
     """Return captured bytes as float32 [n] mono, full scale ±1.
 
     The mean of the channels: a voice on one of two comes out 6 dB lower, which the models do not
     mind, while a choice of channel by level would jump about.
     """
-    if dtype == "float32":
-        values: Samples = data.view(np.float32)
-    elif dtype == "int16":
-        values = data.view(np.int16).astype(np.float32) / np.float32(2**15)
-    elif dtype == "int32":
-        values = (data.view(np.int32) / 2.0**31).astype(np.float32)
-    else:
+    if dtype == "int24":
         wide = np.zeros((len(data) // 3, 4), np.uint8)
-        wide[:, 1:] = data.reshape(-1, 3)  # the upper bytes of 32 bits, low byte first
-        values = (wide.view("<i4")[:, 0] / 2.0**31).astype(np.float32)
+        wide[:, 1:] = np.frombuffer(data, np.uint8).reshape(-1, 3)  # low byte first
+        data, dtype = wide.tobytes(), "int32"
+    values: Samples = np.frombuffer(data, dtype)
+    if dtype != "float32":
+        values = (values / (2.0**15 if dtype == "int16" else 2.0**31)).astype(np.float32)
     if channels > 1:
         values = values.reshape(-1, channels).mean(axis=1, dtype=np.float32)
     return np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
 
 
-class _Mark(NamedTuple):
+class _Captured(NamedTuple):
     """What one callback brought."""
 
-    frames: int
+    data: bytes
     at: float
     """Seconds of the wall clock."""
     dropped: int
-    """Frames before these for which the ring had no room."""
+    """Frames before these for which there was no room."""
     overflowed: bool
     """Whether PortAudio says that it lost some."""
 
@@ -244,8 +199,10 @@ class Capture:
         """
         self.format = wanted
         self._clock = clock
-        self._ring = Ring(round(RING_S * wanted.rate) * wanted.frame_bytes)
-        self._marks: deque[_Mark] = deque()
+        self._captured: deque[_Captured] = deque()  # one thread appends, one other takes: no lock
+        self._room = round(QUEUE_S * wanted.rate)  # frames
+        self._put = 0  # frames, changed by `_callback` alone
+        self._got = 0  # frames, changed by `take` alone
         self._dropped = 0
         self._ended = threading.Event()
         self._closed = False
@@ -274,12 +231,13 @@ class Capture:
     def _callback(self, data: Any, frames: int, _time: Any, status: Any) -> None:
         """Copy; called by PortAudio in its own thread, which must not wait."""
         at = self._clock()
-        if self._ring.write(np.frombuffer(data, np.uint8)):
-            overflowed = bool(status.input_overflow)
-            self._marks.append(_Mark(frames, at, self._dropped, overflowed))
-            self._dropped = 0
-        else:
+        if self._put + frames - self._got > self._room:
             self._dropped += frames
+            return
+        overflowed = bool(status.input_overflow)
+        self._captured.append(_Captured(bytes(data), at, self._dropped, overflowed))
+        self._put += frames
+        self._dropped = 0
 
     @property
     def ended(self) -> bool:
@@ -289,14 +247,13 @@ class Capture:
     def take(self) -> list[Chunk]:
         """Return what came since the last call; after `close`, all that is left."""
         chunks = []
-        for _ in range(len(self._marks)):
-            mark = self._marks.popleft()
-            data = self._ring.read(mark.frames * self.format.frame_bytes)
+        for _ in range(len(self._captured)):
+            data, at, dropped, overflowed = self._captured.popleft()
             samples = to_mono(data, self.format.dtype, self.format.channels)
+            self._got += len(samples)
             if self._resampler is not None:
                 samples = self._resampler.resample_chunk(samples)
-            dropped = round(mark.dropped * self._scale)
-            chunks.append(Chunk(samples, mark.at, dropped, mark.overflowed))
+            chunks.append(Chunk(samples, at, round(dropped * self._scale), overflowed))
         if self._closed and self._resampler is not None:  # it holds back up to 0.14 s
             rest = self._resampler.resample_chunk(np.zeros(0, np.float32), last=True)
             self._resampler = None

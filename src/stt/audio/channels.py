@@ -34,17 +34,6 @@ _SILENCE = 1e-9
 """Share of full scale, squared, below which a window tells nothing of its channels: -90 dB."""
 
 CANCELLING_NOTE = "its channels cancel each other (opposite polarity): their difference is read"
-LEFT, RIGHT = "left", "right"
-
-
-def channel_number(channel: str) -> int:
-    """Return the place of a channel, from 1: of 'left', 'right' or a number."""
-    return {LEFT: 1, RIGHT: 2}.get(channel) or int(channel)
-
-
-def channel_name(number: int, channels: int) -> str:
-    """Return what one of several channels is called in results."""
-    return (LEFT, RIGHT)[number - 1] if channels == 2 else f"channel {number}"
 
 
 def one_channel(blocks: Iterable[Samples], number: int) -> Iterator[Samples]:

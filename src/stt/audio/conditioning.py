@@ -20,10 +20,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from stt.audio.samples import HighPass
-from stt.audio.vad import FRAME
+from stt.audio.vad import FRAME, levels
 from stt.types import SAMPLE_RATE, Samples
 
 _FRAMES_PER_SECOND = SAMPLE_RATE / FRAME
@@ -177,9 +176,8 @@ class Conditioner:
         """Take float32 [n, 512]; return as many as can be given, float32 [m, 512]."""
         above = self._high_pass(frames.reshape(-1)).reshape(frames.shape)
         powers, high = (np.einsum("ij,ij->i", x, x) / FRAME for x in (frames, above))
-        levels = 10 * np.log10(high + 1e-10)
         out: list[Heard] = []
-        for i, level in enumerate(levels.tolist()):
+        for i, level in enumerate((10 * np.log10(high + 1e-10)).tolist()):
             self._window.push(level, float(powers[i]), float(high[i]))
             self._waiting.append((frames[i], above[i]))
             if len(self._waiting) > self._ahead:
@@ -272,22 +270,16 @@ def levelled(samples: Samples) -> Samples:
     For live speech, of which no more is known than has been said.
     """
     frames = samples[: len(samples) // FRAME * FRAME].reshape(-1, FRAME)
-    levels = _levels(frames)
-    levels = levels[levels > _ZERO_DB]
-    if not len(levels):
+    found = levels(frames)
+    found = found[found > _ZERO_DB]
+    if not len(found):
         return samples
-    loudest, floor = (float(np.quantile(levels, share)) for share in (_LOUDEST, _FLOOR))
+    loudest, floor = (float(np.quantile(found, share)) for share in (_LOUDEST, _FLOOR))
     if loudest >= _QUIET_DB:
         return samples
     factor = 10 ** (_gain_db(loudest, floor) / 20)
     limit = max(_PEAK / float(np.abs(samples).max()), 1.0)
     return samples * np.float32(min(factor, limit))
-
-
-def _levels(frames: Samples) -> npt.NDArray[np.float64]:
-    """Level of each of the frames [n, 512] in dB full scale, float64 [n]; silence is -100."""
-    power = np.einsum("ij,ij->i", frames, frames, dtype=np.float64) / FRAME
-    return np.asarray(10 * np.log10(power + 1e-10), np.float64)
 
 
 def conditioned(blocks: Iterable[Samples], conditioner: Conditioner) -> Iterator[Heard]:

@@ -7,6 +7,7 @@ so that times in the transcript are times in the player.
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,19 +15,19 @@ from typing import Any
 
 import numpy as np
 
-from stt.audio.damage import (
+from stt.audio.headers import caf_seconds, ends_mid_page, xing_seconds
+from stt.audio.selection import Selection, chosen, clock, described
+from stt.audio.stream import (
+    BLOCK,
     SIZE_UNKNOWN,
     Damage,
+    RawAudio,
     check_length,
     damaged,
     ffmpeg_command,
     is_short,
     truncated,
 )
-from stt.audio.headers import caf_seconds, ends_mid_page, xing_seconds
-from stt.audio.pieces import another_behind
-from stt.audio.selection import Selection, chosen, clock, described
-from stt.audio.stream import BLOCK, RawAudio
 from stt.errors import AudioError
 from stt.types import Samples
 
@@ -100,7 +101,7 @@ def open_container(
         raise _not_read(name, head, "no sample rate")
     if container.format.name == "ogg" and ends_mid_page(path):
         damage.meet(truncated(name, "its last page is incomplete"))
-    if container.format.name.split(",")[0] in _ONE_ALONE and another_behind(path):
+    if container.format.name.split(",")[0] in _ONE_ALONE and _comes_again(path):
         damage.note("another recording lies behind its end and is left out: cut it off")
     reader = _TrackReader(container, track, name, path, damage)
     began = reader.seek(selection.start)
@@ -113,6 +114,12 @@ def open_container(
         number,
         described(tracks),
     )
+
+
+def _comes_again(path: Path) -> bool:
+    """Whether a file's first 12 bytes come again in it: another recording lies behind it."""
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        return len(data) > 12 and data.find(data[:12], 12) >= 0
 
 
 def _lenient(version: str) -> dict[str, Any]:

@@ -15,17 +15,19 @@ import stat
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
-from stt.audio.damage import Damage, reading
-from stt.audio.selection import ALL_OF_IT, Selection, no_such_track
+from stt.audio.channels import CANCELLING_NOTE, Downmix, one_channel
+from stt.audio.samples import sound
+from stt.audio.selection import ALL_OF_IT, Selection, channel_number, clock, no_such_track
 from stt.audio.sound_file import HEADS, open_sound_file
-from stt.audio.stream import AudioStream, mono_stream
+from stt.audio.stream import AudioStream, Damage, RawAudio, blocks_read, reading
 from stt.errors import AudioError
 from stt.system.files import printable
 from stt.system.temporary import copied
+from stt.types import Samples
 
 STDIN = "-"
 AUDIO_SUFFIXES = frozenset(
@@ -117,6 +119,87 @@ def open_recording(
                 "damaged; copy or export it again"
             )
         yield mono_stream(raw, recording.name, selection, damage)
+
+
+def mono_stream(raw: RawAudio, source: str, selection: Selection, damage: Damage) -> AudioStream:
+    """Return what of a sound track is heard: a stretch of it, mixed or one channel.
+
+    Raises:
+        AudioError: it has no such channel.
+    """
+    name = printable(source)
+    blocks = stretch(raw, selection, name, damage)
+    if selection.channel:
+        number = channel_number(selection.channel)
+        if number > raw.channels:
+            has = "1 channel (mono)" if raw.channels == 1 else f"{raw.channels} channels"
+            raise AudioError(
+                f"{name}: has no channel {selection.channel}, it has {has}; give another, or none "
+                "to hear all"
+            )
+        blocks = one_channel(blocks, number)
+    else:
+        blocks = _downmixed(blocks, raw.sample_rate, damage)
+    duration = raw.duration
+    if duration is not None and selection.end is not None:
+        duration = min(duration, selection.end)
+    stream = AudioStream(
+        *(source, raw.sample_rate, duration, blocks, damage, selection.start),
+        *(raw.channels, raw.track, raw.tracks),
+    )
+    return checked(stream)
+
+
+def _downmixed(blocks: Iterator[Samples], rate: int, damage: Damage) -> Iterator[Samples]:
+    downmix = Downmix(rate)
+    for block in downmix.mixed(blocks):
+        if downmix.cancels:
+            damage.note(CANCELLING_NOTE)
+        yield block
+
+
+def stretch(raw: RawAudio, selection: Selection, name: str, damage: Damage) -> Iterator[Samples]:
+    """Yield the part of a sound track's blocks that lies between the selection's start and end.
+
+    `damage` takes a note where it ends before the end that was asked for.
+
+    Raises:
+        AudioError: the start lies beyond the recording's end.
+    """
+    rate, place = raw.sample_rate, raw.began
+    first = round(selection.start * rate)
+    last = None if selection.end is None else round(selection.end * rate)
+    for block in raw.blocks:
+        wanted = block[max(0, first - place) : None if last is None else max(0, last - place)]
+        place += len(block)
+        if len(wanted):
+            yield wanted
+        if last is not None and place >= last:
+            return
+    if first and place <= first:
+        raise AudioError(
+            f"{name}: the start ({clock(selection.start)}) lies beyond its end "
+            f"({clock(place / rate)}); give an earlier one"
+        )
+    if last is not None and place < last - rate // 10:
+        damage.note(f"ends at {clock(place / rate)}, before the end that was asked for")
+
+
+def checked(stream: AudioStream) -> AudioStream:
+    """Return the same stream, made sound by `samples.sound`; one without samples is refused."""
+    return replace(stream, blocks=_checked_blocks(stream))
+
+
+def _checked_blocks(stream: AudioStream) -> Iterator[Samples]:
+    done, name = 0, printable(stream.name)
+    blocks = blocks_read(stream.blocks, name)
+    for block in sound(blocks, stream.sample_rate, name, stream.damage):
+        done += len(block)
+        yield block
+    if done == 0 and stream.damage.failures:
+        raise AudioError(f"{name}: {stream.damage.failures[0]}")
+    if done == 0:
+        raise AudioError(f"{name}: holds no audio (0 samples); record or export it again")
 
 
 def check_there(source: str | Path) -> None:

@@ -1,7 +1,7 @@
 """The microphone: from PortAudio's callback to mono blocks, and first of all onto the disk.
 
-    callback (PortAudio's thread)   copies bytes into a ring of 30 s, nothing else
-    pump (a thread here)            ring -> mono float32 -> recording -> backlog
+    callback (PortAudio's thread)   copies bytes into a queue of 30 s, nothing else
+    pump (a thread here)            queue -> mono float32 -> recording -> backlog
     blocks() (the caller's)         backlog -> Block | Problem
 
 Times are counted in samples from the first one captured. Where sound is missing (an overrun, a
@@ -17,22 +17,14 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from stt.audio.capture import Backlog, Chunk, Format, open_capture
-from stt.audio.devices import (
-    find,
-    hidden_stderr,
-    load_sounddevice,
-    rescan,
-    stand_ins,
-)
+from stt.audio.devices import find, hidden_stderr, load_sounddevice, rescan, stand_ins
 from stt.audio.recording import Recording, check_target
 from stt.audio.sound_check import (
     GOOD_DB,
-    SETTLED_S,
-    Episodes,
+    QUIET_AGAIN,
     Level,
     SampleClock,
     SoundCheck,
@@ -47,7 +39,7 @@ from stt.types import Samples
 BACKLOG_S = 60.0
 """Seconds of sound held in memory for a slow consumer; more goes to a temporary file."""
 POLL_S = 0.05
-"""Seconds between two looks into the ring."""
+"""Seconds between two looks into the queue."""
 _AT_REST = 5
 """Times as long from one look to the next after 2 s without a voice: waking up is what costs then,
 and the first words of an utterance are still heard before their draft is due."""
@@ -118,20 +110,16 @@ class Microphone:
         self._clock, self._limit_s = clock, limit_s
         self.device = find(device, self._sd)
         """The device in use; another after it was unplugged, if the default was asked for."""
-        self.format = Format(self.device.default_rate, 1, "float32")
-        """How it was opened."""
-        self.rate = self.format.rate
+        self.rate = self.device.default_rate
         """Hz of the blocks and the recording; stays, whatever is plugged in later."""
         self.recording: Recording | None = None
-        self.overruns = 0
-        """Times that sound was lost because the machine was busy."""
         self.lost = 0
         """Samples lost, to overruns and while no device was there."""
         self._keep_anyway = False
         self._pending = 0  # samples lost since the last block
         self._stopping = threading.Event()
         self._fault: BaseException | None = None  # what ended the pump too early
-        self._flagged_at = -math.inf  # when an overrun was last told of by PortAudio or the ring
+        self._overrun_at = -math.inf  # when sound was last lost to a busy machine
         self._gone = False  # whether no sound came since the device was lost
         self._recording_failed = False
         self._thread: threading.Thread | None = None
@@ -150,11 +138,9 @@ class Microphone:
             stack.enter_context(hidden_stderr())  # ALSA also prints when a device goes
             self._capture = open_capture(self._sd, self.device, None, self._clock)
             stack.callback(self._close_capture)
-            self.format = self._capture.format
             self.rate = self.format.rate
             self._samples = SampleClock(self.rate)
             self._check = SoundCheck(self.rate)
-            self._losses = Episodes()
             if self._record:
                 self.recording = Recording(self.rate, self._folder)
                 stack.callback(self.recording.close)
@@ -168,12 +154,7 @@ class Microphone:
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         self._keep_anyway |= error is not None
         self.close()
 
@@ -233,6 +214,11 @@ class Microphone:
         self._keep_anyway = True
 
     @property
+    def format(self) -> Format:
+        """How the device was opened."""
+        return self._capture.format
+
+    @property
     def level(self) -> Level:
         """How loud it is now."""
         return self._check.level
@@ -241,21 +227,6 @@ class Microphone:
     def seconds(self) -> float:
         """Seconds captured so far, lost ones included."""
         return self._samples.count / self.rate
-
-    @property
-    def waiting_s(self) -> float:
-        """Seconds captured that the consumer has not taken yet."""
-        return self._backlog.samples / self.rate
-
-    @property
-    def drift_s(self) -> float:
-        """Seconds by which the count of samples ran ahead of the wall clock."""
-        return self._samples.drift_s
-
-    @property
-    def drift_ppm(self) -> float:
-        """The same in millionths of the time; 0 for the first 20 s."""
-        return self._samples.drift_ppm
 
     # --- the pump's thread -------------------------------------------------------------------
 
@@ -287,7 +258,7 @@ class Microphone:
         self._take()
 
     def _take(self) -> bool:
-        """Move what is in the ring on; whether there was anything."""
+        """Move what was captured on; whether there was anything."""
         chunks = self._capture.take()
         for chunk in chunks:
             self._pass_on(chunk)
@@ -297,17 +268,16 @@ class Microphone:
         if self._gone:
             self._gone = False
             self._lose(self._samples.missing(len(chunk.samples), chunk.at))
-            self._samples.restart_drift(chunk.at)
             self._check.restart()
             self._tell(Trouble.BACK)
             if self.device.plays_back:
                 self._tell(Trouble.NOT_A_MICROPHONE)
         self._samples.lose(chunk.dropped)
         lost = chunk.dropped + self._samples.took(len(chunk.samples), chunk.at)
-        if self._is_overrun(chunk, lost):
-            self.overruns += 1
-            if self._losses.begins(chunk.at):
+        if lost or chunk.overflowed:
+            if chunk.at - self._overrun_at >= QUIET_AGAIN:
                 self._tell(Trouble.OVERRUN, lost)
+            self._overrun_at = chunk.at
         self._note_lost(lost)
         self._write(chunk.samples)
         if not len(chunk.samples):  # a resampler that has only begun
@@ -317,14 +287,6 @@ class Microphone:
         self._pending = 0
         for trouble in self._check.push(chunk.samples):
             self._tell(trouble)
-
-    def _is_overrun(self, chunk: Chunk, lost: int) -> bool:
-        """Whether sound was lost that is not the same as was told of by a flag just before."""
-        flagged = chunk.overflowed or chunk.dropped > 0
-        known = chunk.at - self._flagged_at <= 2 * SETTLED_S
-        if flagged:
-            self._flagged_at = chunk.at
-        return flagged or (lost > 0 and not known)
 
     def _lose(self, count: int) -> None:
         """Go on by samples that the wall clock has and the device has not."""
@@ -367,24 +329,16 @@ class Microphone:
         self._gone = True
         while not self._stopping.wait(RETRY_S):
             self._lose(self._samples.missing(0, self._clock()))
-            with suppress(AudioError):  # not there yet, or the sound system itself is gone
-                self._open_again()
+            if self._opened_again():
                 return
 
-    def _open_again(self) -> None:
-        """Open the first device that may stand for the one that went.
-
-        Raises:
-            AudioError: none is there, or none can be opened.
-        """
-        rescan(self._sd)
-        refused: AudioError | None = None
-        for device in stand_ins(self.device, self._asked, self._sd):
-            try:
-                self._capture = open_capture(self._sd, device, self.rate, self._clock)
-            except AudioError as error:
-                refused = error
-                continue
-            self.device, self.format = device, self._capture.format
-            return
-        raise refused or AudioError("no such device")
+    def _opened_again(self) -> bool:
+        """Open the first device that may stand for the one that went; whether there is one."""
+        with suppress(AudioError):  # not there yet, or the sound system itself is gone
+            rescan(self._sd)
+            for device in stand_ins(self.device, self._asked, self._sd):
+                with suppress(AudioError):  # it refuses: the next one
+                    self._capture = open_capture(self._sd, device, self.rate, self._clock)
+                    self.device = device
+                    return True
+        return False

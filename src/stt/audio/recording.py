@@ -127,8 +127,8 @@ class Recording:
     def close(self) -> None:
         """Write the header and close; may be called twice.
 
-        Where the disk refuses the header the file reads like one left by a kill, and nothing is
-        said: what was lost is told when it could not be written.
+        Where the disk refuses the header the file reads like one left by a kill, and no error is
+        raised: `write` has raised one for what was lost.
         """
         import soundfile
 

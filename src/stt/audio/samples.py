@@ -19,7 +19,7 @@ from stt.errors import AudioError
 from stt.types import SAMPLE_RATE, Samples
 
 if TYPE_CHECKING:
-    from stt.audio.damage import Damage
+    from stt.audio.stream import Damage
 
 _HOT = 4.0
 """Peak up to which full scale is believed to be ±1: lossy codecs and mixing go beyond it."""

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stt.audio.conditioning import Heard
-from stt.audio.vad import FRAME
+from stt.audio.vad import FRAME, levels
 from stt.types import SAMPLE_RATE, Samples
 
 SpeechProbabilities = Callable[[Samples], npt.NDArray[np.float32]]
@@ -256,12 +256,6 @@ def _moving_mean(values: npt.NDArray[np.float64], width: int) -> npt.NDArray[np.
     """Centred mean over `width` (odd) values; the ends see their own value repeated."""
     padded = np.pad(values, width // 2, mode="edge")
     return np.convolve(padded, np.full(width, 1 / width), mode="valid")
-
-
-def levels(frames: Samples) -> npt.NDArray[np.float32]:
-    """Level of each of float32 frames [n, 512] in dB full scale, float32 [n]; silence is -100."""
-    power = np.einsum("ij,ij->i", frames, frames) / frames.shape[1]
-    return np.asarray(10.0 * np.log10(power + 1e-10), np.float32)
 
 
 def utterances(

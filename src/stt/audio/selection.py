@@ -8,10 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from stt.audio.channels import LEFT, RIGHT
 from stt.errors import AudioError, UsageError
 
-ALL, EACH = "all", "each"
+ALL, EACH, LEFT, RIGHT = "all", "each", "left", "right"
 _LANGUAGE = re.compile(r"[a-z]{2,3}(-[a-z0-9]+)*", re.IGNORECASE)
 _CLOCK = re.compile(r"(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d*)?)")
 _SIXTY = 60
@@ -73,6 +72,16 @@ class Selection:
 
 
 ALL_OF_IT = Selection()
+
+
+def channel_number(channel: str) -> int:
+    """Return the place of a channel, from 1: of 'left', 'right' or a number."""
+    return {LEFT: 1, RIGHT: 2}.get(channel) or int(channel)
+
+
+def channel_name(number: int, channels: int) -> str:
+    """Return what one of several channels is called in results."""
+    return (LEFT, RIGHT)[number - 1] if channels == 2 else f"channel {number}"
 
 
 def _track(track: int | str | None) -> str:

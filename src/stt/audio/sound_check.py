@@ -62,7 +62,7 @@ GOOD_DB = -45.0
 _CLIPPED = 0.99
 _CLIPPED_SHARE = 0.001
 """Share of samples at full scale that can be heard as distortion."""
-_QUIET_AGAIN = 10.0
+QUIET_AGAIN = 10.0
 """Seconds without clipping or overrun that end an episode of it."""
 _MAX_SILENCES = 3
 """Silences told of: a device with a noise gate gives zeros in every pause."""
@@ -182,20 +182,7 @@ class SoundCheck:
         clipped = sum(entry.clipped * entry.seconds for entry in self._recent)
         if self._recent_s >= PATIENCE and clipped / self._recent_s >= _CLIPPED_SHARE:
             self._since_clipping = 0.0
-        return self._since_clipping < _QUIET_AGAIN
-
-
-class Episodes:
-    """Tells the first of several events close together from the rest."""
-
-    def __init__(self) -> None:
-        self._last = -math.inf
-
-    def begins(self, at: float) -> bool:
-        """Note an event at `at` seconds; True if none was in the 10 s before."""
-        begins = at - self._last >= _QUIET_AGAIN
-        self._last = at
-        return begins
+        return self._since_clipping < QUIET_AGAIN
 
 
 class SampleClock:
@@ -209,7 +196,6 @@ class SampleClock:
     """Seconds behind that are called missing."""
     _SLOPE = 500e-6
     """Largest difference of two clocks; crystals differ by less than 100e-6."""
-    _DRIFT_EVERY = 10.0
 
     def __init__(self, rate: int) -> None:
         self._rate = rate
@@ -220,24 +206,6 @@ class SampleClock:
         self._usual_at = 0.0
         self._late_since: float | None = None  # since when every block was late
         self._least_late = math.inf  # seconds behind, since then
-        self._least: float = math.inf  # behind, over the current 10 s
-        self._least_began = 0.0
-        self._first: tuple[float, float] | None = None  # (at, behind) of the first whole 10 s
-        self._latest: tuple[float, float] | None = None
-
-    @property
-    def drift_s(self) -> float:
-        """Seconds by which the count ran ahead of the wall clock since the first 10 s."""
-        if self._first is None or self._latest is None:
-            return 0.0
-        return self._first[1] - self._latest[1]
-
-    @property
-    def drift_ppm(self) -> float:
-        """The same as a ratio, in millionths; 0 for the first 20 s."""
-        if self._first is None or self._latest is None or self._latest[0] <= self._first[0]:
-            return 0.0
-        return 1e6 * self.drift_s / (self._latest[0] - self._first[0])
 
     def took(self, frames: int, at: float) -> int:
         """Note that `frames` more samples were there at `at` seconds of the wall clock.
@@ -245,14 +213,12 @@ class SampleClock:
         Returns the samples that must have been lost before them, most often 0; they are counted.
         """
         if self._began is None:
-            self._began = self._usual_at = self._least_began = at
+            self._began = self._usual_at = at
         behind = self._behind(frames, at)
         self._usual = min(self._usual + self._SLOPE * (at - self._usual_at), behind)
         self._usual_at = at
         lost = self._given_up(behind, at)
-        self.count += lost
-        self._measure_drift(self._behind(frames, at), at)
-        self.count += frames
+        self.count += lost + frames
         return lost
 
     def lose(self, samples: int) -> None:
@@ -274,11 +240,6 @@ class SampleClock:
         self._late_since = None
         return round((self._least_late - self._usual) * self._rate)
 
-    def restart_drift(self, at: float) -> None:
-        """Measure the drift anew from `at` seconds, as of another device."""
-        self._first = self._latest = None
-        self._least, self._least_began = math.inf, at
-
     def missing(self, frames: int, at: float) -> int:
         """Return how many samples the wall clock has before `frames` that end at `at`.
 
@@ -291,10 +252,3 @@ class SampleClock:
     def _behind(self, frames: int, at: float) -> float:
         assert self._began is not None
         return (at - self._began) - (self.count + frames) / self._rate
-
-    def _measure_drift(self, behind: float, at: float) -> None:
-        self._least = min(self._least, behind)
-        if at - self._least_began >= self._DRIFT_EVERY:
-            self._latest = (at, self._least)
-            self._first = self._first or self._latest
-            self._least, self._least_began = math.inf, at

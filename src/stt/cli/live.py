@@ -26,11 +26,11 @@ from stt.cli.progress import StageProgress, clock
 
 if TYPE_CHECKING:
     from stt.audio.microphone import Block, Microphone
-    from stt.audio.playback import Playback
     from stt.cli.live_controls import PushToTalk
     from stt.cli.screen import Output, Tally
     from stt.events import Event, Problem
     from stt.settings.loading import LoadedSettings
+    from stt.streaming.replay import Playback
     from stt.transcriber import ModelTranscriber
 
 
@@ -139,7 +139,7 @@ def _listen(asked: LiveOptions, loaded: LoadedSettings) -> int:
 
 def _play(asked: LiveOptions, loaded: LoadedSettings, path: Path) -> int:
     """Take a file for the microphone; 1 where something of it could not be read."""
-    from stt.audio.playback import Playback
+    from stt.streaming.replay import Playback
 
     _prepare(loaded, quiet=asked.quiet)
     with Playback(path, real_time=not asked.fast) as playback:

@@ -15,25 +15,25 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from stt.audio.conditioning import Conditioner, levelled
-from stt.audio.segmenter import MIN_SPEECH, SpeechProbabilities, Utterance, levels
-from stt.audio.vad import FRAME
-from stt.events import Committed, Draft, Event, Final, State
+from stt.audio.segmenter import MIN_SPEECH, SpeechProbabilities, Utterance
+from stt.audio.vad import FRAME, Gain, levels
+from stt.events import Committed, Draft, Event, Final, Level, State
 from stt.streaming.agreement import Agreement, heard
 from stt.streaming.endpoint import TAIL, Ended, Endpointer
 from stt.streaming.jobs import Job, Pace
-from stt.streaming.level import Gain, Meter
 from stt.text.hallucination import Evidence, doubt, without_invented
 from stt.transcript import Segment, shifted
 from stt.types import SAMPLE_RATE, Samples
 
-Heard = tuple[tuple[float, float], ...]
 FRAME_S = FRAME / SAMPLE_RATE
 _StateName: TypeAlias = Literal["listening", "speech", "thinking"]
 _IDLE_FRAMES = 8
 """Frames (256 ms) worked on together while nobody speaks: waking up is what costs then, and the
 first draft is due later than that."""
 _DEAF_S = 0.5
-"""Seconds that a block may wait to be heard before it is told as lag."""
+"""Seconds that a block may wait to be heard before it counts as lag."""
+_LEVEL_FRAMES = 3
+"""Frames (96 ms) that a Level sums up."""
 _HOLD = 3
 """Frames of silence from which no partial begins: if this is the end, the recogniser is free."""
 _GIVE_UP = 5
@@ -71,7 +71,7 @@ class _Spoken:
 class LiveSession:
     """See the module. Not thread-safe: the driver holds a lock around each call.
 
-    The driver's clock is in seconds and its own; the session uses differences only.
+    The driver's clock is in seconds; only differences are used.
     """
 
     def __init__(self, speech: SpeechProbabilities, pace: Pace | None = None) -> None:
@@ -81,10 +81,9 @@ class LiveSession:
         max_frames = int(self.pace.window_s * SAMPLE_RATE) // FRAME
         self._endpointer = Endpointer(max_frames, self.pace.threshold)
         self._audio = np.zeros(0, np.float32)
-        self._base = 0  # sample of _audio[0]
-        self._heard = 0  # samples taken in
+        self._base = self._heard = 0  # samples before _audio[0], and taken in
         self._skipped = 0.0  # seconds of the stream that never came in
-        self._meter = Meter()
+        self._metered: list[tuple[float, float, float]] = []  # dB, peak, speech of a frame each
         self._state: _StateName = "listening"
         self._utterances = 0  # ended so far
         self._spoken: _Spoken | None = None
@@ -93,11 +92,6 @@ class LiveSession:
         self._trial: tuple[tuple[int, int], list[Segment]] | None = None
         self._now = 0.0  # the driver's clock at the last call
         self._heard_at = 0.0  # the same when the last of the _heard samples was captured
-
-    @property
-    def heard_s(self) -> float:
-        """Seconds of the stream so far."""
-        return self._heard / SAMPLE_RATE + self._skipped
 
     @property
     def idle(self) -> bool:
@@ -116,29 +110,22 @@ class LiveSession:
         Never before an utterance's first draft: that is what a speaker waits for.
         """
         job, spoken = self._running, self._spoken
-        if job is None or job.kind != "partial" or spoken is None or not spoken.shown:
-            return False
-        return self._endpointer.silence >= _GIVE_UP
-
-    def lag_s(self, now: float) -> float:
-        """How long the oldest utterance that has ended waits for its final text; 0: none waits."""
-        return max(0.0, now - self._waiting[0].wall) if self._waiting else 0.0
+        shown = job is not None and job.kind == "partial" and spoken is not None and spoken.shown
+        return shown and self._endpointer.silence >= _GIVE_UP
 
     # --- audio in ---------------------------------------------------------------------------
 
-    def feed(self, block: Samples, now: float, captured: float | None = None) -> list[Event]:
-        """Take the next samples, float32 [n] mono at 16 kHz.
+    def feed(
+        self, block: Samples, now: float, captured: float | None = None, *, last: bool = False
+    ) -> list[Event]:
+        """Take the next samples, float32 [n] mono at 16 kHz; after the `last` comes no other.
 
         `captured` is when the last of them was, on the driver's clock; None: just now.
         """
-        at_once = _IDLE_FRAMES if self._spoken is None else 1
-        return self._feed(block, now, now if captured is None else captured, at_once)
-
-    def _feed(self, block: Samples, now: float, captured: float, at_once: int) -> list[Event]:
-        """Take samples; work on frames as soon as there are so many."""
+        at_once = 1 if last or self._spoken else _IDLE_FRAMES
         self._audio = np.concatenate([self._audio, block])
         self._heard += len(block)
-        self._now, self._heard_at = now, captured
+        self._now, self._heard_at = now, now if captured is None else captured
         fed = self._endpointer.now * FRAME
         whole = (self._heard - fed) // FRAME
         if whole < at_once:
@@ -160,7 +147,7 @@ class LiveSession:
     def finish(self, now: float) -> list[Event]:
         """End the stream: what is being said now is an utterance."""
         rest = -self._heard % FRAME
-        events = self._feed(np.zeros(rest, np.float32), now, now, at_once=1)
+        events = self.feed(np.zeros(rest, np.float32), now, last=True)
         self._heard -= rest
         if ended := self._endpointer.finish():
             self._end(ended)
@@ -175,16 +162,26 @@ class LiveSession:
             if ended := endpointer.push(float(probability), float(level)):
                 self._end(ended)
             if endpointer.start is not None and self._spoken is None:
-                self._begin()
-            if self._meter.add(frame, float(rms), float(probability)):
-                at = endpointer.now * FRAME_S + self._skipped
-                events.append(self._meter.read(at, self._behind_s()))
+                due = self._wall(endpointer.first_speech) + self.pace.first_s
+                agreement = Agreement(self.pace.needed, self.pace.margin_s)
+                self._spoken = _Spoken(self._utterances + 1, agreement, due)
+            self._metered.append((float(rms), float(np.abs(frame).max()), float(probability)))
+            if len(self._metered) == _LEVEL_FRAMES:
+                events.append(self._level())
         return events + self._answer_trial(self._now) + self._tell_state()
 
-    def _begin(self) -> None:
-        agreement = Agreement(self.pace.needed, self.pace.margin_s)
-        due = self._wall(self._endpointer.first_speech) + self.pace.first_s
-        self._spoken = _Spoken(self._utterances + 1, agreement, due)
+    def _level(self) -> Level:
+        """Sum up how loud the last frames were."""
+        rms_db, peaks, speech = zip(*self._metered, strict=True)
+        self._metered.clear()
+        power = sum(10 ** (value / 10) for value in rms_db) / _LEVEL_FRAMES
+        return Level(
+            self._endpointer.now * FRAME_S + self._skipped,
+            max(10 * float(np.log10(power)), -100.0),
+            20 * float(np.log10(max(*peaks, 1e-5))),
+            max(speech),
+            self._lag_s(),
+        )
 
     def _end(self, ended: Ended) -> None:
         """Queue an utterance, but for a click of which nothing was shown."""
@@ -205,24 +202,26 @@ class LiveSession:
         """Return the driver's clock when a frame began."""
         return self._heard_at - (self._heard - frame * FRAME) / SAMPLE_RATE
 
-    def _behind_s(self) -> float:
+    def _lag_s(self) -> float:
         """How far recognition is behind, or hearing itself where it is that busy."""
+        waits = self._now - self._waiting[0].wall if self._waiting else 0.0
         unheard = self._now - self._heard_at
-        return max(self.lag_s(self._now), unheard if unheard > _DEAF_S else 0.0)
+        return max(0.0, waits, unheard if unheard > _DEAF_S else 0.0)
 
-    def _utterance(self, start: int, end: int, clear: int, heard: Heard) -> Utterance:
+    def _utterance(
+        self, start: int, end: int, clear: int, heard: tuple[tuple[float, float], ...]
+    ) -> Utterance:
         begin, behind = start * FRAME - self._base, end * FRAME - self._base
         samples = self._audio[begin : min(behind, self._heard - self._base)].copy()
         return Utterance(start * FRAME, levelled(samples), clear * FRAME_S, heard)
 
     def _tell_state(self) -> list[Event]:
-        now: _StateName = "thinking" if self._waiting else "listening"
-        if self._spoken:
-            now = "speech"
+        quiet: _StateName = "thinking" if self._waiting else "listening"
+        now: _StateName = "speech" if self._spoken else quiet
         if now == self._state:
             return []
         self._state = now
-        return [State(self.heard_s, self._state)]
+        return [State(self._heard / SAMPLE_RATE + self._skipped, self._state)]
 
     # --- work for the recogniser ------------------------------------------------------------
 
@@ -257,7 +256,7 @@ class LiveSession:
             return None
         if endpointer.silence >= _HOLD or endpointer.clear < MIN_SPEECH:
             return None
-        # no clear speech told: a partial without words is no reason to doubt the precision
+        # no clear speech stated: a partial without words is no reason to doubt the precision
         place = endpointer.start, endpointer.now
         utterance = self._utterance(*place, 0, endpointer.heard(endpointer.now))
         return Job("partial", spoken.number, (utterance,), now)
@@ -273,8 +272,8 @@ class LiveSession:
         self._running = None
         found = [
             [
-                shifted(segment, utterance.start / SAMPLE_RATE)
-                for segment in without_invented(segments, utterance)[0]
+                shifted(one, utterance.start / SAMPLE_RATE)
+                for one in without_invented(segments, utterance)[0]
             ]
             for utterance, segments in zip(job.utterances, results, strict=True)
         ]
@@ -283,8 +282,7 @@ class LiveSession:
             return [*events, *self._answer_trial(now), *self._tell_state()]
         (utterance,), (segments,) = job.utterances, found
         if job.kind == "trial":
-            end = utterance.start + len(utterance.samples)
-            self._trial = ((utterance.start, end), segments)
+            self._trial = ((utterance.start, utterance.end), segments)
         made = self._answer_trial(now)
         if self._spoken and utterance.start == (self._endpointer.start or 0) * FRAME:
             took = now - job.began
@@ -299,9 +297,8 @@ class LiveSession:
         if self._running and self._running.kind == "final":
             return []
         utterance = self._waiting[0].utterance
-        if self._trial[0] != (utterance.start, utterance.start + len(utterance.samples)):
-            return []
-        return [self._settle(self._trial[1], now)]
+        heard_it = self._trial[0] == (utterance.start, utterance.end)
+        return [self._settle(self._trial[1], now)] if heard_it else []
 
     def _redraft(
         self, spoken: _Spoken, segments: list[Segment], utterance: Utterance, now: float
@@ -310,21 +307,21 @@ class LiveSession:
         voiced = endpointer.last_speech + 1 - utterance.start // FRAME
         if doubt(segments, Evidence(endpointer.clear * FRAME_S, voiced * FRAME_S)):
             return []
-        edge = (utterance.start + len(utterance.samples)) / SAMPLE_RATE
+        edge = utterance.end / SAMPLE_RATE
         agreement, at = spoken.agreement, edge + self._skipped
         new = agreement.update(heard(segments), edge)
         spoken.shown = True
         latency = now - self._wall(self._endpointer.first_speech)
-        events: list[Event] = [Committed(at, spoken.number, new)] if new else []
         draft = Draft(at, spoken.number, agreement.committed, agreement.draft, latency)
-        return [*events, draft]
+        return [Committed(at, spoken.number, new), draft] if new else [draft]
 
     def _settle(self, segments: list[Segment], now: float) -> Final:
         """Make the oldest utterance that waits final."""
         one = self._waiting.popleft()
-        ended, begin, skipped = one.ended, one.utterance.start, one.skipped
-        suppressed = ""
-        if doubt(segments, _evidence(ended)):  # what is committed of it stands nevertheless
+        ended, skipped, suppressed = one.ended, one.skipped, ""
+        voiced = ended.last_speech + 1 - ended.start
+        # what is committed of it stands nevertheless
+        if doubt(segments, Evidence(ended.clear * FRAME_S, voiced * FRAME_S)):
             suppressed, segments = " ".join(segment.text for segment in segments), []
         behind = self._behind(ended) if ended.seam else None
         settled = one.agreement.settle(segments, seam=behind is not None)
@@ -332,8 +329,8 @@ class LiveSession:
             behind.agreement = Agreement(self.pace.needed, self.pace.margin_s, settled.carried)
         return Final(
             number=one.number,
-            start=begin / SAMPLE_RATE + skipped,
-            end=(begin + len(one.utterance.samples)) / SAMPLE_RATE + skipped,
+            start=one.utterance.start / SAMPLE_RATE + skipped,
+            end=one.utterance.end / SAMPLE_RATE + skipped,
             speech_end=(ended.last_speech + 1) * FRAME_S + skipped,
             endpoint=ended.endpoint * FRAME_S + skipped,
             segments=tuple(shifted(segment, skipped) for segment in settled.segments),
@@ -351,7 +348,3 @@ class LiveSession:
             one = self._waiting[0]
             return one if one.ended.start == ended.end else None
         return self._spoken if self._endpointer.start == ended.end else None
-
-
-def _evidence(ended: Ended) -> Evidence:
-    return Evidence(ended.clear * FRAME_S, (ended.last_speech + 1 - ended.start) * FRAME_S)

@@ -16,7 +16,6 @@ from dataclasses import replace
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Condition
-from types import TracebackType
 from typing import Protocol
 
 import numpy as np
@@ -75,7 +74,7 @@ class Live:
     ) -> None:
         """`source` gives mono audio at `sample_rate` Hz as it is captured; see also `live`.
 
-        `english_only`: the model writes English whatever is spoken; improbable text is told.
+        `english_only`: the model writes English whatever is spoken; improbable text is reported.
         """
         self._source = source
         self._recognizer = recognizer
@@ -87,18 +86,13 @@ class Live:
         self._abandoned = False
         self._events: SimpleQueue[Event | None] = SimpleQueue()  # None: a thread has ended
         self._fallback_reported = False
-        self._likelihood = Likelihood() if english_only else None  # None too once it was told
+        self._likelihood = Likelihood() if english_only else None  # None too once reported
         self._captured: float | None = None  # when the block being heard was, where that is known
 
     def __enter__(self) -> Live:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.abandon()
 
     def stop(self) -> None:

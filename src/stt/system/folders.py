@@ -1,7 +1,7 @@
 """The user's folders for settings, data and state, for users that have no home as well.
 
 A container may run under a number that is in no passwd entry, without HOME: there is no such folder
-then, and who needs one is told what to set.
+then, and an error says what to set.
 """
 
 from __future__ import annotations
