@@ -104,7 +104,7 @@ def test_features_size_that_is_missing_is_named_too(run: Run, model: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "expected"),
     [
         (b"<blk> 0\n\n", "line 2 is not a token and its number"),
         (b"<blk> 0\nabc\n", "line 2 is not a token and its number"),
@@ -114,13 +114,13 @@ def test_features_size_that_is_missing_is_named_too(run: Run, model: Path) -> No
     ],
 )
 def test_a_vocabulary_that_is_none_is_named(
-    run: Run, model: Path, content: bytes, told: str
+    run: Run, model: Path, content: bytes, expected: str
 ) -> None:
     (model / "vocab.txt").write_bytes(content)
     code, _, err = run(CLIP, model=model)
     assert (code, len(err)) == (1, 1)
     assert "vocab.txt" in err[0]
-    assert told in err[0]
+    assert expected in err[0]
     assert "run `stt setup`" in err[0]
 
 
@@ -133,7 +133,7 @@ def test_weights_cut_short_are_told_in_one_line(run: Run, model: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "expected"),
     [
         (
             ort.InvalidArgument(
@@ -159,13 +159,13 @@ def test_what_a_graph_raises_while_it_runs(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
     error: Exception,
-    told: str,
+    expected: str,
     folder: bool,
 ) -> None:
     monkeypatch.setattr(transducer, "encode_batch", raising(error))
     code, out, err = run(CLIP, *(["-o", tmp_path / "out"] if folder else []))
     assert (code, out, len(err)) == (1, "", 1)
-    assert re.search(told, err[0])
+    assert re.search(expected, err[0])
     assert "internal error" not in err[0]
 
 
@@ -173,7 +173,7 @@ def test_what_a_graph_raises_while_it_runs(
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "expected"),
     [
         (OSError(errno.EIO, "Input/output error"), "Input/output error.; its disk or connection"),
         (OSError(errno.ESTALE, "Stale file handle"), "Stale file handle.; its disk is gone"),
@@ -183,7 +183,7 @@ def test_what_a_graph_raises_while_it_runs(
     ],
 )
 def test_one_recording_that_cannot_be_read_leaves_the_others(
-    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, error: Exception, told: str
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, error: Exception, expected: str
 ) -> None:
     bad = Path(shutil.copy(CLIP, tmp_path / "bad.flac"))
     good = Path(shutil.copy(CLIP, tmp_path / "good.flac"))
@@ -199,7 +199,7 @@ def test_one_recording_that_cannot_be_read_leaves_the_others(
         code, out, err = run(bad, good, *more)
         assert (code, len(err)) == (1, 1), err
         assert "bad.flac: " in err[0]
-        assert told in err[0].replace(")", ".")
+        assert expected in err[0].replace(")", ".")
         assert "one two" in (out or (tmp_path / "out" / "good.txt").read_text())
 
 

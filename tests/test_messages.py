@@ -103,9 +103,9 @@ class Machine:
             timeout=900,
         )
 
-    def follow(self, told: str, contains: str) -> subprocess.CompletedProcess[str]:
+    def follow(self, said: str, contains: str) -> subprocess.CompletedProcess[str]:
         """Run the command in backquotes that a message names, as it is written."""
-        (command,) = {c for c in re.findall(r"`([^`]*)`", told) if contains in c}
+        (command,) = {c for c in re.findall(r"`([^`]*)`", said) if contains in c}
         words = shlex.split(command)
         return self.run(*(words[1:] if words[0] == "stt" else words))
 
@@ -183,8 +183,8 @@ def test_the_starters_precision_is_what_the_settings_say(machine: Machine) -> No
         assert machine.run("config", "set", "precision", precision).returncode == 0
         done = machine.run("transcribe", "-m", "starter", TRAIN)
         assert done.returncode == 0, done.stderr
-        told = f"model starter, precision {precision}, provider cpu (asked for by name)"
-        assert told in done.stderr
+        said = f"model starter, precision {precision}, provider cpu (asked for by name)"
+        assert said in done.stderr
         assert "train to Bristol" in done.stdout
     checked = machine.run("setup", "starter", "--check")
     assert checked.returncode == 0, checked.stderr

@@ -117,8 +117,8 @@ def test_from_a_hub_to_a_transcript(tmp_path: Path, hub: Hub) -> None:
     expected = next(c.text for c in bundled_clips(clip.parent) if c.name == clip.name)
     said = stt(here, None, "transcribe", "-m", "digits", str(clip))
     assert said.stdout.strip() == expected
-    told, last = done.stdout.splitlines()[-2:]
-    assert told.startswith("`stt transcribe -m digits FILE` takes this model")
+    first, last = done.stdout.splitlines()[-2:]
+    assert first.startswith("`stt transcribe -m digits FILE` takes this model")
     assert last == "stt config set model digits"
     assert stt(here, None, *last.split()[1:]).returncode == 0
     plain = subprocess.run(
@@ -183,7 +183,7 @@ def test_offline_names_what_is_missing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "expected"),
     [
         (["setup", "nothing"], "no model named nothing"),
         (["setup", "--precision", "fp8", str(DIGITS)], "precision 'fp8' is not made"),
@@ -201,10 +201,12 @@ def test_offline_names_what_is_missing(tmp_path: Path) -> None:
         (["setup", "--quick"], "--quick goes with --check"),
     ],
 )
-def test_wrong_usage_is_one_line(run: Callable[..., Ran], arguments: list[str], told: str) -> None:
+def test_wrong_usage_is_one_line(
+    run: Callable[..., Ran], arguments: list[str], expected: str
+) -> None:
     code, _, err = run(*arguments)
     assert code in (1, 2)
-    assert told in err
+    assert expected in err
     assert "Traceback" not in err
 
 
@@ -252,11 +254,11 @@ def test_ctrl_c_says_how_to_go_on(tmp_path: Path, hub: Hub) -> None:
     assert process.stderr is not None
     next(line for line in process.stderr if "encoder-model.onnx.data" in line)
     process.send_signal(signal.SIGINT)
-    _, told = process.communicate(timeout=20)
+    _, err = process.communicate(timeout=20)
     assert process.returncode == 130
-    assert "run the same command again" in told
-    assert "is installed" not in told
-    assert "Traceback" not in told
+    assert "run the same command again" in err
+    assert "is installed" not in err
+    assert "Traceback" not in err
 
 
 @pytest.mark.e2e
@@ -281,13 +283,13 @@ def test_it_transcribes_while_set_up_goes_on_and_after_ctrl_c(tmp_path: Path) ->
     said = stt(here, None, "transcribe", "-m", "digits", str(clip))
     assert process.poll() is None, "set-up was over before"
     process.send_signal(signal.SIGINT)
-    _, told = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=60)
     assert "`stt transcribe -m digits FILE`" in until
     expected = next(c.text for c in bundled_clips(clip.parent) if c.name == clip.name)
     assert said.stdout.strip() == expected
     assert "precision fp32" in said.stderr
     assert process.returncode == 130
-    assert "the model is installed and runs in FP32; run the same command again" in told
+    assert "the model is installed and runs in FP32; run the same command again" in err
 
 
 @pytest.mark.parametrize("script", ["setup_models", "convert_to_fp16", "fix_fp16_casts"])

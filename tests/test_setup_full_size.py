@@ -53,8 +53,8 @@ def test_killed_twenty_times_it_ends_right_and_fetches_nothing_twice(tmp_path: P
             )
             time.sleep(chance.uniform(2, 6) if number < 10 else chance.uniform(8, 30))
             process.kill()
-            told = process.communicate()[1].decode()
-            kills.append(told.strip().splitlines()[-1:])
+            err = process.communicate()[1].decode()
+            kills.append(err.strip().splitlines()[-1:])
             folder = here / "models" / "standin"
             if folder.exists():  # it has its name when FP32 is whole, and runs from then on
                 model = inspect(folder)

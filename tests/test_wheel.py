@@ -138,9 +138,9 @@ def test_it_transcribes_with_the_starter(user: User) -> None:
 
 def test_a_model_is_set_up_and_used(user: User) -> None:
     done = user.run("setup", DIGITS, "--precision", "fp32")
-    told = next(line for line in done.stdout.splitlines() if line.startswith("installed in "))
-    assert str(user.home) in told
-    assert told.endswith("found from every folder")
+    line = next(line for line in done.stdout.splitlines() if line.startswith("installed in "))
+    assert str(user.home) in line
+    assert line.endswith("found from every folder")
     model = DIGITS.name
     assert model in user.run("models").stdout
     clip = next(c for c in bundled_clips(DIGITS / "clips") if c.name == "four-digits.flac")

@@ -20,7 +20,7 @@ from support.paths import DIGITS
 from support.place import CLIPS, make_quick
 
 ALL = SetupOptions(("fp16", "int8"))
-PROVEN = Verdict((Check("encoder error", passed=True, told="", figure=0.0, bound=1.0),))
+PROVEN = Verdict((Check("encoder error", passed=True, message="", figure=0.0, bound=1.0),))
 
 
 @pytest.fixture

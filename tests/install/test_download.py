@@ -91,7 +91,7 @@ class Reports(list[tuple[str, int, int]]):
         self.append(said)  # type: ignore[arg-type]
 
     def of(self, stage: str) -> list[tuple[int, int]]:
-        return [(done, total) for told, done, total in self if told.startswith(stage)]
+        return [(done, total) for name, done, total in self if name.startswith(stage)]
 
 
 def ignore(stage: str, done: int, total: int) -> None:
@@ -312,7 +312,7 @@ def test_killed_at_random_it_resumes_and_fetches_hardly_a_byte_twice(tmp_path: P
 
 
 @pytest.mark.parametrize(
-    ("kind", "value", "code", "told"),
+    ("kind", "value", "code", "expected"),
     [
         ("length", 15, "", r"wrong length: 15 bytes on the hub where 300,000 are pinned; .*--from"),
         ("length", 300_001, "", r"wrong length: 300,001 bytes on the hub"),
@@ -336,11 +336,11 @@ def test_killed_at_random_it_resumes_and_fetches_hardly_a_byte_twice(tmp_path: P
     ],
 )
 def test_each_failure_is_told_with_its_cure(
-    tmp_path: Path, hub: Hub, kind: str, value: int, code: str, told: str
+    tmp_path: Path, hub: Hub, kind: str, value: int, code: str, expected: str
 ) -> None:
     folder = tmp_path / "folder"
     hub.misbehave(ENCODER, kind, value, code=code)
-    assert re.search(told, said := refused(folder)), said
+    assert re.search(expected, said := refused(folder)), said
     assert {"config.json", "vocab.txt"} <= set(names(folder)) and ENCODER not in names(folder)
     hub.behave()
     assert len(download(TINY, TINY.files, folder, ignore)) == len(CONTENT)
@@ -390,17 +390,17 @@ def test_a_hub_that_goes_away_during_a_file_is_waited_for(
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "told"),
+    ("name", "value", "expected"),
     [
         ("ALL_PROXY", "nonsense://proxy", "the proxy of the environment cannot be used"),
         ("HTTP_PROXY", "http://127.0.0.1:9", "cannot be reached"),
     ],
 )
 def test_a_wrong_proxy_is_told(
-    tmp_path: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch, name: str, value: str, told: str
+    tmp_path: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch, name: str, value: str, expected: str
 ) -> None:
     monkeypatch.setenv(name, value)
-    assert told in (said := refused(tmp_path / "folder"))
+    assert expected in (said := refused(tmp_path / "folder"))
     assert "HTTPS_PROXY" in said
     assert not hub.log
 
@@ -425,17 +425,17 @@ def test_a_full_disk_is_told(tmp_path: Path, hub: Hub) -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "expected"),
     [(PermissionError(13, "Permission denied"), "no right"), (OSError(5, "I/O"), "cannot write")],
 )
 def test_a_folder_that_cannot_be_written_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: OSError, told: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: OSError, expected: str
 ) -> None:
     def fail(*_: object, **__: object) -> None:
         raise error
 
     monkeypatch.setattr(Path, "mkdir", fail)
-    with pytest.raises(ModelError, match=rf"{told}.*folder with|{told}.*models_dir"):
+    with pytest.raises(ModelError, match=rf"{expected}.*folder with|{expected}.*models_dir"):
         download(TINY, TINY.files, tmp_path / "folder", ignore)
 
 
@@ -477,7 +477,7 @@ def test_a_token_is_sent_to_the_hub_and_to_nobody_else(
 
 
 def test_the_environment_of_a_fresh_process_is_followed(tmp_path: Path) -> None:
-    """Endpoint, proxy and token; nothing is printed and nothing told about this machine."""
+    """Endpoint, proxy and token; nothing is printed and nothing said about this machine."""
     with Hub(write(tmp_path / "hub", CONTENT), REPO) as server:
         process = child(
             tmp_path / "folder",
@@ -523,17 +523,17 @@ def test_an_import_takes_what_is_missing_or_wrong(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("damage", "told"),
+    ("damage", "expected"),
     [
         (b"short", r"encoder-model.onnx: 5 bytes where 300,000 are pinned; .* copy it there again"),
         (bytes(300_000), r"encoder-model.onnx: SHA-256 \w{64} where \w{64} is pinned"),
         (None, rf"{ENCODER} missing; copy the files of someone/tiny at revision {COMMIT} there"),
     ],
 )
-def test_a_wrong_file_is_not_imported(tmp_path: Path, damage: bytes | None, told: str) -> None:
+def test_a_wrong_file_is_not_imported(tmp_path: Path, damage: bytes | None, expected: str) -> None:
     source, folder = write(tmp_path / "stick", CONTENT), tmp_path / "folder"
     (source / ENCODER).unlink() if damage is None else (source / ENCODER).write_bytes(damage)
-    with pytest.raises(ModelError, match=told) as caught:
+    with pytest.raises(ModelError, match=expected) as caught:
         import_folder(TINY, TINY.files, source, folder, ignore)
     assert ONE_LINE.fullmatch(str(caught.value))
     assert not folder.exists() or set(names(folder)) <= set(CONTENT) - {ENCODER}
@@ -603,9 +603,9 @@ def test_parakeet_ultra_keeps_its_graphs_in_a_folder_for_each_precision(
         assert {file.path_in_repo for file in source.files} == {*graphs, *others, *shards}
         download(source.pinned, source.files, tmp_path / "folder", ignore)
     assert names(tmp_path / "folder") == sorted([*CONTENT, *(Path(name).name for name in shards)])
-    told = Manifest(source=source.told, revision=COMMIT, licence=source.pinned.licence)
+    manifest = Manifest(source=source.origin, revision=COMMIT, licence=source.pinned.licence)
     write(tmp_path / "models" / "parakeet-ultra", {"config.json": CONTENT["config.json"]})
-    told.save(tmp_path / "models" / "parakeet-ultra")
+    manifest.save(tmp_path / "models" / "parakeet-ultra")
     (item,) = (i for i in inventory(Places.only(tmp_path / "models")) if i.folder)
     assert (item.languages, item.licence) == ("25 European", "cc-by-4.0")
 
@@ -650,7 +650,7 @@ def test_each_kind_has_its_files(
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "expected"),
     [
         ({"config.json": b'{"model_type": "whisper"}'}, "model_type 'whisper' in its config.json"),
         ({"config.json": b"<xml>"}, "its config.json is not JSON"),
@@ -660,17 +660,17 @@ def test_each_kind_has_its_files(
     ],
 )
 def test_a_repository_that_holds_no_such_model_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: dict[str, bytes], told: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: dict[str, bytes], expected: str
 ) -> None:
     with Hub(write(tmp_path / "hub", content), REPO) as server:
         use(monkeypatch, server.url)
-        with pytest.raises(ModelError, match=told) as caught:
+        with pytest.raises(ModelError, match=expected) as caught:
             resolve(REPO, None, name="mine")
     assert ONE_LINE.fullmatch(str(caught.value))
 
 
 @pytest.mark.parametrize(
-    ("kind", "value", "code", "told"),
+    ("kind", "value", "code", "expected"),
     [
         ("html", 0, "", "^someone/tiny: what answered is not the hub"),
         ("status", 403, "GatedRepo", "^someone/tiny: its owner asks you to accept terms"),
@@ -680,10 +680,10 @@ def test_a_repository_that_holds_no_such_model_is_told(
     ],
 )
 def test_a_description_that_cannot_be_had_is_told(
-    hub: Hub, kind: str, value: int, code: str, told: str
+    hub: Hub, kind: str, value: int, code: str, expected: str
 ) -> None:
     hub.misbehave(API, kind, value, code=code)
-    with pytest.raises(ModelError, match=told) as caught:
+    with pytest.raises(ModelError, match=expected) as caught:
         resolve(REPO, None, name="mine")
     assert ONE_LINE.fullmatch(str(caught.value))
 

@@ -1,4 +1,4 @@
-"""Precisions measured in turns: what is told of each, and that noise alone does not choose."""
+"""Precisions measured in turns: what is said of each, and that noise alone does not choose."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ import subprocess, sys
 filled = bytearray(b'x') * (600 << 20)
 print(subprocess.run([sys.executable, '-c', {CHILD!r}], capture_output=True, text=True).stdout)
 """
-    told = subprocess.run([sys.executable, "-c", big], capture_output=True, text=True, check=True)
-    assert 5 < float(told.stdout) < 400
+    done = subprocess.run([sys.executable, "-c", big], capture_output=True, text=True, check=True)
+    assert 5 < float(done.stdout) < 400
 
 
 # --- the interval -------------------------------------------------------------------------------

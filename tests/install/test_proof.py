@@ -56,7 +56,7 @@ def test_the_same_passes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("other", "told"),
+    ("other", "expected"),
     [
         (changed(encoded={1.0: (FRAMES, 18), 30.0: (FRAMES, 21)}), ["lengths"]),
         (changed(encoded={1.0: (FRAMES * 1.03, 18)}), ["encoder error"]),
@@ -68,8 +68,8 @@ def test_the_same_passes() -> None:
         (changed(tokens=(tuple(range(300)), (*range(300, 400), 1, 2, 3))), ["tokens"]),
     ],
 )
-def test_each_fault_is_seen(other: Observation, told: list[str]) -> None:
-    assert failed(other) == told
+def test_each_fault_is_seen(other: Observation, expected: list[str]) -> None:
+    assert failed(other) == expected
 
 
 def test_one_token_of_four_hundred_may_differ() -> None:
@@ -135,4 +135,4 @@ def test_inputs_and_outputs_are_compared_by_name_type_and_rank(tmp_path: Path) -
     onnx.save(model, folder / "decoder_joint-model.fp16.onnx")
     check = proof.static_checks(inspect(folder), "fp16")[0]
     assert not check.passed
-    assert "decoder_joint-model.fp16.onnx" in check.told
+    assert "decoder_joint-model.fp16.onnx" in check.message

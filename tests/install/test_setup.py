@@ -39,7 +39,7 @@ DURATIONS = proof.durations
 pytestmark = pytest.mark.usefixtures("quick")
 
 
-class Told:
+class News:
     """Events that are remembered."""
 
     def __init__(self) -> None:
@@ -58,9 +58,9 @@ class Told:
 
 def install(
     source: Source, models: Path, clips: tuple[Clip, ...], order: SetupOptions | None = None
-) -> tuple[Path, Told]:
-    told = Told()
-    return set_up(source, models, order or SetupOptions(), told.events, clips), told
+) -> tuple[Path, News]:
+    news = News()
+    return set_up(source, models, order or SetupOptions(), news.events, clips), news
 
 
 def call_it_proven(at: Installation, artifact: Artifact, **_: bool) -> bool:
@@ -82,7 +82,7 @@ def test_the_whole_of_it(
 ) -> None:
     """With its real measurements and proof."""
     monkeypatch.undo()
-    folder, told = install(source, tmp_path / "models", clips)
+    folder, news = install(source, tmp_path / "models", clips)
     assert folder == tmp_path / "models" / "digits"
     manifest = Manifest.read(folder)
     entry = manifest.precisions["fp16"]
@@ -96,7 +96,7 @@ def test_the_whole_of_it(
     assert manifest.files["encoder-model.fp16.onnx"]["made_from"]
     assert manifest.tools["onnx"]
     assert inspect(folder).proofs["fp16"].proven
-    assert check(folder, told.events, clips) == []
+    assert check(folder, news.events, clips) == []
     assert set(names(tmp_path / "models")) == {"digits"}
 
 
@@ -106,11 +106,11 @@ def test_what_is_there_is_not_made_again(
 ) -> None:
     folder = in_fp16
     before = {path: path.stat().st_mtime_ns for path in folder.glob("*.onnx")}
-    _, told = install(source, tmp_path / "models", clips)
-    assert told.made() == []
+    _, news = install(source, tmp_path / "models", clips)
+    assert news.made() == []
     assert {path: path.stat().st_mtime_ns for path in folder.glob("*.onnx")} == before
-    _, told = install(source, tmp_path / "models", clips, SetupOptions(force=True))
-    assert len(told.made()) == 2
+    _, news = install(source, tmp_path / "models", clips, SetupOptions(force=True))
+    assert len(news.made()) == 2
 
 
 @pytest.mark.usefixtures("trusting")
@@ -120,24 +120,24 @@ def test_what_is_there_is_not_made_again(
 def test_a_damaged_file_is_named_and_repaired_alone(
     in_fp16: Path, source: Source, tmp_path: Path, clips: tuple[Clip, ...], name: str
 ) -> None:
-    folder, told = in_fp16, Told()
+    folder, news = in_fp16, News()
     whole = {path.name: path.read_bytes() for path in folder.glob("*.onnx*")}
     content = bytearray(whole[name])
     content[len(content) // 2] ^= 1
     (folder / name).write_bytes(content)
-    assert check(folder, told.events, clips) == [f"{name} is damaged"]
-    _, told = install(source, tmp_path / "models", clips)
+    assert check(folder, news.events, clips) == [f"{name} is damaged"]
+    _, news = install(source, tmp_path / "models", clips)
     assert {path.name: path.read_bytes() for path in folder.glob("*.onnx*")} == whole
-    assert check(folder, told.events, clips) == []
-    assert len(told.made()) == (2 if "fp16" in name else 0)
+    assert check(folder, news.events, clips) == []
+    assert len(news.made()) == (2 if "fp16" in name else 0)
 
 
 def test_a_missing_file_is_named(
     in_fp16: Path, source: Source, tmp_path: Path, clips: tuple[Clip, ...]
 ) -> None:
-    folder, told = in_fp16, Told()
+    folder, news = in_fp16, News()
     (folder / "vocab.txt").unlink()
-    assert check(folder, told.events, clips) == ["vocab.txt is missing"]
+    assert check(folder, news.events, clips) == ["vocab.txt is missing"]
 
 
 @pytest.mark.usefixtures("trusting_forms")
@@ -149,13 +149,13 @@ def test_a_conversion_that_fails_its_proof_is_not_installed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(proof.BOUNDS, "fp16", proof.Bounds(1e-9, 1e-9))
-    folder, told = install(source, tmp_path / "models", clips)
+    folder, news = install(source, tmp_path / "models", clips)
     assert "encoder-model.fp16.onnx" not in names(folder)
-    assert any("failed its proof" in note and "encoder error" in note for note in told.notes)
+    assert any("failed its proof" in note and "encoder error" in note for note in news.notes)
     model = inspect(folder)
     assert not model.proofs["fp16"].proven
     assert model.problems["fp32"] is None
-    _, told = install(
+    _, news = install(
         source, tmp_path / "models", clips, SetupOptions(force=True, keep_failed=True)
     )
     assert "encoder-model.fp16.failed.onnx" in names(folder)
@@ -180,13 +180,13 @@ def test_a_wrong_length_path_fails_its_proof(
     monkeypatch.setattr(fp16, "find_counting", lambda file, types: none)
     if not types_are_read:
         monkeypatch.setattr(proof, "_half_lengths", lambda file: [])
-    folder, told = install(source, tmp_path / "models", clips)
+    folder, news = install(source, tmp_path / "models", clips)
     checks = Manifest.read(folder).precisions["fp16"]["checks"]
     failed = {check["name"]: check for check in checks if not check["passed"]}
     assert set(failed) == {"lengths alone"} | ({"length arithmetic"} if types_are_read else set())
     assert failed["lengths alone"]["figure"] > 1_000
-    assert "proving fp16" not in told.stages
-    assert any("failed its proof" in n and "of 8,100 lengths miscounted" in n for n in told.notes)
+    assert "proving fp16" not in news.stages
+    assert any("failed its proof" in n and "of 8,100 lengths miscounted" in n for n in news.notes)
     assert "encoder-model.fp16.onnx" not in names(folder)
 
 
@@ -202,9 +202,9 @@ def test_what_failed_is_not_tried_again_unasked(
     monkeypatch.setitem(proof.BOUNDS, "fp16", proof.Bounds(1e-9, 1e-9))
     install(source, tmp_path / "models", clips)
     monkeypatch.setitem(proof.BOUNDS, "fp16", bounds)
-    folder, told = install(source, tmp_path / "models", clips)
-    assert told.made() == []
-    assert any("failed its proof before" in note and "--force" in note for note in told.notes)
+    folder, news = install(source, tmp_path / "models", clips)
+    assert news.made() == []
+    assert any("failed its proof before" in note and "--force" in note for note in news.notes)
     install(source, tmp_path / "models", clips, SetupOptions(force=True))
     assert Manifest.read(folder).precisions["fp16"]["proven"]
 
@@ -217,7 +217,7 @@ def test_it_runs_in_fp32_as_soon_as_it_is_fetched(
 ) -> None:
     """At each moment of the rest, what another process finds is whole and usable."""
     seen: list[tuple[str, set[str]]] = []
-    told = Told()
+    news = News()
 
     def look(stage: str, done: int, total: int) -> None:
         folder = tmp_path / "models" / "digits"
@@ -232,7 +232,7 @@ def test_it_runs_in_fp32_as_soon_as_it_is_fetched(
         seen.append((stage, {*model.split, *(["tuned"] if model.tuned else []), *model.proofs}))
 
     installed: list[Path] = []
-    events = Events(look, told.notes.append, lambda _: None, installed.append)
+    events = Events(look, news.notes.append, lambda _: None, installed.append)
     set_up(source, tmp_path / "models", SetupOptions(), events, clips)
     assert installed == [tmp_path / "models" / "digits"]
     assert seen[0][1] == set()
@@ -277,12 +277,12 @@ def test_longer_utterances_are_proven_when_they_are_wanted(
     assert set(DURATIONS(399.0)) == {*proof.DURATIONS_S, 28.0} - {1.0, 20.4}
     folder = in_fp16
     assert Manifest.read(folder).precisions["fp16"]["longest_s"] == 28.0
-    _, told = install(source, tmp_path / "models", clips, SetupOptions(longest_s=30.0))
-    assert told.made() == []
-    assert "proving fp16" in told.stages
+    _, news = install(source, tmp_path / "models", clips, SetupOptions(longest_s=30.0))
+    assert news.made() == []
+    assert "proving fp16" in news.stages
     assert Manifest.read(folder).precisions["fp16"]["longest_s"] == 30.0
-    _, told = install(source, tmp_path / "models", clips)
-    assert "proving fp16" not in told.stages
+    _, news = install(source, tmp_path / "models", clips)
+    assert "proving fp16" not in news.stages
 
 
 @pytest.mark.usefixtures("trusting")
@@ -297,8 +297,8 @@ def test_int8_is_made_again_only_where_it_would_be_wrong(
     order = SetupOptions(("int8",))
 
     def made() -> bool:
-        _, told = install(source, tmp_path / "models", clips, order)
-        return any(stage.startswith("quantising") for stage in told.stages)
+        _, news = install(source, tmp_path / "models", clips, order)
+        return any(stage.startswith("quantising") for stage in news.stages)
 
     def without_weights(entry: dict[str, object]) -> dict[str, object]:
         return {k: v for k, v in entry.items() if (k, v) != ("weights", "uint8")}
@@ -353,12 +353,12 @@ def test_a_manifest_of_an_older_version_is_read_and_kept(
     assert model.split == {"fp32", "fp16"}
     assert model.tuned
     assert model.measured["fp16", "cpu"].rtfx > 1
-    _, told = install(source, tmp_path / "models", clips, SetupOptions(("fp16", "int8")))
-    assert told.made() == []
-    assert not [stage for stage in told.stages if stage.startswith("proving")]
+    _, news = install(source, tmp_path / "models", clips, SetupOptions(("fp16", "int8")))
+    assert news.made() == []
+    assert not [stage for stage in news.stages if stage.startswith("proving")]
     assert (folder / "encoder-model.int8.onnx").exists()
     assert not (folder / "joint-model.int8.onnx").exists()
-    assert check(folder, told.events, clips) == []
+    assert check(folder, news.events, clips) == []
 
 
 @pytest.mark.usefixtures("trusting")
@@ -369,10 +369,10 @@ def test_fp32_can_be_dropped_and_comes_back_when_needed(
     assert "encoder-model.onnx" not in names(folder)
     assert "encoder-model.onnx.data" not in names(folder)
     assert inspect(folder).problems["fp16"] is None
-    _, told = install(source, tmp_path / "models", clips, SetupOptions(keep_fp32=False))
-    assert any("everything ordered is there" in note for note in told.notes)
+    _, news = install(source, tmp_path / "models", clips, SetupOptions(keep_fp32=False))
+    assert any("everything ordered is there" in note for note in news.notes)
     install(source, tmp_path / "models", clips)
-    assert "encoder-model.onnx" not in names(folder), "what was told lasts"
+    assert "encoder-model.onnx" not in names(folder), "what was said lasts"
     install(source, tmp_path / "models", clips, SetupOptions(keep_fp32=True))
     assert "encoder-model.onnx" in names(folder)
 
@@ -396,8 +396,8 @@ def test_fp16_keeps_in_fp32_what_a_search_found(
 ) -> None:
     """`stt setup --precision mixed`: the result is fp16, and the manifest lists what was kept."""
     searched = SetupOptions(search=True, rtol=0.5)
-    folder, told = install(source, tmp_path / "models", clips, searched)
-    assert any("holds" in note for note in told.notes)
+    folder, news = install(source, tmp_path / "models", clips, searched)
+    assert any("holds" in note for note in news.notes)
     manifest = Manifest.read(folder)
     assert manifest.precisions["fp16"]["proven"]
     assert inspect(folder).problems["fp16"] is None
@@ -406,9 +406,9 @@ def test_fp16_keeps_in_fp32_what_a_search_found(
     assert entry["trials"] >= 1
     assert isinstance(entry["kept_groups"], list)
     assert isinstance(entry["kept_fp32"], list)
-    _, told = install(source, tmp_path / "models", clips)
-    assert told.made() == [], "it stays as it was asked for"
-    at = Installation(folder, told.events)
+    _, news = install(source, tmp_path / "models", clips)
+    assert news.made() == [], "it stays as it was asked for"
+    at = Installation(folder, news.events)
     assert artifacts.options_of(at, "fp16") == {"rtol": 0.5, "atol": None}
     wider = {"rtol": 0.6, "atol": None}
     assert artifacts.options_of(at, "fp16", wider, force=True) == wider
@@ -419,7 +419,7 @@ def test_fp16_keeps_in_fp32_what_a_search_found(
 def test_files_of_mixed_that_an_older_version_made_give_way_to_fp16(
     in_fp16: Path, source: Source, tmp_path: Path, clips: tuple[Clip, ...]
 ) -> None:
-    folder, told = in_fp16, Told()
+    folder, news = in_fp16, News()
     path = folder / "manifest.json"
     old = json.loads(path.read_text().replace("fp16", "mixed"))
     for file in list(folder.glob("*.fp16.onnx*")):
@@ -431,7 +431,7 @@ def test_files_of_mixed_that_an_older_version_made_give_way_to_fp16(
     choice = choose("auto", Known.of(model, "cpu"))
     assert choice.precision == "fp32"
     assert "no fp16 files but mixed ones of an older version, run `stt setup`" in choice.reason
-    assert check(folder, told.events, clips) == []
+    assert check(folder, news.events, clips) == []
     install(source, tmp_path / "models", clips)
     assert not list(folder.glob("*mixed*"))
     new = json.loads(path.read_text())
@@ -439,7 +439,7 @@ def test_files_of_mixed_that_an_older_version_made_give_way_to_fp16(
     assert list(new["precisions"]) == ["fp16"]
     assert {row["precision"] for row in new["measurements"]} == {"fp32", "fp16"}
     assert inspect(folder).proofs["fp16"].proven
-    assert check(folder, told.events, clips) == []
+    assert check(folder, news.events, clips) == []
 
 
 def test_precisions_nobody_makes_are_refused(
@@ -466,8 +466,8 @@ def test_a_precision_that_does_not_run_is_not_measured(
     manifest.measurements = []
     manifest.save(in_fp16)
     monkeypatch.setattr(measure, "compare", refuse)
-    folder, told = install(source, tmp_path / "models", clips)
-    assert any("not measured: fp16 on cpu did not run: no such device" in n for n in told.notes)
+    folder, news = install(source, tmp_path / "models", clips)
+    assert any("not measured: fp16 on cpu did not run: no such device" in n for n in news.notes)
     assert Manifest.read(folder).measurements == []
 
 
@@ -481,7 +481,7 @@ def run_set_up(stick: str, models: str) -> None:
         find_source(stick, None, Places.only(Path("models"))),
         Path(models),
         SetupOptions(),
-        Told().events,
+        News().events,
         clips,
     )
 
@@ -507,8 +507,8 @@ def test_killed_anywhere_it_goes_on_and_ends_right(
         folder = tmp_path / "models" / "digits"
         if folder.exists():
             assert inspect(folder).problems["fp32"] is None
-    folder, told = install(source, tmp_path / "models", clips)
-    assert check(folder, told.events, clips) == []
+    folder, news = install(source, tmp_path / "models", clips)
+    assert check(folder, news.events, clips) == []
     for path in whole.glob("*.onnx*"):
         assert (folder / path.name).read_bytes() == path.read_bytes()
     assert not [name for name in names(folder) if name.startswith(".")]
@@ -529,16 +529,16 @@ def test_manifest_says_everything_in_json(
 
 
 @pytest.mark.parametrize(
-    ("model", "origin", "error", "told"),
+    ("model", "origin", "error", "expected"),
     [
         ("nothing", None, UsageError, "no model named nothing"),
         ("parakeet", "nowhere", UsageError, "--from nowhere"),
     ],
 )
 def test_sources_that_are_none(
-    model: str, origin: str | None, error: type[Exception], told: str
+    model: str, origin: str | None, error: type[Exception], expected: str
 ) -> None:
-    with pytest.raises(error, match=told):
+    with pytest.raises(error, match=expected):
         find_source(model, origin, Places.only(Path("models")))
 
 
@@ -568,7 +568,7 @@ def test_an_installed_model_is_known_by_its_name(
     assert again == replace(source, name="digits")
     (folder / "vocab.txt").write_text("damaged")
     install(again, models, clips, SetupOptions(precisions=()))
-    assert not check(folder, Told().events, clips)
+    assert not check(folder, News().events, clips)
     shutil.rmtree(str(source.folder))
     alone = find_source("digits", None, Places.only(models))
     assert alone.folder == folder
@@ -621,7 +621,7 @@ def test_copies_that_an_older_version_packed_are_read_past_and_swept(
     in_fp16: Path, source: Source, tmp_path: Path, clips: tuple[Clip, ...]
 ) -> None:
     """They held for one processor, and their load times stood in the measurements."""
-    folder, told = in_fp16, Told()
+    folder, news = in_fp16, News()
     rows = Manifest.read(folder).measurements
     for copy in ("packed-fp32", ".packed-fp32.partial", "packed-int8"):  # known, killed, unknown
         (folder / copy).mkdir()
@@ -637,16 +637,16 @@ def test_copies_that_an_older_version_packed_are_read_past_and_swept(
     old |= {"fast_load": True, "measurements": [row | {"load_s": 0.01} for row in rows]}
     path.write_text(json.dumps(old))
     assert inspect(folder).problems["fp32"] is None
-    assert check(folder, told.events, clips) == []
+    assert check(folder, news.events, clips) == []
     assert load_tdt(inspect(folder), "fp32", Runtime("cpu", 1)).encode(clips[0].samples).size
-    _, told = install(source, tmp_path / "models", clips)
-    assert told.made() == []
+    _, news = install(source, tmp_path / "models", clips)
+    assert news.made() == []
     assert not list(folder.glob("*packed*"))
     new = json.loads(path.read_text())
     assert not new.keys() & {"packed", "fast_load"}
     assert not any("packed" in name for name in new["files"])
     assert new["measurements"] == rows
-    assert check(folder, told.events, clips) == []
+    assert check(folder, news.events, clips) == []
 
 
 @pytest.mark.usefixtures("trusting")
@@ -717,7 +717,7 @@ def test_fp32_that_does_not_run_is_one_line_and_blames_no_conversion(
     def refuse(*_: object, **__: object) -> None:
         raise runtime_errors()[0]("bad allocation\nin a node")
 
-    at = Installation(in_fp32, Told().events)
+    at = Installation(in_fp32, News().events)
     at.manifest.splits.clear()
     at.manifest.tuned.clear()
     at.save()
@@ -731,7 +731,7 @@ def test_fp32_that_does_not_run_is_one_line_and_blames_no_conversion(
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "told"),
+    ("name", "content", "expected"),
     [
         (
             "config.json",
@@ -752,7 +752,7 @@ def test_what_does_not_run_is_not_installed_and_its_file_is_named(
     monkeypatch: pytest.MonkeyPatch,
     name: str,
     content: str,
-    told: str,
+    expected: str,
 ) -> None:
     assert source.folder is not None
     (broken := source.folder / name).write_text(content)
@@ -760,7 +760,7 @@ def test_what_does_not_run_is_not_installed_and_its_file_is_named(
     with pytest.raises(ModelError) as caught:
         install(again, tmp_path / "models", clips)
     message = str(caught.value)
-    assert told in message
+    assert expected in message
     assert "nothing was installed" in message
     assert f"then `stt setup {source.folder}` again" in message
     assert name.endswith(".onnx") or f"correct {broken};" in message.replace(",", ";")

@@ -35,7 +35,7 @@ def clips() -> tuple[Clip, ...]:
 
 
 def install(tmp_path: Path, clips: tuple[Clip, ...]) -> tuple[Path, list[str]]:
-    """Set the digits model up in FP32 alone; returns its folder and what was told."""
+    """Set the digits model up in FP32 alone; returns its folder and what was said."""
     origin, notes = tmp_path / "stick" / "digits", []
     if not origin.exists():
         shutil.copytree(DIGITS, origin, ignore=shutil.ignore_patterns("clips", "README.md"))

@@ -351,8 +351,8 @@ def test_its_precisions_live_as_those_of_any_model(
     models: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Made, noted, proven and measured once; what fails loses its files and is not tried again."""
-    told: list[str] = []
-    events = Events(lambda *_: None, told.append)
+    notes: list[str] = []
+    events = Events(lambda *_: None, notes.append)
     clips = bundled_clips()[:1]
     verdicts = {passed: Verdict((Check("any", passed, "said"),)) for passed in (True, False)}
 
@@ -373,17 +373,17 @@ def test_its_precisions_live_as_those_of_any_model(
     assert {row["precision"] for row in manifest.measurements} == {"fp32", "fp16"}
     assert starter_precisions.check(folder, events, clips) == []
     before = snapshot(models)
-    told.clear()
+    notes.clear()
     assert starter_precisions.add(folder, ("fp16",), events, clips=clips)
-    assert told == []
+    assert notes == []
     changed = {name for name, time in snapshot(models).items() if time != before[name]}
     assert changed <= {"manifest.json"}
     verify_starter(models)
     monkeypatch.setattr(starter_precisions, "prove", lambda *_: verdicts[False])
     assert not starter_precisions.add(folder, ("fp16",), events, force=True, clips=clips)
-    assert "fp16: failed its proof (said); FP32 is used" in told
+    assert "fp16: failed its proof (said); FP32 is used" in notes
     assert not list(folder.glob("*.fp16.onnx*"))
-    told.clear()
+    notes.clear()
     assert not starter_precisions.add(folder, ("fp16",), events, clips=clips)
-    assert told == ["fp16: failed its proof before; `--force` makes and proves it again"]
+    assert notes == ["fp16: failed its proof before; `--force` makes and proves it again"]
     verify_starter(models)

@@ -87,5 +87,5 @@ def test_other_words_fail_and_int8_may_lose_some() -> None:
 
 def test_silence_where_fp32_has_words_fails() -> None:
     checks = judged("fp16", replace(FP32[0], tokens=()), *FP32[1:])
-    assert checks["never empty"].told == "empty on 1 clips where FP32 is not"
+    assert checks["never empty"].message == "empty on 1 clips where FP32 is not"
     assert not checks["never empty"].passed

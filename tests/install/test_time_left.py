@@ -8,15 +8,15 @@ from stt.install.time_left import TimeLeft
 
 
 def test_it_follows_the_measured_rate() -> None:
-    told: list[float] = []
-    clock = TimeLeft(told.append, {"load": 10.0})
+    left: list[float] = []
+    clock = TimeLeft(left.append, {"load": 10.0})
     clock.plan({"load": 2.0, "speech": 100.0}, {"speech": 50.0})
     first = clock.seconds
     clock.did("speech", 50.0, 100.0)
     assert clock.seconds == pytest.approx(20 + 100 * 2)
     clock.did("load", 1.0, 1.0)
     assert clock.seconds == pytest.approx(1 + 100 * 2)
-    assert told == pytest.approx([first, 220.0, 201.0])
+    assert left == pytest.approx([first, 220.0, 201.0])
     assert clock.rates == {"speech": 2.0, "load": 1.0}
 
 
@@ -36,9 +36,9 @@ def test_what_says_nothing_of_a_rate_changes_none() -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "told"), [(2, "5 s"), (44, "40 s"), (89, "90 s"), (200, "3 min")]
+    ("seconds", "expected"), [(2, "5 s"), (44, "40 s"), (89, "90 s"), (200, "3 min")]
 )
-def test_people_are_told_a_round_figure(seconds: float, told: str) -> None:
+def test_people_are_told_a_round_figure(seconds: float, expected: str) -> None:
     clock = TimeLeft(lambda _: None, {"load": 1.0})
     clock.plan({"load": seconds})
-    assert clock.told() == told
+    assert clock.rounded() == expected

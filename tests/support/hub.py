@@ -36,7 +36,7 @@ _BLOCK = 1 << 16
 _LARGE = (".onnx", ".data", "_data")
 _KINDS = {
     "length": "the file is VALUE bytes long: cut, or filled up with zeros",
-    "no_length": "the length is not told",
+    "no_length": "no length is given",
     "html": "a page instead of the file, with status 200",
     "html_as_file": "the same, called application/octet-stream",
     "status": "status VALUE",
@@ -370,12 +370,12 @@ def _main() -> None:
     hub.description()  # computes every sum before the first client waits
     with hub:
         sys.stderr.write(f"HF_ENDPOINT={hub.url} serves {given.repo}; Ctrl-C stops it\n")
-        told = 0
+        seen = 0
         try:
             while True:
                 time.sleep(1)
-                for entry in hub.log[told:]:
-                    told += 1
+                for entry in hub.log[seen:]:
+                    seen += 1
                     sys.stderr.write(f"{entry.method} {entry.path} from {entry.start:,}\n")
         except KeyboardInterrupt:
             for entry in hub.log:

@@ -178,7 +178,7 @@ def _install(
     source = find_source(model, origin, places, offline=order.offline)
     revision = f" at revision {source.pinned.revision[:12]}" if source.pinned else ""
     size = f"{source.size / 1e9:.2f} GB" if source.size >= 1e8 else f"{source.size / 1e6:.1f} MB"
-    events.note(f"{source.name} from {source.told}{revision}, {size}")
+    events.note(f"{source.name} from {source.origin}{revision}, {size}")
     return set_up(source, places.target(source.name), order, events)
 
 

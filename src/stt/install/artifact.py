@@ -18,7 +18,7 @@ from stt.install.installation import Installation
 from stt.install.proof import Check, Verdict
 from stt.install.time_left import Work
 
-Told = Mapping[str, Mapping[str, Any]]
+Done = Mapping[str, Mapping[str, Any]]
 """File -> what was done to make it, for the manifest."""
 
 
@@ -35,7 +35,7 @@ class Artifact:
     """The graph that each of `files` is made from."""
     files: tuple[str, ...]
     """Its graphs, data beside them not counted."""
-    make: Callable[[], Told | None]
+    make: Callable[[], Done | None]
     """Write the files; None where the source is a graph of which it cannot be made."""
     prove: Callable[[], Verdict]
     """Compare it with FP32, or with what it was made from; one that does not load has failed."""
@@ -111,13 +111,13 @@ def _made(at: Installation, artifact: Artifact) -> Verdict | None:
     """Write the files and note them; a verdict only where they cannot be made."""
     with writing(at.folder):
         try:
-            told = artifact.make()
+            done = artifact.make()
         except ModelError as error:
-            return Verdict((Check("made", passed=False, told=str(error)),))
-    if told is None:
-        return Verdict((Check("made", passed=False, told="another kind of graph"),))
+            return Verdict((Check("made", passed=False, message=str(error)),))
+    if done is None:
+        return Verdict((Check("made", passed=False, message="another kind of graph"),))
     for name, origin in zip(artifact.files, artifact.origins(at), strict=True):
-        at.written(name, {"made_from": origin, **told.get(name, {})})
+        at.written(name, {"made_from": origin, **done.get(name, {})})
     return None
 
 

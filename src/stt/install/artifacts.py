@@ -15,7 +15,7 @@ from stt.convert.mixed import Feed
 from stt.convert.products import cpu_saturates
 from stt.convert.split import split_file
 from stt.engine.folder import TUNED
-from stt.install.artifact import Artifact, Told
+from stt.install.artifact import Artifact, Done
 from stt.install.installation import Events, Installation
 from stt.install.proof import Verdict
 from stt.install.prover import Prover
@@ -83,7 +83,7 @@ def converted_precision(
     family = at.model.family
     sources, files = family.graphs("fp32"), family.graphs(precision)
 
-    def make() -> Told:
+    def make() -> Done:
         feeds = prover.feeds() if "rtol" in options else ((), ())
         with prover.clock.doing("convert", at.gigabytes("fp32")):
             return {
@@ -119,7 +119,7 @@ def in_parts(at: Installation, prover: Prover, precision: str) -> Artifact:
     family = at.model.family
     source, files = family.graphs(precision)[1], family.parts(precision)
 
-    def make() -> Told:
+    def make() -> Done:
         targets = [at.folder / name for name in files]
         split_file(at.folder / source, targets, at.events.progress)
         return {}
@@ -145,7 +145,7 @@ def tuned(at: Installation, prover: Prover) -> Artifact:
     family = at.model.family
     sources, files = family.graphs("fp32"), family.graphs(TUNED)
 
-    def make() -> Told | None:
+    def make() -> Done | None:
         at.events.progress("writing FP32 tighter for the CPU", 0, 1)
         if not tune(at.folder / sources[0], at.folder / files[0]):
             return None
@@ -224,17 +224,20 @@ def made(
     if precision == "int8":
         from stt.convert.int8 import quantize
 
-        def told(stage: str, done: int, total: int) -> None:
+        def progress(stage: str, done: int, total: int) -> None:
             events.progress(f"quantising {source.name}: {stage}", done, total)
 
-        report = quantize(source, target, unsigned="weights" in options, progress=told)
+        report = quantize(source, target, unsigned="weights" in options, progress=progress)
         return {"quantised": _plain(asdict(report))}
     if "rtol" in options:
         holds = mixed.within(source, feeds, options["rtol"], options["atol"])
         events.note(f"{target.name}: searching what must stay in FP32 (#)")
         found = mixed.search(source, target, holds, lambda trial: events.note(trial.picture()))
         events.note(f"{target.name}: {', '.join(found.kept) or 'nothing'} stays in FP32")
-        return _told(found.conversion) | {"kept_groups": list(found.kept), "trials": found.trials}
+        return _described(found.conversion) | {
+            "kept_groups": list(found.kept),
+            "trials": found.trials,
+        }
     done = fp16.convert(source, target, report=events.progress)
     events.note(
         f"{target.name}: {done.bytes_after:,} bytes of {done.bytes_before:,}; "
@@ -242,10 +245,10 @@ def made(
         f"{done.tally.raised:,} raised to ±1e-7; {len(done.kept)} nodes kept in FP32, "
         f"{len(done.changes)} casts put in or aimed anew"
     )
-    return _told(done)
+    return _described(done)
 
 
-def _told(done: fp16.Conversion) -> dict[str, Any]:
+def _described(done: fp16.Conversion) -> dict[str, Any]:
     return {
         "tally": asdict(done.tally),
         "kept_fp32": list(done.kept),

@@ -110,7 +110,7 @@ _EUROPEAN, _CC = "25 European", "CC-BY-4.0"
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What people are told of a model before they have it."""
+    """What people see of a model before they have it."""
 
     name: str
     size: int

@@ -150,13 +150,13 @@ def _found(
 
 def _copy(file: PinnedFile, source: Path, part: Path, report: ReportBytes) -> str:
     """Copy one file and return its SHA-256; nothing stays of one that is not as pinned."""
-    proof, told = FileProof(file), Rarely(report, f"copying {file.name}", file.size)
+    proof, progress = FileProof(file), Rarely(report, f"copying {file.name}", file.size)
     try:
         with part.open("wb") as copy:
             for block in _read(file, source):
                 proof.add(block)
                 copy.write(block)
-                told.add(len(block))
+                progress.add(len(block))
         return proof.verdict()
     except BaseException as error:
         part.unlink(missing_ok=True)
@@ -168,7 +168,7 @@ def _copy(file: PinnedFile, source: Path, part: Path, report: ReportBytes) -> st
 
 
 def _read(file: PinnedFile, source: Path) -> Iterator[bytes]:
-    """The blocks of a file to import; a wrong size is told before anything is read."""
+    """The blocks of a file to import; a wrong size is an error before anything is read."""
     try:
         size = source.stat().st_size
         if size != file.size:

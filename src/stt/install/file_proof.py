@@ -75,11 +75,11 @@ def proven(path: Path, file: PinnedFile, report: ReportBytes) -> str:
     size = path.stat().st_size
     if size != file.size:  # known without reading gigabytes
         raise DiffersError(f"{size:,} bytes where {file.size:,} are pinned")
-    proof, told = FileProof(file), Rarely(report, f"checking {file.name}", file.size)
+    proof, progress = FileProof(file), Rarely(report, f"checking {file.name}", file.size)
     with path.open("rb") as content:
         for block in blocks(content):
             proof.add(block)
-            told.add(len(block))
+            progress.add(len(block))
     return proof.verdict()
 
 

@@ -1,4 +1,4 @@
-"""One file from the model hub: counted, resumed after any interruption, each failure told.
+"""One file from the model hub: counted, resumed after any interruption, each failure with its cure.
 
 URLs, endpoint, token, proxies, offline mode and time-outs are huggingface_hub's. The bytes are
 received here: its own download (2.4) starts from zero after every interruption and retries an
@@ -33,23 +33,25 @@ ONLINE = (
 _MEANWHILE = "`stt transcribe` works with the starter meanwhile"
 
 _BUSY_STATUSES = (408, 429, 500, 502, 503, 504)
-_BUSY = f"{{what}}: the hub is busy or in trouble {{told}}; wait a little and {AGAIN}; {_MEANWHILE}"
+_BUSY = (
+    f"{{what}}: the hub is busy or in trouble {{answer}}; wait a little and {AGAIN}; {_MEANWHILE}"
+)
 _REFUSALS = {
     # the hub's own code says more than the status: a private repository and none are both 401
-    "GatedRepo": "{what}: its owner asks you to accept terms {told}; do that on the model's page, "
-    "put a token of your account into HF_TOKEN and run again",
-    "RepoNotFound": "{repo}: the hub has no such repository, or it is private {told}; check its "
+    "GatedRepo": "{what}: its owner asks you to accept terms {answer}; do that on the model's "
+    "page, put a token of your account into HF_TOKEN and run again",
+    "RepoNotFound": "{repo}: the hub has no such repository, or it is private {answer}; check its "
     "name, and for a private one HF_TOKEN",
-    "RevisionNotFound": f"{{repo}}: the hub has no revision {{revision}} {{told}}; {IMPORT}",
-    "EntryNotFound": "{what}: the hub has no such file at revision {revision} {told}; " + IMPORT,
-    "401": "{what}: the hub wants a valid token {told}; put one into HF_TOKEN and run again",
-    "403": "{what}: the download is forbidden {told}: by a proxy, then ask its keeper or unset "
+    "RevisionNotFound": f"{{repo}}: the hub has no revision {{revision}} {{answer}}; {IMPORT}",
+    "EntryNotFound": "{what}: the hub has no such file at revision {revision} {answer}; " + IMPORT,
+    "401": "{what}: the hub wants a valid token {answer}; put one into HF_TOKEN and run again",
+    "403": "{what}: the download is forbidden {answer}: by a proxy, then ask its keeper or unset "
     f"HTTPS_PROXY, or by the hub, then put a token with access into HF_TOKEN; or {IMPORT}",
-    "404": "{what}: not found at revision {revision} {told}; check HF_ENDPOINT, or " + IMPORT,
-    "407": "{what}: the proxy wants a login {told}; write it into HTTPS_PROXY: "
+    "404": "{what}: not found at revision {revision} {answer}; check HF_ENDPOINT, or " + IMPORT,
+    "407": "{what}: the proxy wants a login {answer}; write it into HTTPS_PROXY: "
     "http://USER:PASSWORD@HOST:PORT",
 }
-_REFUSED = f"{{what}}: the hub answered {{told}}; check HF_ENDPOINT and HTTPS_PROXY, or {IMPORT}"
+_REFUSED = f"{{what}}: the hub answered {{answer}}; check HF_ENDPOINT and HTTPS_PROXY, or {IMPORT}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,21 +121,21 @@ class _PassingError(Exception):
 def fetch(job: Job, report: ReportBytes) -> None:
     """Complete a part, going on where it stopped, through dropped connections and busy servers."""
     begun, failures = job.have, 0
-    told = Rarely(report, f"downloading {job.file.name}", job.file.size, begun)
+    progress = Rarely(report, f"downloading {job.file.name}", job.file.size, begun)
     while (have := job.have) < job.file.size:
         try:
-            _receive(job, told)
+            _receive(job, progress)
             continue
         except _PassingError as error:
             failure = error
         failures = failures + 1 if job.have <= have else 1
-        # a hub that was never reached is told at once; one that was may be back in a moment
+        # a hub that was never reached is reported at once; one that was may be back in a moment
         if failures > failure.pauses or (failure.unreached and job.have == begun):
             raise ModelError(str(failure)) from failure
         time.sleep(_PAUSES_S[failures - 1])
 
 
-def _receive(job: Job, told: Rarely) -> None:
+def _receive(job: Job, progress: Rarely) -> None:
     """Ask for the bytes that the part lacks and append what arrives."""
     hub, (client, http) = _library(), _session()
     url = hub.hf_hub_url(job.model.repo_id, job.file.path_in_repo, revision=job.model.revision)
@@ -147,12 +149,12 @@ def _receive(job: Job, told: Rarely) -> None:
             if answer.status_code == 416:
                 raise _wrong_length(job, answer.headers.get("Content-Range", "").rpartition("/")[2])
             _check_status(answer, job.model, job.what)
-            _append(answer, job, told)
+            _append(answer, job, progress)
     except (http.HTTPError, http.InvalidURL) as error:
         raise _transport(error, http, job) from error
 
 
-def _append(answer: Any, job: Job, told: Rarely) -> None:
+def _append(answer: Any, job: Job, progress: Rarely) -> None:
     """Write the body of a successful answer behind what the part holds, or in its place."""
     resumed = answer.status_code == 206
     have = job.have if resumed else 0  # a server without ranges sends the whole file
@@ -160,14 +162,14 @@ def _append(answer: Any, job: Job, told: Rarely) -> None:
     first = next(blocks, b"")
     _check_is_no_page(answer, b"" if resumed else first, job)
     _check_length(answer, have, job)
-    told.at(have)
+    progress.at(have)
     with job.part.open("ab" if resumed else "wb") as content:
         for block in chain([first], blocks):
             have += len(block)
             if have > job.file.size:
                 break
             content.write(block)
-            told.at(have)
+            progress.at(have)
     if have > job.file.size:  # without a Content-Length only this tells
         job.part.unlink()
         raise _wrong_length(job, f"more than {job.file.size:,}")
@@ -183,7 +185,7 @@ def _check_status(answer: Any, model: PinnedModel, what: str) -> None:
     said = line(f"{status} {answer.headers.get('X-Error-Message') or answer.reason_phrase}")
     text = _BUSY if status in _BUSY_STATUSES else _REFUSALS.get(code) or _REFUSALS.get(str(status))
     text = (text or _REFUSED).format(
-        what=what, repo=model.repo_id, revision=model.revision, told=f"({said})"
+        what=what, repo=model.repo_id, revision=model.revision, answer=f"({said})"
     )
     if status in _BUSY_STATUSES:
         raise _PassingError(text)

@@ -97,13 +97,13 @@ class Installation:
         self.manifest.measurements = [*others, {**asdict(speed), "correct": True}]
         self.save()
 
-    def written(self, name: str, told: dict[str, Any]) -> None:
-        """Note a graph that was written, and its data beside it; `told`: what was done."""
+    def written(self, name: str, done: dict[str, Any]) -> None:
+        """Note a graph that was written, and its data beside it; `done`: how."""
         for part in (name, f"{name}.data"):
             path = self.folder / part
             if path.exists():
                 entry = {"size": path.stat().st_size, "sha256": self.hash(part)}
-                self.manifest.files[part] = entry | (told if part == name else {})
+                self.manifest.files[part] = entry | (done if part == name else {})
         self.save()
 
     def drop_outdated(self) -> None:

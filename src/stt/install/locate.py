@@ -107,7 +107,7 @@ def _installed(folder: Path) -> Item:
     known = _known(folder)
     licence = known.licence if known else ""
     if folder.name != STARTER:
-        with suppress(ModelError):  # told when the model is used
+        with suppress(ModelError):  # reported when the model is used
             licence = Manifest.read(folder).licence or licence
     languages = known.languages if known else ""
     return Item(folder.name, folder, precisions, problem, size_of(folder), languages, licence)

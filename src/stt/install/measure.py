@@ -1,7 +1,7 @@
 """Speed, load time and memory of precisions on one provider, each in a process of its own.
 
 A machine is not equally fast from one minute to the next. So precisions that are compared take
-turns, and a speed is told with its confidence interval: a difference counts only beyond it.
+turns, and a speed comes with its confidence interval: a difference counts only beyond it.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def compare(
         folder: the model's.
         precisions: each is measured in a process of its own.
         provider: short name of the execution provider.
-        report: told which round it is.
+        report: hears which round it is.
 
     Returns:
         Precision -> what was measured, or why it did not run.
@@ -225,12 +225,12 @@ def _coverage(count: int, left_out: int) -> float:
 
 
 class _Child:
-    """A process that has loaded one precision and recognises when it is told to."""
+    """A process that has loaded one precision and recognises when it is asked to."""
 
     def __init__(self, folder: Path, precision: str, provider: str) -> None:
         self._precision, self._wanted = precision, provider
         self._command = [sys.executable, "-m", __name__, str(folder), precision, provider]
-        self._told: dict[str, Any] = {}
+        self._report: dict[str, Any] = {}
 
     def __enter__(self) -> _Child:
         """Start it and wait until it has loaded.
@@ -248,7 +248,7 @@ class _Child:
                 text=True,
             )
             stack.callback(self._end)
-            self._told = self._answer()
+            self._report = self._answer()
             self._until_exit = stack.pop_all()
         return self
 
@@ -271,18 +271,18 @@ class _Child:
             self._process.stdin.write("\n")
             self._process.stdin.flush()
         answer = self._answer()
-        self._told["peak_mib"] = answer["peak_mib"]
+        self._report["peak_mib"] = answer["peak_mib"]
         return float(answer["rtfx"])
 
     def speed(self, rtfx: Sequence[float]) -> Speed:
-        """Put its turns and what it told of itself together."""
+        """Put its turns and what it said of itself together."""
         low, high = bounds(rtfx)
         return Speed(
             self._precision,
-            self._told["provider"],
+            self._report["provider"],
             round(median(rtfx), 2),
-            self._told["load_s"],
-            self._told["peak_mib"],
+            self._report["load_s"],
+            self._report["peak_mib"],
             round(low, 2),
             round(high, 2),
             len(rtfx),
@@ -305,8 +305,8 @@ class _Child:
             raise ModelError(f"{name} took over {_TIMEOUT_S} s")
         self._process.wait()
         self._errors.seek(0)
-        told = self._errors.read().decode("utf-8", "replace").strip() or "it was killed"
-        raise ModelError(f"{name} did not run: {told.splitlines()[-1]}")
+        errors = self._errors.read().decode("utf-8", "replace").strip() or "it was killed"
+        raise ModelError(f"{name} did not run: {errors.splitlines()[-1]}")
 
 
 def _main(folder: Path, precision: str, provider: str) -> None:

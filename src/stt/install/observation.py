@@ -21,12 +21,12 @@ class Observation:
     """What one precision of a model gave."""
 
     encoded: Mapping[float, tuple[Floats, int]]
-    """Seconds of audio -> (all frames [T, D], the length it told)."""
+    """Seconds of audio -> (all frames [T, D], the length it gave)."""
     decoded: tuple[Decoded, ...]
     """Of each clip, by the decoder as a whole. Of steps the first of all clips, with the logits
     that this precision gave for FP32's inputs."""
     frames: tuple[Floats, ...] = ()
-    """Encoder frames [T, D] of each clip, as many as the model told."""
+    """Encoder frames [T, D] of each clip, as many as the model says."""
 
     @property
     def tokens(self) -> tuple[tuple[int, ...], ...]:
@@ -79,9 +79,9 @@ def observe(
     kept = 0
     frames, decoded = [], []
     for place, clip in enumerate(clips):
-        given, told = probe.encode(clip.samples)
-        one = probe.decode(given, told)
-        frames.append(given[: max(told, 0)])
+        given, length = probe.encode(clip.samples)
+        one = probe.decode(given, length)
+        frames.append(given[: max(length, 0)])
         if like is None:
             steps = one.steps if most_steps is None else one.steps[: most_steps - kept]
         else:

@@ -8,7 +8,7 @@ outputs finite and near, lengths equal, and the tokens of real speech the same.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from difflib import SequenceMatcher
 from typing import Any
 
@@ -73,10 +73,20 @@ class Check:
 
     name: str
     passed: bool
-    told: str
+    message: str
     """The figures, in words."""
     figure: float | None = None
     bound: float | None = None
+
+    def entry(self) -> dict[str, object]:
+        """For the manifest."""
+        return {
+            "name": self.name,
+            "passed": self.passed,
+            "told": self.message,
+            "figure": self.figure,
+            "bound": self.bound,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,15 +103,15 @@ class Verdict:
     @property
     def why(self) -> str:
         """What failed, or the most telling of what held."""
-        failed = [check.told for check in self.checks if not check.passed]
-        return "; ".join(failed) if failed else self.checks[-1].told
+        failed = [check.message for check in self.checks if not check.passed]
+        return "; ".join(failed) if failed else self.checks[-1].message
 
     def figures(self) -> dict[str, object]:
         """For the manifest."""
         return {
             "proven": self.proven,
             "why": self.why,
-            "checks": [asdict(check) for check in self.checks],
+            "checks": [check.entry() for check in self.checks],
         }
 
 
@@ -141,20 +151,20 @@ def compare_parts(parts: PartsProbe, seen: Observation, precision: str) -> Verdi
 def _same_logits(parts: PartsProbe, steps: Sequence[DecoderStep], bound: float) -> Check:
     ours = np.stack([parts.logits(step) for step in steps])
     error = relative_error(np.stack([s.logits for s in steps]), ours)
-    told = f"logits differ by {error:.1e} over {len(steps)} steps (at most {bound:.0e})"
-    return Check("logits in parts", error <= bound, told, error, bound)
+    message = f"logits differ by {error:.1e} over {len(steps)} steps (at most {bound:.0e})"
+    return Check("logits in parts", error <= bound, message, error, bound)
 
 
 def _same_tokens_in_parts(how: str, whole: Sequence[Decoded], parts: Sequence[Decoded]) -> Check:
     """Tokens, frames and durations alike in each clip, but where two were as good as equal."""
     clear = [(one, two) for one, two in zip(whole, parts, strict=True) if not two.near_ties]
     same = sum((one.tokens, one.places) == (two.tokens, two.places) for one, two in clear)
-    told = f"the same tokens on {same} of {len(clear)} clips decoded {how}"
+    message = f"the same tokens on {same} of {len(clear)} clips decoded {how}"
     if not clear:
-        told = f"decoded {how}, tokens not compared: on every clip two were as good as equal"
+        message = f"decoded {how}, tokens not compared: on every clip two were as good as equal"
     elif ties := len(whole) - len(clear):
-        told += f"; on {ties} more two tokens were as good as equal"
-    return Check(f"tokens {how}", same == len(clear), told, same, len(clear))
+        message += f"; on {ties} more two tokens were as good as equal"
+    return Check(f"tokens {how}", same == len(clear), message, same, len(clear))
 
 
 def static_checks(folder: ModelFolder, precision: str) -> tuple[Check, ...]:
@@ -172,10 +182,12 @@ def static_checks(folder: ModelFolder, precision: str) -> tuple[Check, ...]:
         if _edges(read(path / fp32).model.graph) != _edges(file.model.graph):
             changed.append(other)
         narrow += _half_lengths(file)
-    told = f"inputs and outputs of {', '.join(changed)} changed" if changed else "edges unchanged"
+    message = (
+        f"inputs and outputs of {', '.join(changed)} changed" if changed else "edges unchanged"
+    )
     exact = f"lengths computed in float16 at {', '.join(narrow[:3])}" if narrow else "in float32"
     return (
-        Check("inputs and outputs", not changed, told),
+        Check("inputs and outputs", not changed, message),
         Check("length arithmetic", not narrow, exact, len(narrow), 0),
     )
 
@@ -209,13 +221,13 @@ def lengths_alone(folder: ModelFolder, precision: str) -> Check | None:
             lengths if parts[1] is None else miscounted(right, counted(parts[1], lengths), lengths)
         )
     except CountingError as error:
-        return Check(name, passed=False, told=f"its lengths cannot be computed ({error})")
-    told = f"lengths of all of 0.01 to {lengths[-1] / 100:g} s counted as in FP32"
+        return Check(name, passed=False, message=f"its lengths cannot be computed ({error})")
+    message = f"lengths of all of 0.01 to {lengths[-1] / 100:g} s counted as in FP32"
     if len(wrong):
-        told = (
+        message = (
             f"{len(wrong):,} of {len(lengths):,} lengths miscounted, from {wrong[0] / 100:g} s on"
         )
-    return Check(name, not len(wrong), told, len(wrong), 0)
+    return Check(name, not len(wrong), message, len(wrong), 0)
 
 
 def _half_lengths(file: GraphFile) -> list[str]:
@@ -246,19 +258,19 @@ def _lengths(fp32: Observation, other: Observation) -> Check:
         for seconds, (_, length) in other.encoded.items()
         if length != fp32.encoded[seconds][1]
     ]
-    told = f"{len(other.encoded)} of as many lengths right"
+    message = f"{len(other.encoded)} of as many lengths right"
     if wrong:
-        told = f"{len(wrong)} wrong lengths: {', '.join(wrong[:4])}"
+        message = f"{len(wrong)} wrong lengths: {', '.join(wrong[:4])}"
     elif left := [f"{seconds:g}" for seconds in fp32.encoded if seconds not in other.encoded]:
-        told += f"; audio of {', '.join(left)} s not run: the memory ends before"
-    return Check("lengths", not wrong, told, len(wrong), 0)
+        message += f"; audio of {', '.join(left)} s not run: the memory ends before"
+    return Check("lengths", not wrong, message, len(wrong), 0)
 
 
 def _finite(other: Observation) -> Check:
     bad = [f"{s:g} s" for s, (frames, _) in other.encoded.items() if not np.isfinite(frames).all()]
     bad += ["logits"] if any(not np.isfinite(step.logits).all() for step in other.steps) else []
-    told = f"NaN or infinity at {', '.join(bad)}" if bad else "all finite"
-    return Check("finite", not bad, told, len(bad), 0)
+    message = f"NaN or infinity at {', '.join(bad)}" if bad else "all finite"
+    return Check("finite", not bad, message, len(bad), 0)
 
 
 def _encoder(fp32: Observation, other: Observation, bounds: Bounds) -> Check:
@@ -268,12 +280,12 @@ def _encoder(fp32: Observation, other: Observation, bounds: Bounds) -> Check:
     }
     worst = max(errors, key=lambda seconds: errors[seconds])
     error = errors[worst]
-    told = f"encoder error {error:.2%} at {worst:g} s (at most {bounds.encoder:.0%})"
-    return Check("encoder error", error <= bounds.encoder, told, error, bounds.encoder)
+    message = f"encoder error {error:.2%} at {worst:g} s (at most {bounds.encoder:.0%})"
+    return Check("encoder error", error <= bounds.encoder, message, error, bounds.encoder)
 
 
 def _cut(fp32: tuple[Floats, int], frames: Floats) -> tuple[Floats, Floats]:
-    """Both outputs up to the length that FP32 told, as far as there are frames."""
+    """Both outputs up to the length that FP32 gave, as far as there are frames."""
     length = min(fp32[1], len(frames), len(fp32[0]))
     return fp32[0][:length], frames[:length]
 
@@ -283,14 +295,16 @@ def _logits(fp32: Observation, other: Observation, bounds: Bounds) -> Check:
         np.stack([step.logits for step in fp32.steps]),
         np.stack([step.logits for step in other.steps]),
     )
-    told = f"joint error {error:.2%} over {len(fp32.steps)} steps (at most {bounds.logits:.0%})"
-    return Check("joint error", error <= bounds.logits, told, error, bounds.logits)
+    message = f"joint error {error:.2%} over {len(fp32.steps)} steps (at most {bounds.logits:.0%})"
+    return Check("joint error", error <= bounds.logits, message, error, bounds.logits)
 
 
 def _never_empty(fp32: Observation, other: Observation) -> Check:
     lost = sum(bool(one) and not two for one, two in zip(fp32.tokens, other.tokens, strict=True))
-    told = f"empty on {lost} clips where FP32 is not" if lost else "never empty where FP32 is not"
-    return Check("never empty", not lost, told, lost, 0)
+    message = (
+        f"empty on {lost} clips where FP32 is not" if lost else "never empty where FP32 is not"
+    )
+    return Check("never empty", not lost, message, lost, 0)
 
 
 def _same_tokens(fp32: Observation, other: Observation, clips: Sequence[Clip]) -> Check:
@@ -307,8 +321,8 @@ def _same_tokens(fp32: Observation, other: Observation, clips: Sequence[Clip]) -
         max(len(one), len(two)) for one, two in zip(fp32.tokens, other.tokens, strict=True)
     )
     share = same / longest
-    told = f"{same} of {longest} tokens on {len(clips)} clips as in FP32"
-    return Check("tokens", share >= SAME_TOKENS, told, share, SAME_TOKENS)
+    message = f"{same} of {longest} tokens on {len(clips)} clips as in FP32"
+    return Check("tokens", share >= SAME_TOKENS, message, share, SAME_TOKENS)
 
 
 def recognised(texts: Sequence[str], references: Sequence[str]) -> float:

@@ -134,9 +134,9 @@ class Prover:
         try:
             return self._observed("fp32", wanted, None)
         except runtime_errors() as error:  # memory that others took meanwhile, as a rule
-            told = " ".join(str(error).split())
+            reason = " ".join(str(error).split())
             raise ModelError(
-                f"fp32 does not run ({told}); free some memory and run the same command again"
+                f"fp32 does not run ({reason}); free some memory and run the same command again"
             ) from error
 
     def _observed(
@@ -145,16 +145,16 @@ class Prover:
         durations = possible(self.at.model, precision, durations)
         probe, stage = self._probe(precision), f"proving {precision}"
         total = sum(durations) + self.clips_s
-        done, told, since = 0.0, 0.0, time.monotonic()
+        done, noted, since = 0.0, 0.0, time.monotonic()
         self.at.events.progress(stage, 0, round(total))
 
         def heard(seconds: float) -> None:
-            nonlocal done, told, since
+            nonlocal done, noted, since
             done += seconds
-            if done - told >= _WORTH_S or done >= total:
+            if done - noted >= _WORTH_S or done >= total:
                 now = time.monotonic()
-                self.clock.did("speech", (done - told) * self.at.gigabytes("fp32"), now - since)
-                told, since = done, now
+                self.clock.did("speech", (done - noted) * self.at.gigabytes("fp32"), now - since)
+                noted, since = done, now
             self.at.events.progress(stage, min(round(done), round(total)), round(total))
 
         seen = observe(probe, durations, self.clips, heard, like=like)
@@ -173,7 +173,7 @@ class Prover:
 
 
 def _unloadable(error: Exception) -> Check:
-    return Check("loads", passed=False, told=" ".join(str(error).split()))
+    return Check("loads", passed=False, message=" ".join(str(error).split()))
 
 
 def try_fp32(folder: Path, source: Source, clip: Clip) -> None:
@@ -198,10 +198,10 @@ def try_fp32(folder: Path, source: Source, clip: Clip) -> None:
 
 def _refusal(error: str, folder: Path, source: Source) -> str:
     why = re.split(r"[;:] (?:run `stt setup`|correct )", error)[0]
-    why = why.removeprefix(f"{folder}: ").replace(str(folder), source.told)
+    why = why.removeprefix(f"{folder}: ").replace(str(folder), source.origin)
     by_hand = (file.name for file in source.files if ".onnx" not in file.name)
     wrong = next((name for name in by_hand if name in why), None)
-    head = f"{source.told}: fp32 does not run ({why}); nothing was installed"
+    head = f"{source.origin}: fp32 does not run ({why}); nothing was installed"
     if source.folder is None:
         return f"{head}; choose another revision or repository"
     again = f"`stt setup {shlex.quote(str(source.folder))}` again"

@@ -46,7 +46,7 @@ class Source:
         return sum(file.size for file in self.files)
 
     @property
-    def told(self) -> str:
+    def origin(self) -> str:
         """For people."""
         return str(self.folder) if self.folder else f"{self.pinned and self.pinned.repo_id}"
 
@@ -73,9 +73,9 @@ def find_source(model: str, origin: str | None, places: Places, *, offline: bool
         if pinned is None:
             return _from_folder(Path(origin), _last_part(model))
         return Source(model, pinned.files, pinned, Path(origin))
-    for told in (origin, model):
-        if told and not Path(told).is_dir() and _is_path(told):
-            raise UsageError(f"{told}: there is no such folder; check the path")
+    for named in (origin, model):
+        if named and not Path(named).is_dir() and _is_path(named):
+            raise UsageError(f"{named}: there is no such folder; check the path")
     installed = None if "/" in model else places.find(model)
     if origin is None and model not in MODELS and installed and (installed / MANIFEST).is_file():
         return _installed(installed, offline=offline)
@@ -97,9 +97,9 @@ def _last_part(model: str) -> str:
     return model.partition("@")[0].rstrip("/").rpartition("/")[2]
 
 
-def _is_path(told: str) -> bool:
+def _is_path(named: str) -> bool:
     """Whether it can only be meant as a path, not as OWNER/REPO."""
-    return told.startswith((".", "/", "~")) or (os.sep != "/" and os.sep in told)
+    return named.startswith((".", "/", "~")) or (os.sep != "/" and os.sep in named)
 
 
 def _installed(folder: Path, *, offline: bool) -> Source:
@@ -112,10 +112,10 @@ def _installed(folder: Path, *, offline: bool) -> Source:
     return _from_folder(origin if (origin / "config.json").is_file() else folder, folder.name)
 
 
-def _from_hub(told: str, name: str, *, offline: bool) -> PinnedModel:
-    repo_id, _, revision = told.partition("@")
+def _from_hub(named: str, name: str, *, offline: bool) -> PinnedModel:
+    repo_id, _, revision = named.partition("@")
     if "/" not in repo_id:
-        raise UsageError(f"--from {told}: no such folder, and not OWNER/REPO on the hub")
+        raise UsageError(f"--from {named}: no such folder, and not OWNER/REPO on the hub")
     return resolve(repo_id, revision or None, name=name, offline=offline)
 
 
@@ -165,7 +165,7 @@ def fetch(source: Source, at: Installation, *, offline: bool) -> None:
         hashes = {file.name: _own(source, at, file.name) for file in source.files}
     for file in source.files:
         at.manifest.files[file.name] = {"size": file.size, "sha256": hashes[file.name]}
-    at.manifest.source = source.told
+    at.manifest.source = source.origin
     at.manifest.revision = source.pinned.revision if source.pinned else None
     at.manifest.licence = source.pinned.licence if source.pinned else ""
     at.save()

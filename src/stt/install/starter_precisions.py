@@ -37,7 +37,7 @@ ENCODER_ERROR: Mapping[str, float] = {"fp16": 0.02, "int8": 0.30}
 """Largest relative error (L2 norm of the difference over that of FP32) of the encoder's output."""
 LOGITS_ERROR: Mapping[str, float] = {"fp16": 0.02, "int8": 0.30}
 SAME_TOKENS: Mapping[str, float] = {"fp16": 0.995, "int8": 0.90}
-"""Share of FP32's tokens that must come out the same. INT8 loses words, which is known and told;
+"""Share of FP32's tokens that must come out the same. INT8 loses words, which is known and said;
 it is used unasked only where `auto_int8` allows it."""
 
 
@@ -112,8 +112,8 @@ def check(folder: Path, events: Events, clips: Sequence[Clip] | None = None) -> 
     prover = _Prover(at, tuple(clips or bundled_clips()), clock)
     clock.plan(prover.work_fp32(), *map(prover.work, proven))
     events.note(
-        f"proving {' and '.join(proven)} again: about {clock.told()}; `--check --quick` reads the "
-        "files and runs one clip"
+        f"proving {' and '.join(proven)} again: about {clock.rounded()}; `--check --quick` reads "
+        "the files and runs one clip"
     )
     verdicts = {precision: prover.precision(precision) for precision in proven}
     return [f"{p}: {verdict.why}" for p, verdict in verdicts.items() if not verdict.proven]
@@ -157,7 +157,7 @@ def _timed(kind: str, clock: TimeLeft, report: ReportProgress) -> ReportProgress
     """Return `report`, with the time between two reports of a stage taken for a unit of work."""
     last = time.monotonic()
 
-    def told(stage: str, done: int, total: int) -> None:
+    def report_timed(stage: str, done: int, total: int) -> None:
         nonlocal last
         now = time.monotonic()
         if done and not stage.startswith("loading"):
@@ -165,7 +165,7 @@ def _timed(kind: str, clock: TimeLeft, report: ReportProgress) -> ReportProgress
         last = now
         report(stage, done, total)
 
-    return told
+    return report_timed
 
 
 def _measure(at: Installation, clock: TimeLeft, *, changed: bool) -> None:
@@ -211,7 +211,7 @@ def prove(
     try:
         other = observed(folder, precision, clips, report, like=fp32)
     except ModelError as error:
-        failed = Check("loads", passed=False, told=" ".join(str(error).split()))
+        failed = Check("loads", passed=False, message=" ".join(str(error).split()))
         return Verdict((*static, failed))
     return Verdict((*static, *_judged(precision, fp32, other)))
 

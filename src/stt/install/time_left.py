@@ -35,7 +35,7 @@ class TimeLeft:
         """Seconds left of what is planned."""
         return sum(units * self._rate(kind) for kind, units in self._left.items())
 
-    def told(self) -> str:
+    def rounded(self) -> str:
         """The seconds left for people, rounded as a guess is: 40 s, 3 min."""
         seconds = self.seconds
         if seconds < 90:

@@ -30,7 +30,7 @@ def check(
 
     Args:
         folder: the installed model.
-        events: told first how long it will take.
+        events: hears first how long it will take.
         clips: speech, instead of the bundled English.
         longest_s: seconds of the longest audio to prove conversions on.
 
@@ -53,7 +53,7 @@ def check(
     clock.plan({"read": _gigabytes(at)}, *([prover.work_fp32()] if works else []), *works)
     events.note(
         f"checking {_gigabytes(at):.2f} GB of files and running every proof again: about "
-        f"{clock.told()}; `--check --quick` reads the files and runs one clip"
+        f"{clock.rounded()}; `--check --quick` reads the files and runs one clip"
     )
     if wrong := _damaged(at, clock, list(at.manifest.files)):
         return wrong
@@ -85,7 +85,7 @@ def check_quickly(
     if wrong := _damaged(at, clock, _small(at)):
         return wrong, ""
     clock.plan({"read": _gigabytes(at), "load": at.gigabytes("fp32")})
-    events.note(f"checking {_gigabytes(at):.2f} GB of files and one clip: about {clock.told()}")
+    events.note(f"checking {_gigabytes(at):.2f} GB of files and one clip: about {clock.rounded()}")
     if wrong := _damaged(at, clock, list(at.manifest.files)):
         return wrong, ""
     clip = (clips or bundled_clips())[0]
@@ -122,14 +122,14 @@ def _damaged(at: Installation, clock: TimeLeft, names: Sequence[str]) -> list[st
     wrong = []
     for name in names:
         path, entry = at.folder / name, at.manifest.files[name]
-        told = reading(at.events, f"checking {name}", entry["size"])
+        progress = reading(at.events, f"checking {name}", entry["size"])
         if not path.is_file():
             wrong.append(f"{name} is missing")
         elif path.stat().st_size != entry["size"]:
             wrong.append(f"{name} is damaged")
         else:
             with clock.doing("read", entry["size"] / 1e9):
-                if sha256_of(path, told) != entry["sha256"]:
+                if sha256_of(path, progress) != entry["sha256"]:
                     wrong.append(f"{name} is damaged")
     return wrong
 
