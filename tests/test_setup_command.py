@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from stt.cli import main
-from stt.install.clips import bundled_clips
+from stt.install.observation import bundled_clips
 from support.hub import Hub
 from support.paths import DIGITS, ROOT
 

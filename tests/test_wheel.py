@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from stt.cli import stt as command_line
-from stt.install.clips import bundled_clips
+from stt.install.observation import bundled_clips
 from support.paths import ROOT, TESTS
 
 DIGITS = ROOT / "tests" / "data" / "parakeet-digits"

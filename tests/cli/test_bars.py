@@ -19,7 +19,7 @@ from stt.cli import main
 from stt.cli.folder import FolderProgress
 from stt.cli.progress import RecordingProgress
 from stt.cli.summary import Tally
-from stt.install import starter, starter_precisions, verify
+from stt.install import prover, starter
 from stt.pipeline import Step
 from stt.transcript import Segment
 from support.paths import DIGITS
@@ -128,9 +128,9 @@ def test_no_bar_of_set_up_stays_either(
     last: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(verify, "check", checked([]))
-    monkeypatch.setattr(verify, "check_quickly", checked(([], "it hears")))
-    monkeypatch.setattr(starter_precisions, "check", checked([]))
+    monkeypatch.setattr(prover, "check", checked([]))
+    monkeypatch.setattr(prover, "check_quickly", checked(([], "it hears")))
+    monkeypatch.setattr(starter, "check", checked([]))
     monkeypatch.setattr(starter, "verify_starter", lambda _: None)
     written = shown(stt("setup", *arguments))
     assert "proving" in written

@@ -9,8 +9,8 @@ import pytest
 
 from stt.engine.manifest import Manifest
 from stt.install import artifacts
-from stt.install.clips import Clip
 from stt.install.installation import Events, Installation
+from stt.install.observation import Clip
 from stt.install.proof import Check, Verdict
 from stt.install.prover import Prover
 from stt.install.setup import SetupOptions, set_up

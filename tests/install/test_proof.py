@@ -10,8 +10,7 @@ import pytest
 
 from stt.engine.recognizer import Decoded, DecoderStep
 from stt.install import proof
-from stt.install.clips import Clip, bundled_clips, of_length
-from stt.install.observation import Observation
+from stt.install.observation import Clip, Observation, bundled_clips, of_length
 from stt.install.proof import BOUNDS, compare, recognised, relative_error
 from stt.models import inspect
 

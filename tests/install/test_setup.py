@@ -24,12 +24,12 @@ from stt.engine.precision import Known, choose
 from stt.engine.sessions import Runtime, runtime_errors
 from stt.errors import ModelError, UsageError
 from stt.install import artifacts, measure, proof, prover, setup
-from stt.install.artifact import Artifact
-from stt.install.clips import Clip, bundled_clips
+from stt.install.artifacts import Artifact
 from stt.install.installation import Events, Installation
+from stt.install.observation import Clip, bundled_clips
+from stt.install.prover import check
 from stt.install.setup import SetupOptions, set_up
 from stt.install.source import Source, find_source
-from stt.install.verify import check
 from stt.models import inspect
 from stt.models.onnx_asr_edge import load_tdt
 from stt.settings.places import Places

@@ -12,11 +12,11 @@ from stt.convert.model_file import read, write
 from stt.engine.manifest import Manifest
 from stt.engine.sessions import Runtime
 from stt.install import artifacts
-from stt.install.clips import Clip, bundled_clips
 from stt.install.installation import Events
+from stt.install.observation import Clip, bundled_clips
+from stt.install.prover import check
 from stt.install.setup import SetupOptions, set_up
 from stt.install.source import find_source
-from stt.install.verify import check
 from stt.models import FAMILIES, inspect
 from stt.models.onnx_asr_edge import load_tdt
 from stt.models.transducer import TdtRecognizer

@@ -16,11 +16,12 @@ import pytest
 
 from stt.engine.manifest import Manifest
 from stt.errors import ModelError
-from stt.install import artifacts, measure, starter, starter_precisions
-from stt.install.clips import bundled_clips
+from stt.install import artifacts, measure, starter
+from stt.install.catalog import STARTER_WEIGHTS
 from stt.install.installation import Events
+from stt.install.observation import bundled_clips
 from stt.install.proof import Check, Verdict
-from stt.install.starter import SOURCE, ensure_starter, verify_starter
+from stt.install.starter import ensure_starter, verify_starter
 from stt.models import inspect
 from stt.models.whisper import transcribe
 from stt.models.whisper_decoding import Rules
@@ -142,7 +143,7 @@ def test_weights_that_differ_are_refused(weights: Path, tmp_path: Path) -> None:
     with (source / "model.bin").open("r+b") as file:
         file.seek(1000)
         file.write(b"\xff\xff")
-    with pytest.raises(ModelError, match=f"{SOURCE[1].sha256} expected"):
+    with pytest.raises(ModelError, match=f"{STARTER_WEIGHTS[1].sha256} expected"):
         ensure_starter(tmp_path / "models", source=source)
     (source / "model.bin").unlink()
     with pytest.raises(ModelError, match="no such file"):
@@ -342,8 +343,8 @@ def unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_its_fp16_is_made_proven_and_proven_again(models: Path) -> None:
     events = Events(lambda *_: None, lambda _: None)
     clips = bundled_clips()[:1]
-    assert starter_precisions.add(models / "starter", ("fp16",), events, clips=clips)
-    assert starter_precisions.check(models / "starter", events, clips) == []
+    assert starter.add(models / "starter", ("fp16",), events, clips=clips)
+    assert starter.check(models / "starter", events, clips) == []
 
 
 @pytest.mark.usefixtures("unmeasured")
@@ -361,29 +362,28 @@ def test_its_precisions_live_as_those_of_any_model(
         return {"tally": {}}
 
     monkeypatch.setattr(artifacts, "made", made)
-    monkeypatch.setattr(starter_precisions, "observed", lambda *_: object())
-    monkeypatch.setattr(starter_precisions, "prove", lambda *_: verdicts[True])
+    monkeypatch.setattr(starter._StarterProver, "precision", lambda *_: verdicts[True])
     folder = models / "starter"
-    assert starter_precisions.add(folder, ("fp16",), events, clips=clips)
+    assert starter.add(folder, ("fp16",), events, clips=clips)
     manifest = Manifest.read(folder)
     entry = manifest.files["encoder_model.fp16.onnx"]
     assert entry["tally"] == {}
     assert manifest.precisions["fp16"]["proven"]
     assert entry["made_from"] in manifest.precisions["fp16"]["made_from"]
     assert {row["precision"] for row in manifest.measurements} == {"fp32", "fp16"}
-    assert starter_precisions.check(folder, events, clips) == []
+    assert starter.check(folder, events, clips) == []
     before = snapshot(models)
     notes.clear()
-    assert starter_precisions.add(folder, ("fp16",), events, clips=clips)
+    assert starter.add(folder, ("fp16",), events, clips=clips)
     assert notes == []
     changed = {name for name, time in snapshot(models).items() if time != before[name]}
     assert changed <= {"manifest.json"}
     verify_starter(models)
-    monkeypatch.setattr(starter_precisions, "prove", lambda *_: verdicts[False])
-    assert not starter_precisions.add(folder, ("fp16",), events, force=True, clips=clips)
+    monkeypatch.setattr(starter._StarterProver, "precision", lambda *_: verdicts[False])
+    assert not starter.add(folder, ("fp16",), events, force=True, clips=clips)
     assert "fp16: failed its proof (said); FP32 is used" in notes
     assert not list(folder.glob("*.fp16.onnx*"))
     notes.clear()
-    assert not starter_precisions.add(folder, ("fp16",), events, clips=clips)
+    assert not starter.add(folder, ("fp16",), events, clips=clips)
     assert notes == ["fp16: failed its proof before; `--force` makes and proves it again"]
     verify_starter(models)

@@ -12,7 +12,7 @@ import pytest
 from stt.engine.recognizer import Decoded, DecoderStep
 from stt.install.observation import Observation
 from stt.install.proof import Check
-from stt.install.starter_precisions import _judged
+from stt.install.starter import judged as all_checks
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ FP32 = [
 
 
 def judged(precision: str, *other: Heard) -> dict[str, Check]:
-    return {check.name: check for check in _judged(precision, observed(FP32), observed(other))}
+    return {check.name: check for check in all_checks(precision, observed(FP32), observed(other))}
 
 
 def failed(precision: str, *other: Heard) -> set[str]:

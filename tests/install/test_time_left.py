@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from stt.install.time_left import TimeLeft
+from stt.install.installation import TimeLeft
 
 
 def test_it_follows_the_measured_rate() -> None:
@@ -25,14 +25,6 @@ def test_it_ends_at_nothing_even_where_more_was_done_than_planned() -> None:
     clock.plan({"decode": 1.0})
     clock.did("decode", 3.0, 1.0)
     assert clock.seconds == 0
-
-
-def test_what_says_nothing_of_a_rate_changes_none() -> None:
-    clock = TimeLeft(lambda _: None, {"load": 3.0})
-    clock.plan({"load": 2.0})
-    clock.passed({"load": 1.0})
-    assert clock.seconds == 3.0
-    assert clock.rates == {}
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ import pytest
 from stt.engine.manifest import Manifest
 from stt.engine.sessions import Runtime
 from stt.install import artifacts
+from stt.install.prover import check
 from stt.install.setup import SetupOptions
-from stt.install.verify import check
 from stt.models import inspect
 from stt.models.onnx_asr_edge import load_tdt
 from support.place import CLIPS, Place, make_quick

@@ -18,11 +18,11 @@ from stt.engine.recognizer import Decoded
 from stt.errors import ModelError
 from stt.events import Final
 from stt.install import measure
-from stt.install.clips import bundled_clips
 from stt.install.installation import Events
+from stt.install.observation import bundled_clips
+from stt.install.prover import check
 from stt.install.setup import SetupOptions, set_up
 from stt.install.source import find_source
-from stt.install.verify import check
 from stt.models import FAMILIES, inspect
 from stt.settings.places import Places
 from stt.streaming.stream import live

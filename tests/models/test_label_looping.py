@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from stt.convert.split import split_file
 from stt.engine.sessions import Runtime
 from stt.errors import NonFiniteOutput
-from stt.install.clips import bundled_clips
+from stt.install.observation import bundled_clips
 from stt.models import FAMILIES, inspect
 from stt.models.label_looping import Decoding, label_looping
 from stt.models.onnx_asr_edge import TdtModel, load_tdt

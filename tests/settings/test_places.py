@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from stt.install.clips import bundled_clips
+from stt.install.observation import bundled_clips
 from support.paths import ROOT, TESTS
 
 pytestmark = [pytest.mark.slow, pytest.mark.e2e, pytest.mark.timeout(900)]

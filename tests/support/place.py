@@ -9,8 +9,8 @@ import pytest
 
 from stt.engine.sessions import Runtime
 from stt.install import measure, proof
-from stt.install.clips import bundled_clips
 from stt.install.installation import Events, Installation
+from stt.install.observation import bundled_clips
 from stt.install.setup import SetupOptions, set_up
 from stt.install.source import find_source
 from stt.models import inspect

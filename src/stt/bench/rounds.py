@@ -31,7 +31,7 @@ from stt.audio.samples import resampled
 from stt.bench.engines import Contender
 from stt.engine.sessions import usable_cores
 from stt.errors import ModelError, UsageError
-from stt.install.clips import bundled_clips, of_length
+from stt.install.observation import bundled_clips, of_length
 from stt.system.packages import stt_version
 from stt.system.temporary import temporary_folder
 from stt.types import SAMPLE_RATE, ReportProgress, Samples

@@ -222,8 +222,7 @@ _NOT_FOR_STARTER = {
 def _starter(
     places: Places, events: Events, say: Say, precision: str, *, check: bool, force: bool
 ) -> int:
-    from stt.install import starter_precisions
-    from stt.install.starter import ensure_starter, verify_starter
+    from stt.install import starter
 
     source_of = click.get_current_context().get_parameter_source
     default = click.core.ParameterSource.DEFAULT
@@ -234,19 +233,21 @@ def _starter(
             )
     asked = "" if source_of("precision") is default else precision
     wanted = tuple(p for p in asked.split(",") if p and p != NO_PRECISION)
-    starter_precisions.check_order(wanted)
+    starter.check_order(wanted)
     found = places.find("starter") if check else None
     models_dir = found.parent if found else places.target("starter")
     if check:
-        verify_starter(models_dir)
-        if wrong := starter_precisions.check(models_dir / "starter", events):
+        starter.verify_starter(models_dir)
+        if wrong := starter.check(models_dir / "starter", events):
             raise ModelError(f"{models_dir / 'starter'}: {'; '.join(wrong)}")
         say("starter: every file is as it was made")
         return 0
-    folder = ensure_starter(models_dir, progress=events.progress, contents=True, again=force)
+    folder = starter.ensure_starter(
+        models_dir, progress=events.progress, contents=True, again=force
+    )
     proven = True
     if wanted:
-        proven = starter_precisions.add(folder, wanted, events, force=force)
+        proven = starter.add(folder, wanted, events, force=force)
         say(summary(folder))
     say(_told_place(folder, places))
     return 0 if proven else 1
@@ -257,7 +258,7 @@ def _told_place(folder: Path, places: Places) -> str:
 
 
 def _check_quickly(folder: Path, events: Events, say: Say) -> int:
-    from stt.install.verify import check_quickly
+    from stt.install.prover import check_quickly
 
     wrong, heard = check_quickly(folder, events)
     _refuse(folder, wrong)
@@ -285,7 +286,7 @@ def _refuse(folder: Path, wrong: Sequence[str]) -> None:
 
 def _check(folder: Path, events: Events, say: Say, longest_s: float) -> int:
     from stt.engine.manifest import Manifest
-    from stt.install.verify import check
+    from stt.install.prover import check
     from stt.models import inspect
 
     _refuse(folder, check(folder, events, longest_s=longest_s))

@@ -44,7 +44,7 @@ class Manifest:
     timings: dict[str, float] = field(default_factory=dict)
     """Step of set-up -> seconds it took when it was last done."""
     rates: dict[str, float] = field(default_factory=dict)
-    """Kind of work -> seconds for a unit, see `stt.install.time_left`."""
+    """Kind of work -> seconds for a unit, see `stt.install.installation`."""
     tools: dict[str, str] = field(default_factory=dict)
 
     @classmethod

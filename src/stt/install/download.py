@@ -2,33 +2,30 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 from stt.errors import ModelError
 from stt.install.catalog import PinnedFile, PinnedModel
-from stt.install.file_proof import (
-    PART,
-    DiffersError,
-    FileProof,
-    Rarely,
-    ReportBytes,
-    already_there,
-    blocks,
-    give_name,
-    proven,
-    tidy,
-    writing,
-)
 from stt.install.hub import IMPORT, ONLINE, Job, fetch
 from stt.install.hub import offline as forbidden
+from stt.install.installation import Rarely, writing
+from stt.types import ReportProgress
+
+_BLOCK = 1 << 20
+PART = ".part"
+"""Ending of what is not proven yet."""
 
 
 def download(
     model: PinnedModel,
     files: Sequence[PinnedFile],
     folder: Path,
-    report: ReportBytes,
+    report: ReportProgress,
     *,
     offline: bool = False,
 ) -> dict[str, str]:
@@ -70,7 +67,7 @@ def import_folder(
     files: Sequence[PinnedFile],
     source: Path,
     folder: Path,
-    report: ReportBytes,
+    report: ReportProgress,
 ) -> dict[str, str]:
     """Copy `files` from the directory `source` into `folder`, with the checks of `download`.
 
@@ -113,7 +110,7 @@ def _job(model: PinnedModel, file: PinnedFile, folder: Path) -> Job:
     return job
 
 
-def _proven_part(job: Job, report: ReportBytes) -> str:
+def _proven_part(job: Job, report: ReportProgress) -> str:
     try:
         return proven(job.part, job.file, report)
     except DiffersError as error:
@@ -148,7 +145,7 @@ def _found(
     return found
 
 
-def _copy(file: PinnedFile, source: Path, part: Path, report: ReportBytes) -> str:
+def _copy(file: PinnedFile, source: Path, part: Path, report: ReportProgress) -> str:
     """Copy one file and return its SHA-256; nothing stays of one that is not as pinned."""
     proof, progress = FileProof(file), Rarely(report, f"copying {file.name}", file.size)
     try:
@@ -180,3 +177,93 @@ def _read(file: PinnedFile, source: Path) -> Iterator[bytes]:
             f"{source}: cannot be read ({error.strerror or error}); check the disk or stick and "
             "its rights, and run again"
         ) from error
+
+
+# --- files held against their pins --------------------------------------------------------------
+
+
+class DiffersError(Exception):
+    """A file is not what was pinned; the text says how."""
+
+
+class FileProof:
+    """Sums over the bytes of one file, compared with its pin at the end."""
+
+    def __init__(self, file: PinnedFile) -> None:
+        self._file = file
+        self._size = 0
+        self._sha256 = hashlib.sha256()
+        self._git = hashlib.sha1(b"blob %d\0" % file.size, usedforsecurity=False)
+
+    def add(self, block: bytes) -> None:
+        """Take the next bytes into account."""
+        self._size += len(block)
+        self._sha256.update(block)
+        if self._file.git_blob:
+            self._git.update(block)
+
+    def verdict(self) -> str:
+        """Return the SHA-256 in hex; DiffersError when size or contents are not as pinned."""
+        file, sha256, git = self._file, self._sha256.hexdigest(), self._git.hexdigest()
+        if self._size != file.size:
+            raise DiffersError(f"{self._size:,} bytes where {file.size:,} are pinned")
+        if file.sha256 is not None and sha256 != file.sha256:
+            raise DiffersError(f"SHA-256 {sha256} where {file.sha256} is pinned")
+        if file.git_blob is not None and git != file.git_blob:
+            raise DiffersError(f"git's SHA-1 {git} where {file.git_blob} is pinned")
+        return sha256
+
+
+def already_there(
+    files: Sequence[PinnedFile], folder: Path, report: ReportProgress
+) -> dict[str, str]:
+    """The SHA-256 of those files that lie in `folder` under their names and are right."""
+    hashes = {}
+    for file in files:
+        path = folder / file.name
+        if path.exists():
+            try:
+                hashes[file.name] = proven(path, file, report)
+            except DiffersError as error:
+                report(f"replacing {file.name}, it is damaged ({error})", 0, file.size)
+    return hashes
+
+
+def proven(path: Path, file: PinnedFile, report: ReportProgress) -> str:
+    """The SHA-256 of a file on disk; DiffersError when it is not as pinned."""
+    size = path.stat().st_size
+    if size != file.size:  # known without reading gigabytes
+        raise DiffersError(f"{size:,} bytes where {file.size:,} are pinned")
+    proof, progress = FileProof(file), Rarely(report, f"checking {file.name}", file.size)
+    with path.open("rb") as content:
+        for block in blocks(content):
+            proof.add(block)
+            progress.add(len(block))
+    return proof.verdict()
+
+
+def blocks(content: BinaryIO) -> Iterator[bytes]:
+    """Yield a file's bytes, 1 MiB at a time."""
+    while block := content.read(_BLOCK):
+        yield block
+
+
+def tidy(folder: Path, files: Sequence[PinnedFile]) -> None:
+    """Remove what was received of other versions, and what a killed import left."""
+    names = "|".join(re.escape(file.name) for file in files)
+    for path in folder.iterdir():
+        if re.fullmatch(rf"\.({names})\.\w+{re.escape(PART)}", path.name):
+            path.unlink()
+
+
+def give_name(part: Path, path: Path) -> None:
+    """Put a proven file in place so that even a power cut leaves all of it or nothing."""
+    with part.open("rb+") as content:
+        os.fsync(content.fileno())
+    part.replace(path)
+    if os.name == "posix":
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)

@@ -20,7 +20,8 @@ from typing import Any
 
 from stt.errors import ModelError, UsageError
 from stt.install.catalog import PinnedFile, PinnedModel
-from stt.install.file_proof import AGAIN, Rarely, ReportBytes
+from stt.install.installation import AGAIN, Rarely
+from stt.types import ReportProgress
 
 _PAUSES_S = (0.5, 1.0, 2.0, 4.0)
 """Before each new try after a dropped connection; any byte gained starts them over."""
@@ -118,7 +119,7 @@ class _PassingError(Exception):
         self.unreached = unreached
 
 
-def fetch(job: Job, report: ReportBytes) -> None:
+def fetch(job: Job, report: ReportProgress) -> None:
     """Complete a part, going on where it stopped, through dropped connections and busy servers."""
     begun, failures = job.have, 0
     progress = Rarely(report, f"downloading {job.file.name}", job.file.size, begun)

@@ -1,25 +1,26 @@
-"""A model's folder while set-up works on it: its files, its manifest, and the lock it holds."""
+"""A model's folder while set-up works on it: its files, manifest and lock, and the time left."""
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 
 from stt.engine.folder import ModelFolder
 from stt.engine.manifest import Manifest, sha256_of
+from stt.errors import ModelError
 from stt.models import inspect
 from stt.types import ReportProgress
 
-if TYPE_CHECKING:
-    from stt.install.measure import Speed
-
+AGAIN = "run `stt setup` again, it goes on where it stopped"
+_REPORT_EVERY_S = 0.1
 _MAKER = 1
 """Raised when conversions change, so that older ones are made again."""
 
@@ -64,7 +65,8 @@ class Installation:
     def hash(self, name: str) -> str:
         """Return a file's SHA-256."""
         path = self.folder / name
-        return sha256_of(path, reading(self.events, f"checking {name}", path.stat().st_size))
+        size = path.stat().st_size
+        return sha256_of(path, lambda done: self.events.progress(f"checking {name}", done, size))
 
     def made_from(self, name: str) -> dict[str, Any]:
         """What a conversion depends on: the contents of its source and our own version."""
@@ -86,16 +88,6 @@ class Installation:
                 self.events.note(f"{part} is damaged and is replaced")
                 return False
         return True
-
-    def measured(self, speed: Speed) -> None:
-        """Note a measurement, in the place of an older one."""
-        others = [
-            row
-            for row in self.manifest.measurements
-            if (row["precision"], row["provider"]) != (speed.precision, speed.provider)
-        ]
-        self.manifest.measurements = [*others, {**asdict(speed), "correct": True}]
-        self.save()
 
     def written(self, name: str, done: dict[str, Any]) -> None:
         """Note a graph that was written, and its data beside it; `done`: how."""
@@ -135,10 +127,54 @@ class Installation:
                 self.manifest.files.pop(part, None)
 
 
-def reading(events: Events, stage: str, size: int) -> Callable[[int], None]:
-    """Return what reports how far the reading of a file is."""
-    return lambda done: events.progress(stage, done, size)
+class Rarely:
+    """Reports bytes done ten times a second and at the end, however small the blocks are."""
 
+    def __init__(self, report: ReportProgress, stage: str, total: int, done: int = 0) -> None:
+        self._report, self._stage, self._total, self._done = report, stage, total, done
+        self._spoke = time.monotonic()
+        report(stage, done, total)
+
+    def at(self, done: int) -> None:
+        """So many bytes are done."""
+        self._done = done
+        now = time.monotonic()
+        if now - self._spoke >= _REPORT_EVERY_S or done == self._total:
+            self._spoke = now
+            self._report(self._stage, done, self._total)
+
+    def add(self, count: int) -> None:
+        """So many bytes more are done."""
+        self.at(self._done + count)
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Turn errors of the file system into a line that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+
+
+def _unwritable(folder: Path, error: OSError) -> ModelError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return ModelError(
+            f"the disk is full in {folder} ({error.strerror}); make room, or choose another disk "
+            f"with `models_dir`, and {AGAIN}"
+        )
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return ModelError(
+            f"no right to write in {folder} ({error.strerror}); change its rights, or choose a "
+            "folder of yours with `models_dir`"
+        )
+    return ModelError(
+        f"cannot write in {folder} ({error.strerror or error}); check the disk, or choose another "
+        "folder with `models_dir`"
+    )
+
+
+# --- the lock -----------------------------------------------------------------------------------
 
 _PAUSE_S = 0.2
 """Between two tries on Windows, which does not wait for longer than 10 s by itself."""
@@ -191,3 +227,73 @@ def _is_file(path: Path, file: BinaryIO) -> bool:
         return os.path.samestat(path.stat(), os.fstat(file.fileno()))
     except FileNotFoundError:
         return False
+
+
+# --- how long it will go on ---------------------------------------------------------------------
+
+_USUAL = {"read": 1.0, "convert": 4.0, "load": 2.0, "speech": 0.06, "decode": 0.1}
+"""Seconds for a unit of work before any was measured, on two cores: a gigabyte hashed, converted or
+loaded, a second of speech encoded for each gigabyte of FP32, a second of speech decoded."""
+
+Work = Mapping[str, float]
+"""Kind of work -> units of it, see `_USUAL`."""
+
+
+class TimeLeft:
+    """How long set-up will go on: an estimate that follows the machine."""
+
+    def __init__(
+        self, tell: Callable[[float], None], known: Mapping[str, float] | None = None
+    ) -> None:
+        """Begin with no plan.
+
+        Args:
+            tell: called with the seconds left whenever they are known better.
+            known: kind of work -> seconds for a unit, as an earlier run measured it here.
+        """
+        self._tell, self._known = tell, {**_USUAL, **(known or {})}
+        self._left: dict[str, float] = {}
+        self._done: dict[str, tuple[float, float]] = {}
+
+    @property
+    def seconds(self) -> float:
+        """Seconds left of what is planned."""
+        return sum(units * self._rate(kind) for kind, units in self._left.items())
+
+    def rounded(self) -> str:
+        """The seconds left for people, rounded as a guess is: 40 s, 3 min."""
+        seconds = self.seconds
+        if seconds < 90:
+            return f"{max(10 * round(seconds / 10), 5)} s"
+        return f"{round(seconds / 60)} min"
+
+    @property
+    def rates(self) -> dict[str, float]:
+        """Kind of work -> seconds for a unit, of what was measured in this run."""
+        return {kind: self._rate(kind) for kind, (units, _) in self._done.items() if units}
+
+    def plan(self, *works: Work) -> None:
+        """Set what is left to do, in the place of an older plan."""
+        self._left = {}
+        for work in works:
+            for kind, units in work.items():
+                self._left[kind] = self._left.get(kind, 0.0) + units
+        self._tell(self.seconds)
+
+    def did(self, kind: str, units: float, seconds: float) -> None:
+        """Note work that has been done, and the seconds it took."""
+        before = self._done.get(kind, (0.0, 0.0))
+        self._done[kind] = (before[0] + units, before[1] + seconds)
+        self._left[kind] = max(self._left.get(kind, 0.0) - units, 0.0)
+        self._tell(self.seconds)
+
+    @contextmanager
+    def doing(self, kind: str, units: float) -> Iterator[None]:
+        """Measure work while it is done."""
+        began = time.monotonic()
+        yield
+        self.did(kind, units, time.monotonic() - began)
+
+    def _rate(self, kind: str) -> float:
+        units, seconds = self._done.get(kind, (0.0, 0.0))
+        return seconds / units if units else self._known[kind]

@@ -7,13 +7,14 @@ turns, and a speed comes with its confidence interval: a difference counts only 
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from math import ceil, comb
 from pathlib import Path
 from statistics import median
@@ -23,9 +24,10 @@ from typing import Any
 import psutil
 
 from stt import models
-from stt.engine.folder import ModelFolder
 from stt.engine.sessions import PROVIDERS
 from stt.errors import ModelError
+from stt.install.installation import Installation, TimeLeft, Work
+from stt.install.observation import bundled_clips, graph_bytes, of_length
 from stt.models import inspect
 from stt.types import ReportProgress
 
@@ -33,12 +35,10 @@ _AUDIO_S = 14.0
 """Seconds of speech in a turn."""
 _TURN_S = 0.2
 """Seconds a turn takes at least: a small model recognises the audio several times in it."""
-_LEAST, _MOST = 7, 21
-"""Rounds in which each precision has its turn."""
+_LEAST, _MOST, _ALONE = 7, 21, 3
+"""Rounds in which each precision has its turn; alone it has nothing to be compared with."""
 _FEWEST = 5
 """Rounds where `_LEAST` take too long. Chance puts 5 of one before 5 of another once in 250."""
-_ALONE = 3
-"""Rounds where there is one precision: nothing is compared."""
 _LONG_ENOUGH_S = 25.0
 """Seconds after which no further round begins, if there were `_FEWEST`."""
 LEAST_S = _AUDIO_S * (2 + _LEAST)
@@ -49,7 +49,7 @@ _CONFIDENCE = 0.95
 _APART_ROUNDS, _APART_TURNS = 3, 3
 """Where memory holds one precision at a time: rounds, and turns each has in one."""
 _MEMORY_FACTOR = {"fp32": 1.5, "fp16": 3.5, "int8": 2.0}
-"""Memory of a loaded model for each byte of its files, with room."""
+"""Memory of a loaded model for each byte of its graphs and weights, with room."""
 _TIMEOUT_S = 600
 
 
@@ -78,16 +78,45 @@ def providers_here() -> list[str]:
     return sorted((n for n, p in PROVIDERS.items() if p in available), key=lambda n: n == "cpu")
 
 
-def measure(folder: Path, precision: str, provider: str) -> Speed:
-    """Measure one precision alone.
+def work(at: Installation, precision: str) -> Work:
+    """Say what measuring a precision on one provider takes."""
+    return {"load": at.gigabytes(precision), "speech": LEAST_S * at.gigabytes("fp32")}
 
-    Raises:
-        ModelError: it did not run; the text says why.
+
+def measure_proven(at: Installation, clock: TimeLeft, *, again: bool) -> list[Speed]:
+    """Time and note FP32 and all that is proven, on every provider this machine really has.
+
+    On a provider where something is to be timed all is: figures that are compared must be of the
+    same hour. `again`: also where everything has its figures.
     """
-    found = compare(folder, [precision], provider)[precision]
-    if isinstance(found, ModelError):
-        raise found
-    return found
+    proven = [p for p, entry in at.manifest.precisions.items() if entry["proven"]]
+    have = {
+        (row["precision"], row["provider"])
+        for row in at.manifest.measurements
+        if "rtfx_low" in row  # older ones were not measured in turns
+    }
+    measured = []
+    for provider in providers_here():
+        # int8 is 10 to 25 times slower than fp32 on others, and never chosen
+        able = [p for p in ("fp32", *proven) if provider == "cpu" or p != "int8"]
+        if not again and all((p, provider) in have for p in able):
+            continue
+        clock.plan(*(work(at, precision) for precision in able))
+        found = compare(at.folder, able, provider, at.events.progress)
+        clock.plan()
+        for speed in found.values():
+            if isinstance(speed, ModelError):
+                at.events.note(f"not measured: {speed}")
+            else:
+                others = [
+                    row
+                    for row in at.manifest.measurements
+                    if (row["precision"], row["provider"]) != (speed.precision, speed.provider)
+                ]
+                at.manifest.measurements = [*others, {**asdict(speed), "correct": True}]
+                at.save()
+                measured.append(speed)
+    return measured
 
 
 def compare(
@@ -96,43 +125,28 @@ def compare(
     provider: str,
     report: ReportProgress = lambda *_: None,
 ) -> dict[str, Speed | ModelError]:
-    """Measure precisions in turns.
+    """Measure precisions in turns; returns for each what was measured, or why it did not run.
 
     All are loaded at once where memory holds them; else one at a time, again and again.
-
-    Args:
-        folder: the model's.
-        precisions: each is measured in a process of its own.
-        provider: short name of the execution provider.
-        report: hears which round it is.
-
-    Returns:
-        Precision -> what was measured, or why it did not run.
     """
     if len(precisions) == 1 or _fit(folder, precisions):
-        with suppress(_NotTogetherError):
+        with suppress(ModelError):  # what does not load beside others may do so alone
             return _together(folder, precisions, provider, report)
     return _apart(folder, precisions, provider, report)
 
 
 def _fit(folder: Path, precisions: Sequence[str]) -> bool:
-    """Whether memory holds all of them at once."""
+    """Whether memory holds all of them at once; true where one is not there, which will say so."""
     try:
         model = inspect(folder)
-    except ModelError:
-        return True  # each will say what is wrong
-    needed = sum(_MEMORY_FACTOR[p] * _bytes(model, p) for p in precisions)
+        needed = sum(
+            _MEMORY_FACTOR[precision] * graph_bytes(model.path / name)
+            for precision in precisions
+            for name in model.family.graphs(precision)
+        )
+    except (ModelError, FileNotFoundError):
+        return True
     return needed < psutil.virtual_memory().available
-
-
-def _bytes(model: ModelFolder, precision: str) -> int:
-    paths = [model.path / name for name in model.family.graphs(precision)]
-    parts = [part for path in paths for part in (path, path.with_name(f"{path.name}.data"))]
-    return sum(part.stat().st_size for part in parts if part.exists())
-
-
-class _NotTogetherError(Exception):
-    """One did not load beside others: it may do so alone."""
 
 
 def _together(
@@ -143,12 +157,7 @@ def _together(
         running: dict[str, _Child] = {}
         for precision in precisions:
             report(f"loading {precision} on {provider}", len(running), len(precisions))
-            try:
-                running[precision] = stack.enter_context(_Child(folder, precision, provider))
-            except ModelError as error:
-                if running:
-                    raise _NotTogetherError from error
-                found[precision] = error
+            running[precision] = stack.enter_context(_Child(folder, precision, provider))
         turns: dict[str, list[float]] = {precision: [] for precision in running}
         began = time.monotonic()
         stage = f"measuring {' and '.join(turns)} on {provider}, in turns"
@@ -225,19 +234,17 @@ def _coverage(count: int, left_out: int) -> float:
 
 
 class _Child:
-    """A process that has loaded one precision and recognises when it is asked to."""
+    """A process that has loaded one precision and recognises when it is asked to.
+
+    All that waits for it raises ModelError where it died or hangs.
+    """
 
     def __init__(self, folder: Path, precision: str, provider: str) -> None:
         self._precision, self._wanted = precision, provider
         self._command = [sys.executable, "-m", __name__, str(folder), precision, provider]
-        self._report: dict[str, Any] = {}
 
     def __enter__(self) -> _Child:
-        """Start it and wait until it has loaded.
-
-        Raises:
-            ModelError: it did not.
-        """
+        """Start it and wait until it has loaded."""
         with ExitStack() as stack:
             self._errors = stack.enter_context(tempfile.TemporaryFile())
             self._process = subprocess.Popen(
@@ -247,8 +254,9 @@ class _Child:
                 stderr=self._errors,
                 text=True,
             )
-            stack.callback(self._end)
-            self._report = self._answer()
+            stack.callback(self._process.communicate)
+            stack.callback(self._process.kill)
+            self._loaded = Speed(self._precision, rtfx=0.0, **self._answer())
             self._until_exit = stack.pop_all()
         return self
 
@@ -256,37 +264,21 @@ class _Child:
         """End it."""
         self._until_exit.close()
 
-    def _end(self) -> None:
-        self._process.kill()
-        self._process.communicate()
-
     def turn(self) -> float:
-        """Recognise for a moment; returns seconds of audio per second.
-
-        Raises:
-            ModelError: it died or hangs.
-        """
+        """Recognise for a moment; returns seconds of audio per second."""
         assert self._process.stdin is not None
         with suppress(OSError):  # dead: the answer that does not come says so
             self._process.stdin.write("\n")
             self._process.stdin.flush()
         answer = self._answer()
-        self._report["peak_mib"] = answer["peak_mib"]
+        self._loaded = replace(self._loaded, peak_mib=answer["peak_mib"])
         return float(answer["rtfx"])
 
     def speed(self, rtfx: Sequence[float]) -> Speed:
-        """Put its turns and what it said of itself together."""
-        low, high = bounds(rtfx)
-        return Speed(
-            self._precision,
-            self._report["provider"],
-            round(median(rtfx), 2),
-            self._report["load_s"],
-            self._report["peak_mib"],
-            round(low, 2),
-            round(high, 2),
-            len(rtfx),
-        )
+        """Put its turns and what it reported together."""
+        low, high = (round(end, 2) for end in bounds(rtfx))
+        middle, turns = round(median(rtfx), 2), len(rtfx)
+        return replace(self._loaded, rtfx=middle, rtfx_low=low, rtfx_high=high, turns=turns)
 
     def _answer(self) -> dict[str, Any]:
         assert self._process.stdout is not None
@@ -311,8 +303,6 @@ class _Child:
 
 def _main(folder: Path, precision: str, provider: str) -> None:
     """Load, tell how long that took, and recognise once for every line of standard input."""
-    from stt.install.clips import bundled_clips, of_length
-
     model = inspect(folder)
     speech = of_length(bundled_clips(), _AUDIO_S)
     began = time.perf_counter()
@@ -341,7 +331,7 @@ def peak_mib() -> float | None:
     with suppress(OSError):
         # getrusage's figure begins, on Linux, with that of the process that started this one
         status = Path("/proc/self/status").read_text("ascii", "replace")
-        (peak,) = (line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:"))
+        (peak,) = re.findall(r"^VmHWM:\s*(\d+)", status, re.MULTILINE)
         return round(int(peak) / 1024, 0)
     try:
         import resource

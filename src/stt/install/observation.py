@@ -4,16 +4,63 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
+import numpy as np
 import psutil
 
 from stt.engine.folder import ModelFolder
 from stt.engine.recognizer import Decoded, DecoderStep, Feed, Probe
-from stt.install.clips import Clip, of_length
-from stt.types import Floats
+from stt.errors import ModelError
+from stt.types import SAMPLE_RATE, Floats, Samples
 
 STEPS = 200
 """Decoding steps whose logits are compared, at most."""
+REFERENCES = "references.tsv"
+_BUNDLED = Path(__file__).parent / "speech"
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """One recording and what is said in it."""
+
+    name: str
+    samples: Samples
+    """float32 [n] at 16 kHz."""
+    text: str
+
+
+def bundled_clips(folder: Path | None = None) -> tuple[Clip, ...]:
+    """Read the clips listed in a folder's `references.tsv` (file name, tab, text).
+
+    Args:
+        folder: another one than the speech that comes with the application.
+
+    Raises:
+        ModelError: the folder or a clip is missing.
+    """
+    from stt.audio.files import open_audio
+    from stt.audio.samples import resampled
+
+    folder = folder or _BUNDLED
+    if not (folder / REFERENCES).is_file():
+        raise ModelError(f"{folder}: the speech to prove models on is missing; install stt again")
+    clips = []
+    for line in (folder / REFERENCES).read_text("utf-8").splitlines():
+        name, text = line.split("\t")
+        if name == "file":
+            continue  # the heading
+        with open_audio(folder / name) as stream:
+            blocks = list(resampled(stream.blocks, stream.sample_rate))
+        clips.append(Clip(name, np.concatenate(blocks), text))
+    return tuple(clips)
+
+
+def of_length(clips: tuple[Clip, ...], seconds: float) -> Samples:
+    """Speech of exactly this many seconds: the clips one after the other, again and again."""
+    speech = np.concatenate([clip.samples for clip in clips])
+    wanted = round(seconds * SAMPLE_RATE)
+    return np.resize(speech, wanted)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +135,7 @@ def observe(
             steps = _repeated(probe, given, like.decoded[place].steps)
         kept += len(steps)
         decoded.append(replace(one, steps=steps))
-        heard(len(clip.samples) / 16_000)
+        heard(len(clip.samples) / SAMPLE_RATE)
     return Observation(encoded, tuple(decoded), tuple(frames))
 
 
@@ -107,6 +154,12 @@ def feeds(probe: Probe, clips: Sequence[Clip]) -> tuple[list[Feed], list[Feed]]:
     return encoder, [probe.decoder_feed(step) for step in steps[::20]]
 
 
+def graph_bytes(graph: Path) -> int:
+    """Size of a graph and of the weights beside it."""
+    data = graph.with_name(f"{graph.name}.data")
+    return graph.stat().st_size + (data.stat().st_size if data.exists() else 0)
+
+
 def memory_needed(folder: ModelFolder, precision: str, seconds: float) -> int:
     """Bytes that running the encoder on so much audio may take, with some room.
 
@@ -114,9 +167,7 @@ def memory_needed(folder: ModelFolder, precision: str, seconds: float) -> int:
     fourteen matrices of eight heads over all encoder frames in float32, as measured with the arena
     (without it every matrix is fresh pages: 300 s of audio took 2.3 times as long for no less).
     """
-    graph = folder.path / folder.family.graphs(precision)[0]
-    data = graph.with_name(f"{graph.name}.data")
-    size = graph.stat().st_size + (data.stat().st_size if data.exists() else 0)
+    size = graph_bytes(folder.path / folder.family.graphs(precision)[0])
     factor = 3.5 if precision != "fp32" else 1.5
     return int(factor * size + 14 * 8 * 4 * (seconds * 12.5) ** 2)
 

@@ -1,9 +1,4 @@
-"""Proof that a conversion does what FP32 does: on paper, in its lengths, and on speech.
-
-`static_checks` reads the graphs, `lengths_alone` runs the part of the encoder that computes lengths
-at every length there is, and `compare` judges what two precisions gave on speech (`observation`):
-outputs finite and near, lengths equal, and the tokens of real speech the same.
-"""
+"""Proof that a conversion does what FP32 does: on paper, in its lengths, and on speech."""
 
 from __future__ import annotations
 
@@ -18,8 +13,7 @@ from stt.convert.counting import CountingError, counted, cut_lengths, miscounted
 from stt.convert.model_file import GraphFile, read
 from stt.engine.folder import ModelFolder
 from stt.engine.recognizer import Decoded, DecoderStep, PartsProbe
-from stt.install.clips import Clip
-from stt.install.observation import Observation
+from stt.install.observation import Clip, Observation
 from stt.types import Floats
 
 DURATIONS_S = (0.3, 1.0, 5.0, 20.4, 20.5, 30.0, 45.0, 47.0, 58.6, 100.0, 300.0, 399.0)
@@ -80,13 +74,13 @@ class Check:
 
     def entry(self) -> dict[str, object]:
         """For the manifest."""
-        return {
-            "name": self.name,
-            "passed": self.passed,
-            "told": self.message,
-            "figure": self.figure,
-            "bound": self.bound,
-        }
+        figures = {"figure": self.figure, "bound": self.bound}
+        return {"name": self.name, "passed": self.passed, "told": self.message, **figures}
+
+
+def within(name: str, words: str, error: float, bound: float) -> Check:
+    """Check that a relative error is at most so large."""
+    return Check(name, error <= bound, f"{words} (at most {bound:.0%})", error, bound)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,21 +102,21 @@ class Verdict:
 
     def figures(self) -> dict[str, object]:
         """For the manifest."""
-        return {
-            "proven": self.proven,
-            "why": self.why,
-            "checks": [check.entry() for check in self.checks],
-        }
+        checks = [check.entry() for check in self.checks]
+        return {"proven": self.proven, "why": self.why, "checks": checks}
 
 
 def compare(
     fp32: Observation, other: Observation, bounds: Bounds, clips: Sequence[Clip]
 ) -> Verdict:
-    """Judge a precision by what it gave beside what FP32 gave."""
+    """Judge a precision by what it gave beside what FP32 gave.
+
+    Outputs finite and near, lengths equal, and the tokens of speech that FP32 understands the same.
+    """
     checks = [_lengths(fp32, other), _finite(other), _encoder(fp32, other, bounds)]
     if fp32.steps:
         checks.append(_logits(fp32, other, bounds))
-    return Verdict((*checks, _never_empty(fp32, other), _same_tokens(fp32, other, clips)))
+    return Verdict((*checks, never_empty(fp32, other), _tokens(fp32, other, clips)))
 
 
 def compare_parts(parts: PartsProbe, seen: Observation, precision: str) -> Verdict:
@@ -131,10 +125,7 @@ def compare_parts(parts: PartsProbe, seen: Observation, precision: str) -> Verdi
     Both decode the same encoder frames: the whole one a token at a time, as onnx-asr does it, the
     parts by label looping, one utterance at a time and all at once.
 
-    Args:
-        parts: loaded.
-        seen: what the whole gave for the clips.
-        precision: of both.
+    `seen` is what the whole gave for the clips.
     """
     frames, whole = seen.frames[:_PARTS_CLIPS], seen.decoded[:_PARTS_CLIPS]
     single = [parts.decode([one])[0] for one in frames]
@@ -274,55 +265,50 @@ def _finite(other: Observation) -> Check:
 
 
 def _encoder(fp32: Observation, other: Observation, bounds: Bounds) -> Check:
-    errors = {
-        seconds: relative_error(*_cut(fp32.encoded[seconds], frames))
-        for seconds, (frames, _) in other.encoded.items()
-    }
+    errors = {}
+    for seconds, (frames, _) in other.encoded.items():
+        right, length = fp32.encoded[seconds]
+        length = min(length, len(frames), len(right))
+        errors[seconds] = relative_error(right[:length], frames[:length])
     worst = max(errors, key=lambda seconds: errors[seconds])
     error = errors[worst]
-    message = f"encoder error {error:.2%} at {worst:g} s (at most {bounds.encoder:.0%})"
-    return Check("encoder error", error <= bounds.encoder, message, error, bounds.encoder)
-
-
-def _cut(fp32: tuple[Floats, int], frames: Floats) -> tuple[Floats, Floats]:
-    """Both outputs up to the length that FP32 gave, as far as there are frames."""
-    length = min(fp32[1], len(frames), len(fp32[0]))
-    return fp32[0][:length], frames[:length]
+    words = f"encoder error {error:.2%} at {worst:g} s"
+    return within("encoder error", words, error, bounds.encoder)
 
 
 def _logits(fp32: Observation, other: Observation, bounds: Bounds) -> Check:
-    error = relative_error(
-        np.stack([step.logits for step in fp32.steps]),
-        np.stack([step.logits for step in other.steps]),
-    )
-    message = f"joint error {error:.2%} over {len(fp32.steps)} steps (at most {bounds.logits:.0%})"
-    return Check("joint error", error <= bounds.logits, message, error, bounds.logits)
+    error = logits_error(fp32, other)
+    words = f"joint error {error:.2%} over {len(fp32.steps)} steps"
+    return within("joint error", words, error, bounds.logits)
 
 
-def _never_empty(fp32: Observation, other: Observation) -> Check:
+def logits_error(fp32: Observation, other: Observation) -> float:
+    """Relative error of the logits at all of FP32's steps."""
+    return relative_error(*(np.stack([s.logits for s in one.steps]) for one in (fp32, other)))
+
+
+def never_empty(fp32: Observation, other: Observation) -> Check:
+    """Whether there are tokens on every clip where FP32 has some."""
     lost = sum(bool(one) and not two for one, two in zip(fp32.tokens, other.tokens, strict=True))
-    message = (
-        f"empty on {lost} clips where FP32 is not" if lost else "never empty where FP32 is not"
-    )
-    return Check("never empty", not lost, message, lost, 0)
+    where = f"empty on {lost} clips" if lost else "never empty"
+    return Check("never empty", not lost, f"{where} where FP32 is not", lost, 0)
 
 
-def _same_tokens(fp32: Observation, other: Observation, clips: Sequence[Clip]) -> Check:
+def _tokens(fp32: Observation, other: Observation, clips: Sequence[Clip]) -> Check:
     understood = recognised(fp32.texts, [clip.text for clip in clips])
-    total = sum(map(len, fp32.tokens))
-    if understood < RECOGNISES or not total:
-        return Check(
-            "tokens",
-            True,
-            f"tokens not compared: FP32 itself finds {understood:.0%} of the clips' words",
-        )
-    same = sum(map(common, fp32.tokens, other.tokens))
-    longest = sum(
-        max(len(one), len(two)) for one, two in zip(fp32.tokens, other.tokens, strict=True)
-    )
-    share = same / longest
-    message = f"{same} of {longest} tokens on {len(clips)} clips as in FP32"
-    return Check("tokens", share >= SAME_TOKENS, message, share, SAME_TOKENS)
+    if understood < RECOGNISES or not any(fp32.tokens):
+        message = f"tokens not compared: FP32 itself finds {understood:.0%} of the clips' words"
+        return Check("tokens", passed=True, message=message)
+    return same_tokens(fp32, other, SAME_TOKENS)
+
+
+def same_tokens(fp32: Observation, other: Observation, least: float) -> Check:
+    """Whether at least this share of the tokens comes out as FP32 has it."""
+    pairs = list(zip(fp32.tokens, other.tokens, strict=True))
+    same = sum(common(one, two) for one, two in pairs)
+    longest = max(1, sum(max(len(one), len(two)) for one, two in pairs))
+    message = f"{same} of {longest} tokens on {len(pairs)} clips as in FP32"
+    return Check("tokens", same / longest >= least, message, same / longest, least)
 
 
 def recognised(texts: Sequence[str], references: Sequence[str]) -> float:

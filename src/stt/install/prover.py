@@ -1,4 +1,4 @@
-"""Runs a model's precisions beside FP32 and judges them; what FP32 gave is kept for all.
+"""Runs a model's precisions beside FP32 and judges them; checks an installation.
 
 One model is in memory at a time. It stays until another is needed, so that what is proven after it
 (its decoder_joint in parts) need not load gigabytes again.
@@ -6,31 +6,44 @@ One model is in memory at a time. It stays until another is needed, so that what
 
 from __future__ import annotations
 
-import re
-import shlex
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
+from stt import models
 from stt.engine.folder import TUNED
+from stt.engine.manifest import Manifest
 from stt.engine.recognizer import Feed, Probe
-from stt.engine.sessions import running_graphs, runtime_errors
-from stt.errors import ModelError
+from stt.engine.sessions import runtime_errors
+from stt.errors import ModelError, NonFiniteOutput
 from stt.install import proof
-from stt.install.clips import Clip
-from stt.install.installation import Installation
-from stt.install.observation import Observation, feeds, load, observe, possible
+from stt.install.installation import Events, Installation, TimeLeft, Work
+from stt.install.observation import (
+    STEPS,
+    Clip,
+    Observation,
+    bundled_clips,
+    feeds,
+    load,
+    observe,
+    possible,
+)
 from stt.install.proof import Check, Verdict
-from stt.install.source import Source
-from stt.install.time_left import TimeLeft, Work
 from stt.models import inspect
+from stt.types import SAMPLE_RATE
 
 _WORTH_S = 3.0
 """Seconds of speech that tell a rate; less is mostly the first run's own cost."""
+_SMALL = 1_000_000
+"""Bytes."""
 
 
 class Prover:
     """See the module."""
+
+    most_steps: int | None = STEPS
+    """Decoding steps of FP32 whose logits are compared; None: all."""
 
     def __init__(
         self, at: Installation, clips: Sequence[Clip], longest_s: float, clock: TimeLeft
@@ -44,7 +57,7 @@ class Prover:
     @property
     def clips_s(self) -> float:
         """Seconds of all clips."""
-        return sum(len(clip.samples) for clip in self.clips) / 16_000
+        return sum(len(clip.samples) for clip in self.clips) / SAMPLE_RATE
 
     def precision(self, precision: str) -> Verdict:
         """Prove a converted precision beside FP32; one that does not load has failed.
@@ -61,7 +74,7 @@ class Prover:
         on_paper = (*static, *((lengths,) if lengths else ()))
         if not all(check.passed for check in on_paper):
             return Verdict(on_paper)
-        return self._beside_fp32(precision, on_paper, proof.BOUNDS[precision])
+        return self._beside_fp32(precision, on_paper)
 
     def tuned(self) -> Verdict:
         """Prove the tuned form beside FP32 itself; one that does not load has failed.
@@ -69,7 +82,7 @@ class Prover:
         Raises:
             ModelError: FP32 does not load.
         """
-        return self._beside_fp32(TUNED, (), proof.BOUNDS[TUNED])
+        return self._beside_fp32(TUNED, ())
 
     def parts(self, precision: str) -> Verdict:
         """Prove a decoder_joint in parts beside the whole one; parts that do not load have failed.
@@ -81,12 +94,11 @@ class Prover:
         if seen is None:
             seen = self._observed(precision, (), None)
         probe = self._probe(precision)
-        refusals: tuple[type[Exception], ...] = (ModelError, *runtime_errors())
         try:
             parts = probe.in_parts()
             with self.clock.doing("decode", self.clips_s):
                 return proof.compare_parts(parts, seen, precision)
-        except refusals as error:
+        except _refusals() as error:
             return Verdict((_unloadable(error),))
 
     def feeds(self) -> tuple[list[Feed], list[Feed]]:
@@ -99,27 +111,25 @@ class Prover:
 
     def work(self, precision: str) -> Work:
         """Say what proving a precision takes once FP32's results are there."""
-        size = self.at.gigabytes(precision)
-        return {"load": size, "speech": self._speech_s() * self.at.gigabytes("fp32")}
+        seconds = sum(self.durations) + self.clips_s
+        fp32 = self.at.gigabytes("fp32")
+        return {"load": self.at.gigabytes(precision), "speech": seconds * fp32}
 
     def work_fp32(self) -> Work:
         """Say what getting FP32's results takes; nothing where they are there."""
         return {} if "fp32" in self._seen else self.work("fp32")
 
-    def _speech_s(self) -> float:
-        return sum(self.durations) + self.clips_s
+    def judge(self, precision: str, fp32: Observation, other: Observation) -> tuple[Check, ...]:
+        """Compare what a precision gave with what FP32 gave."""
+        return proof.compare(fp32, other, proof.BOUNDS[precision], self.clips).checks
 
-    def _beside_fp32(
-        self, precision: str, before: tuple[Check, ...], bounds: proof.Bounds
-    ) -> Verdict:
+    def _beside_fp32(self, precision: str, before: tuple[Check, ...]) -> Verdict:
         fp32 = self._fp32()
-        refusals: tuple[type[Exception], ...] = (ModelError, *runtime_errors())
         try:
             seen = self._observed(precision, tuple(fp32.encoded), fp32)
-        except refusals as error:
+        except _refusals() as error:
             return Verdict((*before, _unloadable(error)))
-        judged = proof.compare(fp32, seen, bounds, self.clips)
-        return Verdict((*before, *judged.checks))
+        return Verdict((*before, *self.judge(precision, fp32, seen)))
 
     def _fp32(self) -> Observation:
         """What FP32 gave, at all durations wanted by now.
@@ -157,7 +167,7 @@ class Prover:
                 noted, since = done, now
             self.at.events.progress(stage, min(round(done), round(total)), round(total))
 
-        seen = observe(probe, durations, self.clips, heard, like=like)
+        seen = observe(probe, durations, self.clips, heard, like=like, most_steps=self.most_steps)
         self._seen[precision] = seen
         return seen
 
@@ -172,39 +182,134 @@ class Prover:
         return probe
 
 
+def _refusals() -> tuple[type[Exception], ...]:
+    return (ModelError, *runtime_errors())
+
+
 def _unloadable(error: Exception) -> Check:
     return Check("loads", passed=False, message=" ".join(str(error).split()))
 
 
-def try_fp32(folder: Path, source: Source, clip: Clip) -> None:
-    """Load FP32 on the CPU and run one clip.
+# --- an installation checked --------------------------------------------------------------------
+
+
+def check(
+    folder: Path,
+    events: Events,
+    clips: Sequence[Clip] | None = None,
+    *,
+    longest_s: float = proof.LONGEST_S,
+) -> list[str]:
+    """Verify an installation: every file by size and SHA-256, every artifact by its proof.
 
     Args:
-        folder: where the model lies now.
-        source: where it came from, of which an error speaks.
-        clip: speech; what is heard does not matter.
+        folder: the installed model.
+        events: hears first how long it will take.
+        clips: speech, instead of the bundled English.
+        longest_s: seconds of the longest audio to prove conversions on.
+
+    Returns:
+        What is wrong, a line for each damaged file and failed check; empty when all is right.
 
     Raises:
-        ModelError: it does not load or run; the text names the file to correct, where it is one.
+        ModelError: there is no installation.
     """
+    at = _installation(folder, events)
+    clock = TimeLeft(events.left, at.manifest.rates)
+    if wrong := _damaged(at, clock, _small(at)):
+        return wrong
+    prover = Prover(at, clips or bundled_clips(), longest_s, clock)
+    model = at.model
+    there = [name for name, entry in at.manifest.precisions.items() if entry["proven"]]
+    proven = there if model.problems["fp32"] is None else []
+    beside = [*proven, *(["fp32"] if model.tuned else [])]
+    works = [prover.work(precision) for precision in beside]
+    clock.plan({"read": _gigabytes(at)}, *([prover.work_fp32()] if works else []), *works)
+    events.note(
+        f"checking {_gigabytes(at):.2f} GB of files and running every proof again: about "
+        f"{clock.rounded()}; `--check --quick` reads the files and runs one clip"
+    )
+    if wrong := _damaged(at, clock, list(at.manifest.files)):
+        return wrong
+    proofs: dict[str, Callable[[], Verdict]] = {}
+    if "fp32" in model.split:
+        proofs["fp32, decoder in parts"] = partial(prover.parts, "fp32")
+    if model.tuned:
+        proofs["fp32 written tighter"] = prover.tuned
+    for precision in dict.fromkeys((*proven, *sorted(model.split - {"fp32"}))):
+        if precision in proven:
+            proofs[precision] = partial(prover.precision, precision)
+        if precision in model.split:
+            proofs[f"{precision}, decoder in parts"] = partial(prover.parts, precision)
+    verdicts = {name: prove() for name, prove in proofs.items()}
+    return [f"{name}: {verdict.why}" for name, verdict in verdicts.items() if not verdict.proven]
+
+
+def check_quickly(
+    folder: Path, events: Events, clips: Sequence[Clip] | None = None
+) -> tuple[list[str], str]:
+    """Verify every file by size and SHA-256, then load what `auto` takes and run one clip.
+
+    Returns:
+        What is wrong, and what was heard: "fp32 on cpu heard: ...".
+
+    Raises:
+        ModelError: there is no installation, or nothing of it loads.
+    """
+    at = _installation(folder, events)
+    clock = TimeLeft(events.left, at.manifest.rates)
+    if wrong := _damaged(at, clock, _small(at)):
+        return wrong, ""
+    clock.plan({"read": _gigabytes(at), "load": at.gigabytes("fp32")})
+    events.note(f"checking {_gigabytes(at):.2f} GB of files and one clip: about {clock.rounded()}")
+    if wrong := _damaged(at, clock, list(at.manifest.files)):
+        return wrong, ""
+    clip = (clips or bundled_clips())[0]
+    events.progress("loading the model, one clip", 0, 1)
+    recognizer, choice = models.load(inspect(folder))
     try:
-        model = inspect(folder)
-        model.check_vocabulary()
-        with running_graphs():
-            observe(load(model, "fp32"), (), [clip])
-    except ModelError as error:
-        raise ModelError(_refusal(str(error), folder, source)) from error
+        heard = " ".join(part.text for part in recognizer.recognize([clip.samples])[0])
+    except NonFiniteOutput as error:
+        return [f"{choice.precision}: {error.what} on {clip.name}"], ""
+    if not heard and _understands(at.manifest):
+        return [f"{choice.precision}: no word on {clip.name}, which is clear speech"], ""
+    return [], f"{choice.precision} on {choice.provider} heard: {heard or '(no word)'}"
 
 
-def _refusal(error: str, folder: Path, source: Source) -> str:
-    why = re.split(r"[;:] (?:run `stt setup`|correct )", error)[0]
-    why = why.removeprefix(f"{folder}: ").replace(str(folder), source.origin)
-    by_hand = (file.name for file in source.files if ".onnx" not in file.name)
-    wrong = next((name for name in by_hand if name in why), None)
-    head = f"{source.origin}: fp32 does not run ({why}); nothing was installed"
-    if source.folder is None:
-        return f"{head}; choose another revision or repository"
-    again = f"`stt setup {shlex.quote(str(source.folder))}` again"
-    if wrong is None:
-        return f"{head}; see what is wrong with its files, then {again}"
-    return f"{head}; correct {source.folder.resolve() / wrong}, then {again}"
+def _installation(folder: Path, events: Events) -> Installation:
+    at = Installation(folder, events)
+    if not at.manifest.files:
+        raise ModelError(f"{folder}: no installed model; run `stt setup {folder.name}`")
+    return at
+
+
+def _gigabytes(at: Installation) -> float:
+    total: int = sum(entry["size"] for entry in at.manifest.files.values())
+    return total / 1e9
+
+
+def _small(at: Installation) -> list[str]:
+    """Names of files that are read in an instant; without them nothing is known of the others."""
+    return [name for name, entry in at.manifest.files.items() if entry["size"] < _SMALL]
+
+
+def _damaged(at: Installation, clock: TimeLeft, names: Sequence[str]) -> list[str]:
+    """Say which of some files are missing or not as they were installed."""
+    wrong = []
+    for name in names:
+        path, entry = at.folder / name, at.manifest.files[name]
+        if not path.is_file():
+            wrong.append(f"{name} is missing")
+        elif path.stat().st_size != entry["size"]:
+            wrong.append(f"{name} is damaged")
+        else:
+            with clock.doing("read", entry["size"] / 1e9):
+                if at.hash(name) != entry["sha256"]:
+                    wrong.append(f"{name} is damaged")
+    return wrong
+
+
+def _understands(manifest: Manifest) -> bool:
+    """Whether FP32 was found to understand the clips when something was proven beside it."""
+    checks = [check for entry in manifest.precisions.values() for check in entry.get("checks", [])]
+    return any(check["name"] == "tokens" and check["figure"] is not None for check in checks)

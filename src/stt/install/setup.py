@@ -9,24 +9,26 @@ ends, so an interrupted set-up goes on with the next.
 from __future__ import annotations
 
 import math
+import re
+import shlex
 import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from stt.engine.folder import TUNED
+from stt.engine.sessions import running_graphs
 from stt.errors import ModelError, UsageError
 from stt.install import measure, proof
-from stt.install.artifact import Artifact, bring_about, is_settled
-from stt.install.artifacts import artifacts
-from stt.install.clips import Clip, bundled_clips
-from stt.install.installation import Events, Installation, exclusive
-from stt.install.prover import Prover, try_fp32
+from stt.install.artifacts import Artifact, artifacts, bring_about, is_settled
+from stt.install.catalog import PinnedFile
+from stt.install.installation import Events, Installation, TimeLeft, exclusive
+from stt.install.observation import Clip, bundled_clips, load, observe
+from stt.install.prover import Prover
 from stt.install.source import Source, fetch
-from stt.install.time_left import TimeLeft, Work
+from stt.models import inspect
 from stt.system.packages import require
 
 CONVERTED = ("fp16", "int8")
@@ -112,7 +114,7 @@ def _remove_empty(work: Path) -> None:
 
 
 class _Job:
-    """One run of set-up in one folder."""
+    """One run of set-up in one folder, which goes on with that of an earlier run."""
 
     def __init__(
         self,
@@ -122,7 +124,6 @@ class _Job:
         events: Events,
         clips: tuple[Clip, ...],
     ) -> None:
-        """Take up the folder of an earlier run, finished or not."""
         self.source, self.target, self.order = source, target, order
         self.events, self.clips = events, clips
         self.work = target if target.is_dir() else target.with_name(f".{target.name}.partial")
@@ -154,7 +155,7 @@ class _Job:
         self.clock = TimeLeft(self.events.left, self.manifest.rates)
         changed = self._make()
         with self._step("measure"):
-            self._measure(changed=changed)
+            measure.measure_proven(self.at, self.clock, again=changed or self.order.force)
         if not self.manifest.keep_fp32:
             self._drop_fp32()
         self.at.save()
@@ -169,7 +170,7 @@ class _Job:
             self.at.save()
             self.events.progress("trying fp32 on one clip", 0, 1)
             try:
-                try_fp32(self.work, self.source, self.clips[0])
+                _try_fp32(self.work, self.source, self.clips[0])
             except ModelError:
                 if self.source.folder is not None:
                     shutil.rmtree(self.work)
@@ -220,14 +221,13 @@ class _Job:
             return True
         if any((self.work / file.name).exists() for file in self._graph_files()):
             return True
-        return not all(self._proven_and_intact(precision) for precision in self.order.precisions)
+        return not all(
+            self.manifest.precisions.get(precision, {}).get("proven")
+            and all(map(self.at.is_right, self.at.model.family.graphs(precision)))
+            for precision in self.order.precisions
+        )
 
-    def _proven_and_intact(self, precision: str) -> bool:
-        if not self.manifest.precisions.get(precision, {}).get("proven"):
-            return False
-        return all(self.at.is_right(name) for name in self.at.model.family.graphs(precision))
-
-    def _graph_files(self) -> list[Any]:
+    def _graph_files(self) -> list[PinnedFile]:
         return [file for file in self.source.files if ".onnx" in file.name]
 
     def _check_space(self) -> None:
@@ -270,39 +270,8 @@ class _Job:
         """Estimate what is left, with the measurements at the end."""
         proven = [p for p, entry in self.manifest.precisions.items() if entry["proven"]]
         timed = {"fp32", *proven, *(one.precision for one in todo if one.section == "precisions")}
-        measured = [self._measuring(precision) for precision in timed]
+        measured = [measure.work(self.at, precision) for precision in timed]
         self.clock.plan(prover.work_fp32(), *(one.work for one in todo), *measured)
-
-    def _measuring(self, precision: str) -> Work:
-        """Say what measuring a precision on one provider takes."""
-        speech = measure.LEAST_S * self.at.gigabytes("fp32")
-        return {"load": self.at.gigabytes(precision), "speech": speech}
-
-    def _measure(self, *, changed: bool) -> None:
-        """Time what is proven, on every provider this machine really has.
-
-        On a provider where something is to be timed all is: figures that are compared must be of
-        the same hour.
-        """
-        proven = [p for p, entry in self.manifest.precisions.items() if entry["proven"]]
-        have = {
-            (row["precision"], row["provider"])
-            for row in self.manifest.measurements
-            if "rtfx_low" in row  # older ones were not measured in turns
-        }
-        for provider in measure.providers_here():
-            # int8 is 10 to 25 times slower than fp32 on others, and never chosen
-            able = [p for p in ("fp32", *proven) if provider == "cpu" or p != "int8"]
-            if not (self.order.force or changed or any((p, provider) not in have for p in able)):
-                continue
-            self.clock.plan(*(self._measuring(precision) for precision in able))
-            found = measure.compare(self.work, able, provider, self.events.progress)
-            self.clock.plan()
-            for speed in found.values():
-                if isinstance(speed, ModelError):
-                    self.events.note(f"not measured: {speed}")
-                else:
-                    self.at.measured(speed)
 
     def _drop_fp32(self) -> None:
         """Delete FP32 when something proven can take its place."""
@@ -320,3 +289,32 @@ class _Job:
         for name in names:
             (self.work / name).unlink(missing_ok=True)
         self.events.note("FP32 files deleted: a recording on which another fails has no fallback")
+
+
+def _try_fp32(folder: Path, source: Source, clip: Clip) -> None:
+    """Load FP32, which came from `source`, on the CPU and run one clip.
+
+    Raises:
+        ModelError: it does not load or run; the text names the file to correct, where it is one.
+    """
+    try:
+        model = inspect(folder)
+        model.check_vocabulary()
+        with running_graphs():
+            observe(load(model, "fp32"), (), [clip])
+    except ModelError as error:
+        raise ModelError(_refusal(str(error), folder, source)) from error
+
+
+def _refusal(error: str, folder: Path, source: Source) -> str:
+    why = re.split(r"[;:] (?:run `stt setup`|correct )", error)[0]
+    why = why.removeprefix(f"{folder}: ").replace(str(folder), source.origin)
+    by_hand = (file.name for file in source.files if ".onnx" not in file.name)
+    wrong = next((name for name in by_hand if name in why), None)
+    head = f"{source.origin}: fp32 does not run ({why}); nothing was installed"
+    if source.folder is None:
+        return f"{head}; choose another revision or repository"
+    again = f"`stt setup {shlex.quote(str(source.folder))}` again"
+    if wrong is None:
+        return f"{head}; see what is wrong with its files, then {again}"
+    return f"{head}; correct {source.folder.resolve() / wrong}, then {again}"
