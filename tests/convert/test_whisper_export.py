@@ -10,9 +10,8 @@ import numpy.typing as npt
 import onnxruntime as ort
 import pytest
 
-from stt.convert.ctranslate2 import read_ctranslate2
+from stt.convert.ctranslate2 import read_ctranslate2, whisper_size
 from stt.convert.whisper import export_whisper
-from stt.convert.whisper_graph import whisper_size
 from stt.errors import ModelError
 
 Weights = dict[str, npt.NDArray[np.generic]]

@@ -1,4 +1,4 @@
-"""Read the weights of a CTranslate2 `model.bin` without CTranslate2.
+"""Read the weights of a CTranslate2 `model.bin`, and the size of a Whisper, without CTranslate2.
 
 The format, little-endian throughout, as CTranslate2's Python converter writes it
 (`ctranslate2/specs/model_spec.py`, binary version 6):
@@ -30,8 +30,6 @@ import numpy.typing as npt
 
 from stt.errors import ModelError
 
-__all__ = ["Ctranslate2Model", "Variable", "read_ctranslate2"]
-
 _BINARY_VERSION = 6
 _BFLOAT16 = "bfloat16"
 _TYPES: tuple[tuple[str, int], ...] = (
@@ -43,6 +41,7 @@ _TYPES: tuple[tuple[str, int], ...] = (
     (_BFLOAT16, 2),
 )
 _MAX_RANK = 8
+_GELU = 3  # CTranslate2's number for the exact, erf-based GELU
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,3 +197,60 @@ def read_ctranslate2(path: Path) -> Ctranslate2Model:
     if cursor.offset != len(data):
         raise cursor.foreign()
     return Ctranslate2Model(path, spec, revision, variables, aliases, data)
+
+
+@dataclass(frozen=True, slots=True)
+class WhisperSize:
+    """The dimensions of one Whisper model."""
+
+    mels: int
+    width: int
+    """Features per position, the same in encoder and decoder."""
+    heads: int
+    """Attention heads, the same in encoder and decoder."""
+    encoder_layers: int
+    decoder_layers: int
+    source_positions: int
+    """Positions of the encoder's output, 1500 for 30 s."""
+    target_positions: int
+    """Longest sequence of tokens the decoder takes, prompt included."""
+    vocabulary: int
+
+    @property
+    def head_width(self) -> int:
+        """Features per head."""
+        return self.width // self.heads
+
+
+def whisper_size(model: Ctranslate2Model) -> WhisperSize:
+    """The dimensions, read off the shapes of the weights.
+
+    Raises ModelError when the file holds another architecture or a variant of Whisper unknown here.
+    """
+    if model.spec != "WhisperSpec":
+        raise ModelError(f"{model.path} holds a {model.spec}, not a Whisper model")
+    for flag, wanted in (("activation", _GELU), ("pre_norm", 1), ("scale_embeddings", 0)):
+        if model.scalar(f"decoder/{flag}") != wanted:
+            raise ModelError(f"{model.path}: decoder/{flag} is not {wanted} as in OpenAI's Whisper")
+    mels = model.variable("encoder/conv1/weight").shape[1]
+    source_positions, width = model.variable("encoder/position_encodings/encodings").shape
+    heads = model.scalar("encoder/num_heads")
+    if width % heads or heads != model.scalar("decoder/num_heads"):
+        raise ModelError(f"{model.path}: {heads} heads do not fit a width of {width}")
+    return WhisperSize(
+        mels=mels,
+        width=width,
+        heads=heads,
+        encoder_layers=_layers(model, "encoder"),
+        decoder_layers=_layers(model, "decoder"),
+        source_positions=source_positions,
+        target_positions=model.variable("decoder/position_encodings/encodings").shape[0],
+        vocabulary=model.variable("decoder/embeddings/weight").shape[0],
+    )
+
+
+def _layers(model: Ctranslate2Model, part: str) -> int:
+    layers = 0
+    while f"{part}/layer_{layers}/ffn/layer_norm/beta" in model:
+        layers += 1
+    return layers

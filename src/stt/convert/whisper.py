@@ -9,29 +9,18 @@ share the shape.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
-from stt.convert.ctranslate2 import Ctranslate2Model, read_ctranslate2
-from stt.convert.graph_writer import GraphWriter
-from stt.convert.whisper_graph import (
-    LayerDone,
-    WhisperSize,
-    whisper_size,
-    write_decoder,
-    write_encoder,
-)
+from stt.convert.ctranslate2 import WhisperSize, read_ctranslate2, whisper_size
 from stt.errors import ModelError
-
-__all__ = ["export_whisper"]
-
-Progress = Callable[[str, int, int], None]
-"""Called with (stage, done, total)."""
+from stt.types import ReportProgress
 
 _MULTILINGUAL_VOCABULARY = 51865  # tokens; one less is an English-only model (as in OpenAI's code)
 
 
-def export_whisper(source: Path, target: Path, *, progress: Progress = lambda *_: None) -> None:
+def export_whisper(
+    source: Path, target: Path, *, progress: ReportProgress = lambda *_: None
+) -> None:
     """Write the model in folder `source` into the existing, empty folder `target`.
 
     source: a folder as CTranslate2's converter writes it for Whisper: model.bin in float32, float16
@@ -41,6 +30,8 @@ def export_whisper(source: Path, target: Path, *, progress: Progress = lambda *_
     The weights written are FP32. Raises ModelError when the source is damaged or not Whisper,
     OSError when the target cannot be written.
     """
+    from stt.convert.whisper_graph import write_graphs  # brings onnx, which recognising never needs
+
     model = read_ctranslate2(source / "model.bin")
     size = whisper_size(model)
     vocabulary = _read_vocabulary(source, size)
@@ -53,24 +44,9 @@ def export_whisper(source: Path, target: Path, *, progress: Progress = lambda *_
         progress("converting Whisper", done, total)
 
     progress("converting Whisper", 0, total)
-    _write_graph(target / "encoder_model.onnx", write_encoder, model, size, layer_done)
-    _write_graph(target / "decoder_model_merged.onnx", write_decoder, model, size, layer_done)
+    write_graphs(model, size, target, layer_done)
     _write_vocabulary(target, vocabulary)
     _write_json(target / "config.json", _config(source, size, vocabulary))
-
-
-def _write_graph(
-    path: Path,
-    write: Callable[[Ctranslate2Model, WhisperSize, GraphWriter, LayerDone], None],
-    model: Ctranslate2Model,
-    size: WhisperSize,
-    layer_done: LayerDone,
-) -> None:
-    data_path = path.with_name(path.name + ".data")
-    with data_path.open("wb") as data:
-        graph = GraphWriter(path.stem, data, data_path.name)
-        write(model, size, graph, layer_done)
-        graph.save(path, producer="stt")
 
 
 def _read_vocabulary(source: Path, size: WhisperSize) -> list[str]:

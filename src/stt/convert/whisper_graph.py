@@ -2,91 +2,154 @@
 
 Architecture: Radford et al., "Robust Speech Recognition via Large-Scale Weak Supervision"
 (arXiv 2212.04356), section 2.2; parameter names are those of CTranslate2's `WhisperSpec`.
+
+Large weights are streamed into a file beside the `.onnx` file: ONNX Runtime maps them there instead
+of parsing and copying them, so that neither writing nor loading ever holds the model twice.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import Any, BinaryIO
 
+import numpy as np
+import numpy.typing as npt
 import onnx
+from onnx import TensorProto, helper, numpy_helper
 
-from stt.convert.ctranslate2 import Ctranslate2Model
-from stt.convert.graph_writer import CONTRIB, GraphWriter
-from stt.errors import ModelError
+from stt.convert.ctranslate2 import Ctranslate2Model, WhisperSize
+from stt.convert.graph import CONTRIB
+from stt.convert.weight import Array
 
-__all__ = ["WhisperSize", "whisper_size", "write_decoder", "write_encoder"]
-
-_GELU = 3  # CTranslate2's number for the exact, erf-based GELU
 _END = 2**62  # a Slice up to here goes to the end
 _EPSILON = 1e-5  # of every layer norm, PyTorch's default, which Whisper was trained with
-
-LayerDone = Callable[[], None]
-
-
-@dataclass(frozen=True, slots=True)
-class WhisperSize:
-    """The dimensions of one Whisper model."""
-
-    mels: int
-    width: int
-    """Features per position, the same in encoder and decoder."""
-    heads: int
-    """Attention heads, the same in encoder and decoder."""
-    encoder_layers: int
-    decoder_layers: int
-    source_positions: int
-    """Positions of the encoder's output, 1500 for 30 s."""
-    target_positions: int
-    """Longest sequence of tokens the decoder takes, prompt included."""
-    vocabulary: int
-
-    @property
-    def head_width(self) -> int:
-        """Features per head."""
-        return self.width // self.heads
+_OPSET = 20  # Gelu became an operator here; ONNX Runtime 1.17 and later read it
+_IR_VERSION = 9
+_INLINE_BYTES = 1024  # shape inference looks into small constants only when they are in the file
+_ALIGNMENT = 4096  # whole pages, so that a weight can be mapped by itself
 
 
-def whisper_size(model: Ctranslate2Model) -> WhisperSize:
-    """The dimensions, read off the shapes of the weights.
+def write_graphs(
+    model: Ctranslate2Model, size: WhisperSize, folder: Path, layer_done: Callable[[], None]
+) -> None:
+    """Write encoder_model.onnx and decoder_model_merged.onnx, each with a .data file beside it.
 
-    Raises ModelError when the file holds another architecture or a variant of Whisper unknown here.
+    Encoder: input_features float32 [B, mels, F] -> last_hidden_state float32 [B, F / 2, width].
+    Whisper was trained on F = 3000 only; what comes of less is measured in docs/live.md.
+
+    Decoder: one step with its cache, in the layout of optimum's merged decoders. Inputs: input_ids
+    int64 [B, S]; encoder_hidden_states float32 [B, F / 2, width]; for each layer i
+    past_key_values.i.{decoder,encoder}.{key,value} float32 [B, heads, positions, head width];
+    use_cache_branch bool [1], False at the first step. Then the pasts may be empty in any dimension
+    that varies; afterwards S must be 1 and encoder_hidden_states is not looked at. Outputs: logits
+    float32 [B, 1, vocabulary] of the last position; the pasts' successors as present.*, of which
+    those of the encoder have batch 0 unless they were computed in this step.
     """
-    if model.spec != "WhisperSpec":
-        raise ModelError(f"{model.path} holds a {model.spec}, not a Whisper model")
-    for flag, wanted in (("activation", _GELU), ("pre_norm", 1), ("scale_embeddings", 0)):
-        if model.scalar(f"decoder/{flag}") != wanted:
-            raise ModelError(f"{model.path}: decoder/{flag} is not {wanted} as in OpenAI's Whisper")
-    mels = model.variable("encoder/conv1/weight").shape[1]
-    source_positions, width = model.variable("encoder/position_encodings/encodings").shape
-    heads = model.scalar("encoder/num_heads")
-    if width % heads or heads != model.scalar("decoder/num_heads"):
-        raise ModelError(f"{model.path}: {heads} heads do not fit a width of {width}")
-    return WhisperSize(
-        mels=mels,
-        width=width,
-        heads=heads,
-        encoder_layers=_layers(model, "encoder"),
-        decoder_layers=_layers(model, "decoder"),
-        source_positions=source_positions,
-        target_positions=model.variable("decoder/position_encodings/encodings").shape[0],
-        vocabulary=model.variable("decoder/embeddings/weight").shape[0],
-    )
+    parts = {"encoder_model": _write_encoder, "decoder_model_merged": _write_decoder}
+    for name, write in parts.items():
+        path = folder / f"{name}.onnx"
+        with path.with_name(f"{path.name}.data").open("wb") as data:
+            graph = _GraphWriter(path.stem, data, f"{path.name}.data")
+            write(model, size, graph, layer_done)
+            graph.save(path)
 
 
-def _layers(model: Ctranslate2Model, part: str) -> int:
-    layers = 0
-    while f"{part}/layer_{layers}/ffn/layer_norm/beta" in model:
-        layers += 1
-    return layers
+class _GraphWriter:
+    """Collects nodes, inputs, outputs and weights of one graph, or of a branch inside it."""
+
+    def __init__(self, name: str, data: BinaryIO, location: str) -> None:
+        """`data` receives the large weights; `location` is its file name beside the model."""
+        self._name, self._data, self._location = name, data, location
+        self._ids = count()
+        self._nodes: list[onnx.NodeProto] = []
+        self._inputs: list[onnx.ValueInfoProto] = []
+        self._outputs: list[onnx.ValueInfoProto] = []
+        self._initializers: list[onnx.TensorProto] = []
+
+    def input(self, name: str, shape: Sequence[int | str], dtype: str = "float32") -> str:
+        """Declare an input; a string in the shape names a dimension that varies."""
+        self._inputs.append(helper.make_tensor_value_info(name, _type_id(dtype), shape))
+        return name
+
+    def output(self, name: str, shape: Sequence[int | str]) -> None:
+        """Declare the value `name`, which a node gives, as an output."""
+        self._outputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))
+
+    def node(
+        self, op: str, *inputs: str, domain: str = "", name: str = "", **attributes: Any
+    ) -> str:
+        """Append an operator with one output, called `name` or something new; returns its name."""
+        names = [name or self.new_name(op)]
+        return self.nodes(op, *inputs, names=names, domain=domain, **attributes)[0]
+
+    def nodes(
+        self, op: str, *inputs: str, names: Sequence[str], domain: str = "", **attributes: Any
+    ) -> Sequence[str]:
+        """Append an operator whose outputs are called `names`; returns them."""
+        node = helper.make_node(op, inputs, names, self.new_name(op), domain=domain, **attributes)
+        self._nodes.append(node)
+        return names
+
+    def new_name(self, stem: str) -> str:
+        """A name used nowhere else in the model."""
+        return f"{stem}_{next(self._ids)}"
+
+    def constant(self, values: npt.ArrayLike, dtype: str = "int64") -> str:
+        """A small constant inside the file."""
+        return self.weight(self.new_name("constant"), np.asarray(values, dtype))
+
+    def weight(self, name: str, values: Array) -> str:
+        """A weight; large ones go to the data file at once."""
+        values = np.ascontiguousarray(values)
+        if values.nbytes < _INLINE_BYTES:
+            self._initializers.append(numpy_helper.from_array(values, name))
+            return name
+        self._data.write(b"\0" * (-self._data.tell() % _ALIGNMENT))
+        tensor = TensorProto(name=name, dims=values.shape, data_location=TensorProto.EXTERNAL)
+        tensor.data_type = _type_id(values.dtype.name)
+        place = {"location": self._location, "offset": self._data.tell(), "length": values.nbytes}
+        for key, value in place.items():
+            tensor.external_data.add(key=key, value=str(value))
+        self._data.write(values.data.cast("B"))
+        self._initializers.append(tensor)
+        return name
+
+    def branch(self, name: str) -> _GraphWriter:
+        """A graph for one side of an `If`: it sees this graph's values and weights by name."""
+        inner = _GraphWriter(name, self._data, self._location)
+        inner._ids = self._ids  # names must differ from the outer graph's
+        return inner
+
+    def graph(self) -> onnx.GraphProto:
+        """The graph collected so far."""
+        return helper.make_graph(
+            self._nodes, self._name, self._inputs, self._outputs, self._initializers
+        )
+
+    def save(self, path: Path) -> None:
+        """Check the model and write it to `path`; `onnx.checker.ValidationError` if it is wrong."""
+        model = helper.make_model(
+            self.graph(),
+            producer_name="stt",
+            ir_version=_IR_VERSION,
+            opset_imports=[helper.make_opsetid("", _OPSET), helper.make_opsetid(CONTRIB, 1)],
+        )
+        path.write_bytes(model.SerializeToString())
+        self._data.flush()
+        onnx.checker.check_model(path)
+
+
+def _type_id(dtype: str) -> int:
+    return int(helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
 
 
 class _Weights:
     """Puts named layers of the model into a graph, ready for the operators that use them."""
 
-    def __init__(self, model: Ctranslate2Model, graph: GraphWriter) -> None:
-        self.model = model
-        self.graph = graph
+    def __init__(self, model: Ctranslate2Model, graph: _GraphWriter) -> None:
+        self.model, self.graph = model, graph
 
     def plain(self, name: str) -> str:
         return self.graph.weight(name, self.model.float32(name))
@@ -99,7 +162,7 @@ class _Weights:
         scale, bias = self.plain(f"{name}/gamma"), self.plain(f"{name}/beta")
         return self.graph.node("LayerNormalization", x, scale, bias, name=output, epsilon=_EPSILON)
 
-    def linear(self, x: str, name: str, branch: GraphWriter | None = None) -> str:
+    def linear(self, x: str, name: str, branch: _GraphWriter | None = None) -> str:
         """Multiply by a weight and add a bias, in the graph or in a branch of it."""
         weight, bias = self.transposed(f"{name}/weight"), self.plain(f"{name}/bias")
         graph = branch or self.graph
@@ -118,15 +181,11 @@ class _Weights:
         return self.graph.nodes("Split", fused, names=names, axis=2, num_outputs=3)
 
 
-def write_encoder(
-    model: Ctranslate2Model, size: WhisperSize, graph: GraphWriter, layer_done: LayerDone
+def _write_encoder(
+    model: Ctranslate2Model, size: WhisperSize, graph: _GraphWriter, layer_done: Callable[[], None]
 ) -> None:
-    """input_features float32 [B, mels, F] -> last_hidden_state float32 [B, F / 2, width].
-
-    Whisper was trained on F = 3000 only; what comes of less is measured in docs/live.md.
-    """
     weights = _Weights(model, graph)
-    x = graph.input("input_features", "float32", ["batch", size.mels, "frames"])
+    x = graph.input("input_features", ["batch", size.mels, "frames"])
     for name, stride in (("conv1", 1), ("conv2", 2)):
         filters = [weights.plain(f"encoder/{name}/{part}") for part in ("weight", "bias")]
         x = graph.node("Gelu", graph.node("Conv", x, *filters, pads=[1, 1], strides=[stride]))
@@ -144,74 +203,50 @@ def write_encoder(
         x = weights.feed_forward(x, f"encoder/layer_{i}/ffn")
         layer_done()
     out = weights.norm(x, "encoder/layer_norm", output="last_hidden_state")
-    graph.output(out, "float32", ["batch", "positions", size.width])
+    graph.output(out, ["batch", "positions", size.width])
 
 
-def write_decoder(
-    model: Ctranslate2Model, size: WhisperSize, graph: GraphWriter, layer_done: LayerDone
+def _write_decoder(
+    model: Ctranslate2Model, size: WhisperSize, graph: _GraphWriter, layer_done: Callable[[], None]
 ) -> None:
-    """One decoder step with its cache, in the layout of optimum's merged decoders.
+    decoder = _Decoder(model, size, graph)
+    ids = graph.input("input_ids", ["batch", "tokens"], "int64")
+    graph.input("encoder_hidden_states", ["batch", "positions", size.width])
+    cached = [(i, *sides) for i in range(size.decoder_layers) for sides in _CACHES]
+    for i, side, batch, positions, *_ in cached:
+        for part in ("key", "value"):
+            name = f"past_key_values.{i}.{side}.{part}"
+            graph.input(name, [batch, size.heads, positions, size.head_width])
+    graph.input("use_cache_branch", [1], "bool")
+    x = decoder.embed(ids)
+    for i in range(size.decoder_layers):
+        x = decoder.self_attention(x, i)
+        x = decoder.cross_attention(x, i)
+        x = decoder.weights.feed_forward(x, f"decoder/layer_{i}/ffn")
+        layer_done()
+    decoder.logits(x)
+    graph.output("logits", ["batch", 1, size.vocabulary])
+    for i, side, *_, batch, positions in cached:
+        for name in _present(i, side):
+            graph.output(name, [batch, size.heads, positions, size.head_width])
 
-    Inputs: input_ids int64 [B, S]; encoder_hidden_states float32 [B, F / 2, width]; for each layer
-    i past_key_values.i.{decoder,encoder}.{key,value} float32 [B, heads, positions, head width];
-    use_cache_branch bool [1], False at the first step. Then the pasts may be empty in any dimension
-    that varies; afterwards S must be 1 and encoder_hidden_states is not looked at.
 
-    Outputs: logits float32 [B, 1, vocabulary] of the last position; the pasts' successors as
-    present.*, of which those of the encoder have batch 0 unless they were computed in this step.
-    """
-    _Decoder(model, size, graph).write(layer_done)
+_CACHES = (
+    ("decoder", "past_batch", "past", "batch", "past_and_tokens"),
+    ("encoder", "past_source_batch", "past_source", "source_batch", "source"),
+)
+"""Names of dimensions: batch and positions of the cache that comes in, and of what goes out."""
 
 
 class _Decoder:
-    def __init__(self, model: Ctranslate2Model, size: WhisperSize, graph: GraphWriter) -> None:
-        self.size = size
-        self.graph = graph
+    def __init__(self, model: Ctranslate2Model, size: WhisperSize, graph: _GraphWriter) -> None:
+        self.size, self.graph = size, graph
         self.weights = _Weights(model, graph)
         self.split_heads = graph.constant([0, 0, size.heads, size.head_width])
         self.join_heads = graph.constant([0, 0, size.width])
         self.scale = graph.constant(size.head_width**-0.5, "float32")
 
-    def write(self, layer_done: LayerDone) -> None:
-        graph, size, weights = self.graph, self.size, self.weights
-        ids = graph.input("input_ids", "int64", ["batch", "tokens"])
-        graph.input("encoder_hidden_states", "float32", ["batch", "positions", size.width])
-        self._inputs()
-        graph.input("use_cache_branch", "bool", [1])
-
-        x = self._embed(ids)
-        for i in range(size.decoder_layers):
-            x = self._self_attention(x, i)
-            x = self._cross_attention(x, i)
-            x = weights.feed_forward(x, f"decoder/layer_{i}/ffn")
-            layer_done()
-        self._logits(x)
-        self._outputs()
-
-    def _inputs(self) -> None:
-        for i in range(self.size.decoder_layers):
-            for side, positions in (("decoder", "past"), ("encoder", "past_source")):
-                shape: list[int | str] = [
-                    f"{positions}_batch",
-                    self.size.heads,
-                    positions,
-                    self.size.head_width,
-                ]
-                for part in ("key", "value"):
-                    self.graph.input(f"past_key_values.{i}.{side}.{part}", "float32", shape)
-
-    def _outputs(self) -> None:
-        self.graph.output("logits", "float32", ["batch", 1, self.size.vocabulary])
-        for i in range(self.size.decoder_layers):
-            for side, batch, positions in (
-                ("decoder", "batch", "past_and_tokens"),
-                ("encoder", "source_batch", "source"),
-            ):
-                shape: list[int | str] = [batch, self.size.heads, positions, self.size.head_width]
-                for part in ("key", "value"):
-                    self.graph.output(f"present.{i}.{side}.{part}", "float32", shape)
-
-    def _embed(self, ids: str) -> str:
+    def embed(self, ids: str) -> str:
         """Token plus position embeddings; also names the cache's true shape for the layers."""
         graph, model = self.graph, self.weights.model
         name = "decoder/embeddings/weight"
@@ -227,16 +262,11 @@ class _Decoder:
         past = graph.node("Shape", "past_key_values.0.decoder.key", start=2, end=3)
         heads, head_width = (graph.constant([n]) for n in (self.size.heads, self.size.head_width))
         self.cache_shape = graph.node("Concat", batch, heads, past, head_width, axis=0)
-        positions = graph.node(
-            "Slice",
-            self.weights.plain("decoder/position_encodings/encodings"),
-            past,
-            graph.node("Add", past, tokens),
-            graph.constant([0]),
-        )
-        return graph.node("Add", rows, positions)
+        encodings = self.weights.plain("decoder/position_encodings/encodings")
+        end, rows_axis = graph.node("Add", past, tokens), graph.constant([0])
+        return graph.node("Add", rows, graph.node("Slice", encodings, past, end, rows_axis))
 
-    def _self_attention(self, x: str, layer: int) -> str:
+    def self_attention(self, x: str, layer: int) -> str:
         graph, weights = self.graph, self.weights
         scope = f"decoder/layer_{layer}/self_attention"
         query, key, value = weights.query_key_value(x, scope)
@@ -257,7 +287,7 @@ class _Decoder:
         )
         return graph.node("Add", x, weights.linear(mixed, f"{scope}/linear_1"))
 
-    def _cross_attention(self, x: str, layer: int) -> str:
+    def cross_attention(self, x: str, layer: int) -> str:
         """Attention to the encoder; its keys and values are computed where there are none yet.
 
         The attention itself is inside both branches: an `If` whose branch only hands the cached
@@ -268,15 +298,10 @@ class _Decoder:
         query = weights.linear(weights.norm(x, f"{scope}/layer_norm"), f"{scope}/linear_0")
         query = graph.node("Reshape", graph.node("Mul", query, self.scale), self.split_heads)
         query = graph.node("Transpose", query, perm=[0, 2, 1, 3])
-        branches = {
-            "then_branch": self._attend_cached(query, layer),
-            "else_branch": self._attend_new(query, layer),
-        }
+        cached, new = self._attend_cached(query, layer), self._attend_new(query, layer)
+        names = [graph.new_name("mixed"), *_present(layer, "encoder")]
         mixed, *_ = graph.nodes(
-            "If",
-            "use_cache_branch",
-            names=[graph.new_name("mixed"), *_present(layer, "encoder")],
-            **branches,
+            "If", "use_cache_branch", names=names, then_branch=cached, else_branch=new
         )
         mixed = graph.node("Transpose", mixed, perm=[0, 2, 1, 3])
         mixed = graph.node("Reshape", mixed, self.join_heads)
@@ -284,9 +309,8 @@ class _Decoder:
 
     def _attend_cached(self, query: str, layer: int) -> onnx.GraphProto:
         branch = self.graph.branch(f"cached_{layer}")
-        shape = branch.constant(
-            [0, self.size.heads, self.size.source_positions, self.size.head_width]
-        )
+        size = self.size
+        shape = branch.constant([0, size.heads, size.source_positions, size.head_width])
         pasts = [f"past_key_values.{layer}.encoder.{part}" for part in ("key", "value")]
         empty = [branch.node("ConstantOfShape", shape) for _ in pasts]
         return self._finish(branch, _attend(branch, query, *pasts), empty)
@@ -297,22 +321,18 @@ class _Decoder:
         fused = self.weights.linear("encoder_hidden_states", scope, branch)
         names = [branch.new_name(part) for part in ("key", "value")]
         parts = branch.nodes("Split", fused, names=names, axis=2, num_outputs=2)
-        split = [
-            branch.node(
-                "Transpose", branch.node("Reshape", part, self.split_heads), perm=[0, 2, 1, 3]
-            )
-            for part in parts
-        ]
+        heads = (branch.node("Reshape", part, self.split_heads) for part in parts)
+        split = [branch.node("Transpose", part, perm=[0, 2, 1, 3]) for part in heads]
         return self._finish(branch, _attend(branch, query, *split), split)
 
-    def _finish(self, branch: GraphWriter, mixed: str, cache: Sequence[str]) -> onnx.GraphProto:
+    def _finish(self, branch: _GraphWriter, mixed: str, cache: Sequence[str]) -> onnx.GraphProto:
         heads, head_width = self.size.heads, self.size.head_width
-        branch.output(mixed, "float32", ["batch", heads, "tokens", head_width])
+        branch.output(mixed, ["batch", heads, "tokens", head_width])
         for part in cache:
-            branch.output(part, "float32", ["source_batch", heads, "source", head_width])
+            branch.output(part, ["source_batch", heads, "source", head_width])
         return branch.graph()
 
-    def _logits(self, x: str) -> None:
+    def logits(self, x: str) -> None:
         """Only the last position's: a step is asked for one token."""
         graph = self.graph
         last = graph.node("Slice", x, *(graph.constant([n]) for n in (-1, _END, 1)))
@@ -321,7 +341,7 @@ class _Decoder:
         graph.node("MatMul", normed, projection, name="logits")
 
 
-def _attend(graph: GraphWriter, query: str, key: str, value: str) -> str:
+def _attend(graph: _GraphWriter, query: str, key: str, value: str) -> str:
     """softmax(query @ key.T) @ value, all [B, heads, positions, head width]; query is scaled."""
     scores = graph.node("MatMul", query, graph.node("Transpose", key, perm=[0, 1, 3, 2]))
     return graph.node("MatMul", graph.node("Softmax", scores, axis=-1), value)
