@@ -1,15 +1,20 @@
-"""Tiny Whisper models with random weights, in CTranslate2's format."""
+"""The digits model in copies and what it reads; tiny Whisper models in CTranslate2's format."""
 
 from __future__ import annotations
 
 import json
+import shutil
 import struct
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import onnxruntime
 import pytest
+import soundfile
+
+from support.paths import DIGITS
 
 Weights = dict[str, npt.NDArray[np.generic]]
 
@@ -116,3 +121,48 @@ def tiny_whisper(tmp_path: Path, request: pytest.FixtureRequest) -> tuple[Path, 
         json.dumps({"suppress_ids": [1], "suppress_ids_begin": [2]})
     )
     return folder, weights
+
+
+@pytest.fixture(scope="module")
+def digits_copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the digits model's own files."""
+    folder = tmp_path_factory.mktemp("digits")
+    for path in DIGITS.iterdir():
+        if path.is_file():
+            shutil.copy(path, folder)
+    return folder
+
+
+def digits_in(folder: Path, precision: str | None) -> dict[str, str]:
+    """What a model reads in the digits clips, by onnx-asr."""
+    import onnx_asr
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level, options.intra_op_num_threads = 3, 1
+    model = onnx_asr.load_model(
+        "nemo-conformer-tdt",
+        folder,
+        quantization=precision,
+        sess_options=options,
+        providers=["CPUExecutionProvider"],
+    )
+    texts = {}
+    for clip in sorted((DIGITS / "clips").glob("*.flac")):
+        samples, rate = soundfile.read(clip, dtype="float32")
+        texts[clip.name] = model.recognize(samples, sample_rate=rate)
+    return texts
+
+
+@pytest.fixture(scope="session")
+def recognised() -> Callable[[Path, str | None], dict[str, str]]:
+    """Reads the digits clips with a model in a precision: file name -> text."""
+    return digits_in
+
+
+@pytest.fixture(scope="session")
+def digits_texts() -> dict[str, str]:
+    """What the FP32 digits model reads in its ten clips."""
+    texts = digits_in(DIGITS, None)
+    assert len(texts) == 10
+    assert any(texts.values())
+    return texts

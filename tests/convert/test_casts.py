@@ -18,8 +18,8 @@ from stt.convert.graph import subgraphs
 from stt.errors import ModelError
 from support import graphs, others
 
-EXAMPLES = int(os.environ.get("STT_EXAMPLES", "60"))
-draws = st.lists(st.integers(0, 2**16), min_size=3, max_size=45)
+EXAMPLES = int(os.environ.get("STT_EXAMPLES", "30"))
+draws = st.lists(st.integers(0, 2**16), min_size=3, max_size=60)
 lengths = st.lists(st.integers(0, 40_000), min_size=1, max_size=4)
 quickly = settings(
     max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True

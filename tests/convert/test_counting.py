@@ -1,60 +1,58 @@
-"""Which nodes compute lengths and positions, and must stay float32."""
+"""Which nodes compute lengths and positions; an encoder's length path, cut out, counts right."""
 
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 
+import numpy as np
+import onnx
 import pytest
-from onnx import parser
 
-from stt.convert import model_file
-from stt.convert.counting import find_counting
+from stt.convert.counting import counted, cut_lengths, find_counting, miscounted
 from stt.convert.element_types import infer
+from stt.convert.fp16 import convert
 from stt.convert.graph import prepared
-from support import graphs
+from stt.convert.model_file import read
+from support import graphs, others
 from support.paths import DIGITS
 
-HEAD = '<ir_version: 8, opset_import: ["" : 17]> '
+ENCODER = DIGITS / "encoder-model.onnx"
+ALL = np.arange(1, 40_001)
 
 
 def counting(text: str) -> tuple[set[str], set[str]]:
     """Names of first outputs: (nodes that count, those that must be exact)."""
-    model = graphs.build(text) if "<ir" in text else parser.parse_model(HEAD + text)
-    file = prepared(graphs.in_memory(model))
+    file = prepared(graphs.in_memory(graphs.build(text)))
     found = find_counting(file, infer(file))
     names = [node.output[0] for node in file.model.graph.node]
     return {names[i] for i in found.nodes}, {names[i] for i in found.exact}
 
 
+LENGTH_PATH = {"counted", "raised", "divided", "floored", "encoded_lengths"}
+BRANCH_PATH = {"counted", "chosen", "divided", "floored", "frames"}
+MADE_OF_MORE = set("counted more wide narrow positive divided floored frames summed ends".split())  # noqa: SIM905
+
+
 @pytest.mark.parametrize(
     ("text", "nodes", "exact"),
     [
-        (
-            graphs.LENGTHS,
-            {"counted", "raised", "divided", "floored", "encoded_lengths"},
-            {"counted", "raised", "divided", "floored", "encoded_lengths"},
-        ),
+        (graphs.LENGTHS, LENGTH_PATH, LENGTH_PATH),
         (graphs.POSITIONS, {"counted", "column", "angles", "waves"}, set()),
         (graphs.BRANCHES, set(), set()),
         (graphs.MICROSOFT, set(), set()),
         (graphs.PADDING, {"counted"}, set()),
         (graphs.ATTENTION, {"keep", "drop"}, set()),
         (graphs.ATTENTION_WHERE, set(), set()),
-        (
-            graphs.LENGTHS_IN_A_BRANCH,
-            {"counted", "chosen", "divided", "floored", "frames"},
-            {"counted", "chosen", "divided", "floored", "frames"},
-        ),
+        (graphs.LENGTHS_IN_A_BRANCH, BRANCH_PATH, BRANCH_PATH),
+        # ones of a shape, doubles and running sums are followed
+        (graphs.LENGTHS_MADE_OF_MORE, MADE_OF_MORE, MADE_OF_MORE),
+        # a loop of constant length over features is no constant
+        (graphs.LOOP, set(), set()),
     ],
 )
 def test_arithmetic_on_integers_alone_counts(text: str, nodes: set[str], exact: set[str]):
     assert counting(text) == (nodes, exact)
-
-
-def test_ones_of_a_shape_doubles_and_running_sums_are_followed():
-    nodes, exact = counting(graphs.LENGTHS_MADE_OF_MORE)
-    names = "counted more wide narrow positive divided floored frames summed ends"
-    assert nodes == exact == set(names.split())
 
 
 @pytest.mark.parametrize(
@@ -114,13 +112,8 @@ def test_a_number_for_never_ends_the_counting(never: str):
     assert counting(body) == ({"c", "d"}, set())
 
 
-def test_a_loop_of_constant_length_over_features_is_no_constant():
-    nodes, exact = counting(graphs.LOOP)
-    assert (nodes, exact) == (set(), set())
-
-
 def test_the_digits_encoder_counts_where_it_computes_lengths_and_nowhere_else():
-    file = model_file.read(DIGITS / "encoder-model.onnx")
+    file = read(ENCODER)
     found = find_counting(file, infer(file))
     nodes = [file.model.graph.node[index] for index in found.nodes]
     assert found.nodes == found.exact
@@ -130,5 +123,60 @@ def test_the_digits_encoder_counts_where_it_computes_lengths_and_nowhere_else():
 
 
 def test_the_digits_decoder_does_not_count():
-    file = model_file.read(DIGITS / "decoder_joint-model.onnx")
+    file = read(DIGITS / "decoder_joint-model.onnx")
     assert find_counting(file, infer(file)).nodes == frozenset()
+
+
+# --- the length path, cut out -----------------------------------------------------------------
+
+
+def cut(model: onnx.ModelProto) -> onnx.ModelProto:
+    part = cut_lengths(graphs.in_memory(model))
+    assert part is not None
+    return part
+
+
+def test_it_counts_as_the_whole_encoder_does() -> None:
+    part = cut_lengths(read(ENCODER))
+    assert part is not None
+    assert len(part.graph.node) < 100
+    some = np.array([1, 8, 9, 2047, 2048, 2049, 4700, 39_900])
+    whole = graphs.session(ENCODER)
+    signal = np.zeros((len(some), whole.get_inputs()[0].shape[1], 16), np.float32)
+    lengths = whole.run(["encoded_lengths"], {"audio_signal": signal, "length": some})[0]
+    found = counted(part, some)
+    np.testing.assert_array_equal(found["encoded_lengths"], lengths)
+    masks = [name for name, values in found.items() if values.shape == (len(some), 1)]
+    assert len(masks) >= 4, "where the masks of each convolution end is counted too"
+
+
+def test_our_conversion_counts_right_at_every_length(tmp_path: Path) -> None:
+    convert(ENCODER, tmp_path / "half.onnx")
+    right = counted(cut_lengths(read(ENCODER)), ALL)
+    np.testing.assert_array_equal(right["encoded_lengths"], (ALL + 7) // 8)
+    ours = counted(cut_lengths(read(tmp_path / "half.onnx")), ALL)
+    assert len(miscounted(right, ours, ALL)) == 0
+
+
+def test_what_a_cpu_hides_is_seen() -> None:
+    """All Casts rewritten: a CPU folds the float16 away and counts right, a device miscounts."""
+    model = graphs.parsed(graphs.LENGTHS)
+    part, right = cut(others.blanket(model)), counted(cut(model), ALL)
+    (output,) = part.graph.output
+    output.type.tensor_type.elem_type = onnx.TensorProto.INT64
+    assert len(miscounted(right, graphs.run(part, {"length": ALL}), ALL)) == 0
+    wrong = miscounted(right, counted(part, ALL), ALL)
+    assert len(wrong) > len(ALL) / 2
+    assert wrong[0] == 1025  # (1025 + 0.5) / 2: float16 has no halves there
+
+
+def test_lengths_that_depend_on_more_cannot_be_cut() -> None:
+    model = graphs.parsed(graphs.LENGTHS_IN_A_BRANCH)
+    model.graph.output[1].name = "encoded_lengths"
+    model.graph.node[-2].output[0] = "encoded_lengths"
+    assert cut_lengths(graphs.in_memory(model)) is None
+
+
+def test_a_value_that_is_gone_is_a_difference() -> None:
+    right = counted(cut(graphs.parsed(graphs.LENGTHS)), ALL)
+    np.testing.assert_array_equal(miscounted(right, {}, ALL), ALL)

@@ -7,8 +7,10 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import tracemalloc
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +35,16 @@ def model_of(*tensors: TensorProto) -> onnx.ModelProto:
     outputs = [helper.make_tensor_value_info(f"{t.name}_out", t.data_type, None) for t in tensors]
     graph = helper.make_graph(nodes, "weights", [], outputs, list(tensors))
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def taken_apart(model: onnx.ModelProto) -> GraphFile:
+    """A model as it would be read from a file."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = saved(Path(folder), model)
+        file = read(path)
+        loaded = {name: weight.load() for name, weight in file.weights.items()}
+    weights = {n: replace(w, load=loaded[n].copy, place=None) for n, w in file.weights.items()}
+    return GraphFile(file.model, weights)
 
 
 def values_of(file: GraphFile) -> dict[str, np.ndarray]:

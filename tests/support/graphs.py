@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 from onnx import helper, numpy_helper, parser
 
 from stt.convert.model_file import GraphFile
 
 LENGTHS = """
-<ir_version: 8, opset_import: ["" : 17]>
 encoder (float[B, 4, T] audio_signal, int64[B] length)
     => (float[B, 4, T] outputs, int64[B] encoded_lengths)
 <float[4, 4] w, float two = {2}, float half = {0.5}>
@@ -31,7 +32,6 @@ encoder (float[B, 4, T] audio_signal, int64[B] length)
 """Features beside the length arithmetic of NeMo's encoder."""
 
 LENGTHS_MADE_OF_MORE = """
-<ir_version: 8, opset_import: ["" : 17]>
 encoder (float[N] x, int64[N] length) => (float[N] y, int64[N] frames, int64[N] ends)
 <float[1] w = {0.7}, float eight = {8}, int64 first = {0}>
 {
@@ -53,7 +53,6 @@ encoder (float[N] x, int64[N] length) => (float[N] y, int64[N] frames, int64[N] 
 """Length arithmetic through ones of a shape, double, Relu and a running sum."""
 
 LENGTHS_IN_A_BRANCH = """
-<ir_version: 8, opset_import: ["" : 17]>
 encoder (float[N] x, int64[N] length, bool padded) => (float[N] y, int64[N] frames)
 <float[1] w = {0.7}, float eight = {8}, float one = {1}>
 {
@@ -71,7 +70,6 @@ encoder (float[N] x, int64[N] length, bool padded) => (float[N] y, int64[N] fram
 """Length arithmetic that goes through an If."""
 
 PADDING = """
-<ir_version: 8, opset_import: ["" : 17]>
 padded (float[B, T, 4] x, int64[B] length) => (float[B, T, 4] y, float[B, 4] mean)
 <float[4, 4] w, int64 zero = {0}, int64 unit = {1}, int64[1] first = {0}, int64[1] last = {-1},
  int64[1] time = {1}, int64[1] nothing = {0}>
@@ -96,7 +94,6 @@ padded (float[B, T, 4] x, int64[B] length) => (float[B, T, 4] y, float[B, 4] mea
 """A padding mask that is cast, spread and multiplied with, as NeMo's subsampling has it."""
 
 ATTENTION = """
-<ir_version: 8, opset_import: ["" : 17]>
 bert (int64[B, T] ids, int64[B, T] mask) => (float[B, T, 8] hidden)
 <float[50, 8] words, float[8, 8] wq, float[8, 8] wk, float[8, 8] wv,
  float one = {1}, float never = {-3.4e38}, float scale = {0.35},
@@ -123,7 +120,6 @@ bert (int64[B, T] ids, int64[B, T] mask) => (float[B, T, 8] hidden)
 """A transformer layer whose attention mask comes from integers; "never" is the lowest float."""
 
 ATTENTION_WHERE = """
-<ir_version: 8, opset_import: ["" : 17]>
 attention (float[B, T, 4] x, int64[B, T] mask) => (float[B, T, 4] y)
 <float[4, 4] w, int64 zero = {0}, int64[1] axis = {1}, float[1] none = {0}>
 {
@@ -145,7 +141,6 @@ attention (float[B, T, 4] x, int64[B, T] mask) => (float[B, T, 4] y)
 """The other common mask: Where with a constant of the lowest float."""
 
 POSITIONS = """
-<ir_version: 8, opset_import: ["" : 17]>
 rotary (float[B, T, 4] x) => (float[B, T, 4] y)
 <float[4] speed = {1, 0.1, 0.01, 0.001}, int64 zero = {0}, int64 unit = {1}, int64[1] last = {1}>
 {
@@ -162,7 +157,6 @@ rotary (float[B, T, 4] x) => (float[B, T, 4] y)
 """Positions made from integers: as float16 they would stop at 2,048."""
 
 BRANCHES = """
-<ir_version: 8, opset_import: ["" : 17]>
 branches (float[N, 4] x, bool yes) => (float[N, 4] y)
 <float[4, 4] w>
 {
@@ -177,7 +171,6 @@ branches (float[N, 4] x, bool yes) => (float[N, 4] y)
 """An If whose branches read values from around them."""
 
 NESTED_BRANCHES = """
-<ir_version: 8, opset_import: ["" : 17]>
 nested (float[N, 4] x, bool yes) => (float[N, 4] y)
 <float[4, 4] w>
 {
@@ -197,7 +190,6 @@ nested (float[N, 4] x, bool yes) => (float[N, 4] y)
 """An If in an If; one of its values has the name that a Cast of `h` would get."""
 
 LOOP = """
-<ir_version: 8, opset_import: ["" : 17]>
 loop (float[N, 4] x) => (float[N, 4] y, float[K, N, 4] steps)
 <float[4, 4] w, int64 times = {3}, bool go = {1}>
 {
@@ -219,7 +211,6 @@ loop (float[N, 4] x) => (float[N, 4] y, float[K, N, 4] steps)
 """A Loop that carries a float and reads two from around it."""
 
 SCAN = """
-<ir_version: 8, opset_import: ["" : 17]>
 scan (float[T, 4] x) => (float[T, 4] y, float[4] last)
 <float[4, 4] w, float[4] start = {0, 0, 0, 0}>
 {
@@ -233,7 +224,6 @@ scan (float[T, 4] x) => (float[T, 4] y, float[4] last)
 """
 
 RESIZE = """
-<ir_version: 8, opset_import: ["" : 17]>
 resize (float[1, 2, 4, 4] x) => (float[1, 2, 8, 8] y)
 <float[2, 2, 1, 1] w, float[4] scales = {1, 1, 2, 2}>
 {
@@ -255,7 +245,6 @@ fused (float[B, T, 8] x) => (float[B, T, 8] y)
 """
 
 TWO_READERS = """
-<ir_version: 8, opset_import: ["" : 17]>
 two (float[N] x, int64[N] n) => (float[N] y, int64[N] k, float[N] f)
 <float scale = {0.25}>
 {
@@ -271,7 +260,6 @@ two (float[N] x, int64[N] n) => (float[N] y, int64[N] k, float[N] f)
 """A constant and a Cast read by both precisions, and a Cast that feeds an output."""
 
 CONSTANTS = """
-<ir_version: 8, opset_import: ["" : 17]>
 constants (float[N] x, int64[N] n) => (float[N] y, int64[N] k)
 {
     one = Constant <value_float = 1.0> ()
@@ -290,7 +278,6 @@ constants (float[N] x, int64[N] n) => (float[N] y, int64[N] k)
 """
 
 DOUBLES = """
-<ir_version: 8, opset_import: ["" : 17]>
 doubles (float[N] x) => (float[N] y, double[N] z)
 <double third = {0.3333333333333333}, float[1] w = {0.5}>
 {
@@ -302,7 +289,6 @@ doubles (float[N] x) => (float[N] y, double[N] z)
 """
 
 HALF_ENDS = """
-<ir_version: 8, opset_import: ["" : 17]>
 half (float16[N] x, int64[N] n) => (float16[N] y, int64[N] k, float16[N] same)
 <float16[1] w = {14336}, float16 eight = {18432}>
 {
@@ -406,9 +392,21 @@ def _cases() -> dict[str, Case]:
     }
 
 
+HEAD = '<ir_version: 8, opset_import: ["" : 17]>'
+
+
+def parsed(text: str) -> onnx.ModelProto:
+    """Parse a graph, whose head may be missing, and name its nodes."""
+    text = text.strip()
+    model = parser.parse_model(text if text.startswith("<ir") else f"{HEAD} {text}")
+    for node in model.graph.node:
+        node.name = f"n_{node.output[0]}"
+    return model
+
+
 def build(text: str) -> onnx.ModelProto:
-    """Parse a graph, draw the weights it gives no values for, and name its nodes."""
-    model = parser.parse_model(text)
+    """Parse a graph and draw the weights it gives no values for."""
+    model = parsed(text)
     rng = np.random.default_rng(1)
     made = {name for node in model.graph.node for name in node.output}
     for value in model.graph.value_info:
@@ -417,8 +415,26 @@ def build(text: str) -> onnx.ModelProto:
             drawn = rng.standard_normal(shape).astype(np.float32)
             model.graph.initializer.append(numpy_helper.from_array(drawn, value.name))
     del model.graph.value_info[:]
-    for node in model.graph.node:
-        node.name = f"n_{node.output[0]}"
+    return model
+
+
+def made(
+    nodes: list[onnx.NodeProto],
+    constants: dict[str, np.ndarray],
+    inputs: dict[str, list[int | str]],
+    outputs: dict[str, list[int | str]],
+) -> onnx.ModelProto:
+    """A checked model of float32 inputs and outputs."""
+    info = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        nodes,
+        "tiny",
+        [info(name, onnx.TensorProto.FLOAT, shape) for name, shape in inputs.items()],
+        [info(name, onnx.TensorProto.FLOAT, shape) for name, shape in outputs.items()],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.checker.check_model(model, full_check=True)
     return model
 
 
@@ -432,20 +448,29 @@ def in_memory(model: onnx.ModelProto) -> GraphFile:
     return GraphFile(copy, {})
 
 
-def run(model: onnx.ModelProto, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Load in ONNX Runtime, which checks the types, and run as the graph is written."""
-    import onnxruntime
-
+def session(model: Path | bytes, *, optimised: bool = True) -> onnxruntime.InferenceSession:
+    """On one thread: more of them wait for each other in a loop, which costs processor time."""
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    options.intra_op_num_threads = 1
-    # optimised, a CPU without float16 arithmetic hides it by running whole chains in float32
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = onnxruntime.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
-    names = [value.name for value in session.get_outputs()]
-    return dict(zip(names, session.run(None, inputs), strict=True))
+    options.log_severity_level, options.intra_op_num_threads = 4, 1
+    if not optimised:
+        level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        options.graph_optimization_level = level
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def outputs(model: Path, inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
+    """Run a file in ONNX Runtime."""
+    return session(model).run(None, inputs)
+
+
+def run(model: onnx.ModelProto, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Load in ONNX Runtime, which checks the types, and run as the graph is written.
+
+    Optimised, a CPU without float16 arithmetic hides it by running whole chains in float32.
+    """
+    loaded = session(model.SerializeToString(), optimised=False)
+    names = [value.name for value in loaded.get_outputs()]
+    return dict(zip(names, loaded.run(None, inputs), strict=True))
 
 
 def evaluate(model: onnx.ModelProto, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -490,22 +515,19 @@ def random_graph(choices: list[int]) -> Drawn:
     draws = iter(choices)
     for index, (op, first, second) in enumerate(zip(draws, draws, draws, strict=False)):
         left, right = floats[first % len(floats)], floats[second % len(floats)]
-        nodes += _drawn(index, op, left, right, ints[first % len(ints)], floats, ints)
+        nodes += _drawn(index, op % 16, left, right, ints[first % len(ints)], floats, ints)
     data = [value for value in floats if not value.pure]
     nodes.append(helper.make_node("Add", [data[-1].name, floats[-1].name], ["y"], "last"))
     pure = [value.name for value in ints if value.pure]
     nodes.append(helper.make_node("Identity", [pure[-1]], ["k"], "count"))
     info = helper.make_tensor_value_info
+    stored = {name: np.array([v], np.float32) for name, v in _CONSTANTS.items() if name != "eight"}
     graph = helper.make_graph(
         nodes,
         "random",
         [info("x", 1, ["N"]), info("n", 7, ["N"])],
         [info("y", 1, ["N"]), info("k", 7, ["N"])],
-        [
-            numpy_helper.from_array(np.array([value], np.float32), name)
-            for name, value in _CONSTANTS.items()
-            if name != "eight"
-        ],
+        [numpy_helper.from_array(value, name) for name, value in stored.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     return Drawn(model, data[-1].smooth and floats[-1].smooth)
@@ -513,7 +535,7 @@ def random_graph(choices: list[int]) -> Drawn:
 
 def _drawn(
     index: int,
-    op: int,
+    kind: int,
     left: _Value,
     right: _Value,
     whole: _Value,
@@ -521,52 +543,39 @@ def _drawn(
     ints: list[_Value],
 ) -> Iterator[onnx.NodeProto]:
     name, out = f"node{index}", f"v{index}"
+    inner = f"{out}_inner"
     pure, smooth = left.pure and right.pure, left.smooth and right.smooth
-    kind = op % 16
+
+    def node(op: str, *inputs: str, output: str = out, **attributes: int) -> onnx.NodeProto:
+        label = name if output == out else f"{name}_inner"
+        return helper.make_node(op, inputs, [output], label, **attributes)
+
     if kind < 5:
-        yield helper.make_node(_BINARY[kind], [left.name, right.name], [out], name)
-        floats.append(_Value(out, pure, smooth))
+        yield node(_BINARY[kind], left.name, right.name)
     elif kind < 9:
-        op_type = _UNARY[kind - 5]
-        yield helper.make_node(op_type, [left.name], [out], name)
-        stays = left.smooth and (left.pure or op_type != "Floor")
-        floats.append(_Value(out, left.pure, stays))
+        op = _UNARY[kind - 5]
+        yield node(op, left.name)
+        pure, smooth = left.pure, left.smooth and (left.pure or op != "Floor")
     elif kind < 11:
-        yield helper.make_node("Cast", [left.name], [out], name, to=7)
+        yield node("Cast", left.name, to=7)
         ints.append(_Value(out, left.pure, left.smooth and left.pure))
+        return
     elif kind == 11:
-        yield helper.make_node("Cast", [whole.name], [out], name, to=1)
-        floats.append(_Value(out, whole.pure, whole.smooth))
-    elif kind == 12:  # a comparison that chooses
-        yield helper.make_node("Less", [left.name, right.name], [f"{out}_b"], f"{name}_b")
-        yield helper.make_node("Where", [f"{out}_b", left.name, right.name], [out], name)
-        floats.append(_Value(out, pure, smooth))  # a minimum: no jumps
+        yield node("Cast", whole.name, to=1)
+        pure, smooth = whole.pure, whole.smooth
+    elif kind == 12:  # a comparison that chooses: a minimum, without jumps
+        yield node("Less", left.name, right.name, output=inner)
+        yield node("Where", inner, left.name, right.name)
     elif kind == 13:  # a mask
-        yield helper.make_node("Less", [left.name, right.name], [f"{out}_b"], f"{name}_b")
-        yield helper.make_node("Cast", [f"{out}_b"], [out], name, to=1)
-        floats.append(_Value(out, pure, smooth and pure))
+        yield node("Less", left.name, right.name, output=inner)
+        yield node("Cast", inner, to=1)
+        smooth = smooth and pure
     elif kind == 14:
-        yield helper.make_node("Shape", [left.name], [f"{out}_s"], f"{name}_s")
-        yield helper.make_node("Expand", [right.name, f"{out}_s"], [out], name)
-        floats.append(_Value(out, right.pure, right.smooth))
+        yield node("Shape", left.name, output=inner)
+        yield node("Expand", right.name, inner)
+        pure, smooth = right.pure, right.smooth
     else:
-        yield helper.make_node("Cast", [left.name], [f"{out}_d"], f"{name}_d", to=11)
-        yield helper.make_node("Cast", [f"{out}_d"], [out], name, to=1)
-        floats.append(_Value(out, left.pure, left.smooth))
-
-
-def cut(model: onnx.ModelProto, output: str, inputs: dict[str, int]) -> onnx.ModelProto:
-    """The part of a model that one integer output needs, with other inputs: name -> elem_type."""
-    part = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import)
-    needed, nodes = {output}, []
-    for node in reversed(model.graph.node):
-        if needed.intersection(node.output):
-            nodes.append(node)
-            needed.update(node.input)
-    part.graph.name = "part"
-    part.graph.node.extend(reversed(nodes))
-    part.graph.initializer.extend(t for t in model.graph.initializer if t.name in needed)
-    for name, elem_type in inputs.items():
-        part.graph.input.append(helper.make_tensor_value_info(name, elem_type, ["B"]))
-    part.graph.output.append(helper.make_tensor_value_info(output, 7, ["B"]))
-    return part
+        yield node("Cast", left.name, output=inner, to=11)
+        yield node("Cast", inner, to=1)
+        pure, smooth = left.pure, left.smooth
+    floats.append(_Value(out, pure, smooth))
