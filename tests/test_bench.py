@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,11 +13,13 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from stt.bench import engines, rounds
-from stt.bench.engines import Contender, contenders
-from stt.bench.rounds import Plan, Progress, Result, Run
+from stt import bench
+from stt.bench import Plan, Result, Run
+from stt.bench import contenders as module
+from stt.bench.contenders import Contender, contenders
 from stt.cli.bench import sentence, table
 from stt.errors import ModelError, UsageError
+from stt.install.installation import Events
 from stt.models import inspect
 from stt.settings.places import Places
 from stt.system import packages
@@ -39,7 +43,7 @@ def positive(seconds: float) -> None:
     assert seconds >= 0
 
 
-SILENT = Progress(checked, lambda line: None, positive)
+SILENT = Events(checked, lambda line: None, positive)
 
 
 def run(**changes: object) -> Run:
@@ -64,32 +68,58 @@ def run(**changes: object) -> Run:
     return Run(**(figures | changes))  # type: ignore[arg-type]
 
 
-def test_every_engine_precision_and_batch_has_a_row(
-    model: Path, speech: Samples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+class Fake:
+    """A contender's process that does nothing; onnx-asr takes twice as long."""
+
+    load_s, one_s, first_result_s, provider = 0.5, 0.1, 1.0, "cpu"
+
+    def __init__(self, contender: Contender) -> None:
+        self.contender = contender
+
+    def ask(self, files: Sequence[Path], batch: int) -> dict[str, object]:
+        seconds = 0.1 * (1 + (self.contender.engine == "onnx-asr"))
+        return {"seconds": seconds / batch, "cpu": 0.2, "peak_mib": 100.0}
+
+
+@pytest.fixture
+def recordings(speech: Samples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Four seconds, measured in pieces of two."""
     import soundfile
 
-    monkeypatch.setattr(rounds, "_ROUNDS", 1)
-    monkeypatch.setattr(rounds, "FILE_S", 2.0)
+    monkeypatch.setattr(bench, "FILE_S", 2.0)
+    monkeypatch.setattr(bench, "_ROUNDS", 1)
     soundfile.write(tmp_path / "speech.flac", speech[: 4 * 16_000], 16_000)
-    found = contenders(inspect(model), ["onnx-asr"], "cpu", Places.only(model.parent))
-    assert found == (Contender("stt", model, "fp32"), Contender("onnx-asr", model, "fp32"))
-    result = asdict(rounds.bench(Plan(found, (1, 2), (1, 2), "cpu", tmp_path), SILENT))
-    runs = result["runs"]
-    assert [(row["threads"], row["engine"], row["batch"]) for row in runs] == [
+    return tmp_path
+
+
+def test_every_engine_precision_and_batch_has_a_row(
+    model: Path, recordings: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bench, "started", lambda contender, *_: nullcontext(Fake(contender)))
+    found = (Contender("stt", model, "fp32"), Contender("onnx-asr", model, "fp32"))
+    result = bench.bench(Plan(found, (1, 2), (1, 2), "cpu", recordings), SILENT)
+    assert [(row.threads, row.engine, row.batch) for row in result.runs] == [
         (threads, engine, batch)
         for threads in (1, 2)
         for engine in ("stt", "onnx-asr")
         for batch in (1, 2)
     ]
-    for row in runs:
+    assert [row.ratio for row in result.runs] == [2.0, 4.0, 1.0, 2.0] * 2
+    assert [row.rtfx for row in result.runs[:4]] == [40.0, 80.0, 20.0, 40.0]
+
+
+def test_engines_are_measured_in_processes_of_their_own(model: Path, recordings: Path) -> None:
+    found = contenders(inspect(model), ["onnx-asr"], "cpu", Places.only(model.parent))
+    assert found == (Contender("stt", model, "fp32"), Contender("onnx-asr", model, "fp32"))
+    result = asdict(bench.bench(Plan(found, (1,), (1,), "cpu", recordings), SILENT))
+    for row in result["runs"]:
         assert row["audio_s"] == 4.0
         assert row["recordings"] == 2
         assert row["cpu_ms_per_s"] > 0
         assert row["rtfx_min"] <= row["rtfx"] <= row["rtfx_max"]
         assert row["first_result_s"] >= row["load_s"] > 0
         assert row["ratio"] > 0
-    assert runs[2]["ratio"] == runs[6]["ratio"] == 1
+    assert result["runs"][1]["ratio"] == 1
     assert result["reference"] == "onnx-asr tiny fp32, batch 1"
     assert result["machine"]["cores"] >= 1
 
@@ -99,7 +129,7 @@ def test_a_contender_that_cannot_run_is_an_error_with_its_reason(model: Path) ->
     with pytest.raises(
         ModelError, match=r"stt tiny int8 did not run: (?!stt\.errors).*no int8 files"
     ):
-        rounds.bench(plan, SILENT)
+        bench.bench(plan, SILENT)
 
 
 def test_engines_are_checked_before_anything_runs(
@@ -125,16 +155,16 @@ def test_another_folder_for_another_engine(model: Path, tmp_path: Path) -> None:
 def test_ratios_are_beside_fp32(model: Path) -> None:
     theirs = [Contender("onnx-asr", model, precision) for precision in ("fp16", "fp32")]
     ours = Contender("stt", model, "fp32")
-    assert rounds._reference([ours, *theirs]) == theirs[1]
-    assert rounds._reference([ours, theirs[0]]) == theirs[0]
-    assert rounds._reference([ours]) is None
+    assert bench._reference([ours, *theirs]) == theirs[1]
+    assert bench._reference([ours, theirs[0]]) == theirs[0]
+    assert bench._reference([ours]) is None
 
 
 def test_a_folder_is_no_recording(model: Path, tmp_path: Path) -> None:
     (tmp_path / "takes.wav").mkdir()
     plan = Plan((Contender("stt", model, "fp32"),), (1,), (1,), "cpu", tmp_path)
     with pytest.raises(UsageError, match="no recordings in it"):
-        rounds.bench(plan, SILENT)
+        bench.bench(plan, SILENT)
 
 
 @pytest.mark.parametrize(
@@ -153,7 +183,7 @@ def test_a_slow_model_gets_fewer_recordings_or_shorter_ones(
     one_s: float, batch: int, count: int, seconds: float
 ) -> None:
     notes: list[str] = []
-    pieces = rounds._fitting(one_s, batch, notes.append)
+    pieces = bench._fitting(one_s, batch, notes.append)
     assert [len(piece) / 16_000 for piece in pieces] == [seconds] * count
     assert notes[-1].startswith("3 rounds take about ")
     whole = (max(batch, 16), 28.0) == (count, seconds)
@@ -165,7 +195,7 @@ def test_a_slow_model_gets_fewer_recordings_or_shorter_ones(
 def test_sherpa_onnx_takes_a_folder_in_its_own_layout(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engines, "require", lambda module, purpose: None)
+    monkeypatch.setattr(module, "require", lambda module, purpose: None)
     places = Places.only(model.parent)
     with pytest.raises(UsageError, match="not in sherpa-onnx's layout; give --against"):
         contenders(inspect(model), ["sherpa-onnx"], "cpu", places)
@@ -222,11 +252,11 @@ def test_the_command_prints_one_json_object(
 
     plans = []
 
-    def measured(plan: Plan, progress: Progress) -> Result:
+    def measured(plan: Plan, events: Events) -> Result:
         plans.append(plan)
         return Result({"cores": 2}, None, (run(),))
 
-    monkeypatch.setattr(rounds, "bench", measured)
+    monkeypatch.setattr(bench, "bench", measured)
     arguments = ["bench", "-m", str(model), "--batch", "4,1,4", "--threads", "2,0", "--json", "-q"]
     assert main(arguments) == 0
     told = json.loads(capsys.readouterr().out)

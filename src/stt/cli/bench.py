@@ -15,7 +15,7 @@ from stt.cli.options import CONFIG_OPTION, QUIET_OPTION
 from stt.cli.progress import SetupProgress, StageProgress
 
 if TYPE_CHECKING:
-    from stt.bench.rounds import Result, Run
+    from stt.bench import Result, Run
 
 
 _MOST = 128
@@ -109,9 +109,10 @@ def bench(
     """
     from dataclasses import asdict
 
-    from stt.bench.engines import contenders
-    from stt.bench.rounds import Plan, Progress
-    from stt.bench.rounds import bench as measure
+    from stt.bench import Plan
+    from stt.bench import bench as measure
+    from stt.bench.contenders import contenders
+    from stt.install.installation import Events
     from stt.install.locate import locate
     from stt.settings.loading import load_settings
 
@@ -126,8 +127,8 @@ def bench(
     found = contenders(folder, others, provider, loaded.places)
     progress = SetupProgress(quiet=quiet)
     try:
-        reporting = Progress(progress, progress.note, progress.left)
-        result = measure(Plan(found, batches, threads, provider, audio), reporting)
+        events = Events(progress, progress.note, progress.left)
+        result = measure(Plan(found, batches, threads, provider, audio), events)
     finally:
         progress.close()
     click.echo(json.dumps(asdict(result), indent=2) if as_json else table(result))

@@ -1,38 +1,39 @@
-"""What can be measured, and one of it in a process of its own: orders in, timings out, as JSON.
+"""What can be measured, each in a process of its own, so that load time and memory are its own.
 
-usage: python -m stt.bench.engines ENGINE FOLDER PRECISION PROVIDER THREADS
-
-An order is a line {"files": [WAV, ...], "batch": n} on standard input. Engines are used as their
-documentation has it; no code of theirs is replaced.
+Orders go in and timings come out as JSON, a line each: {"files": [WAV, ...], "batch": n}. Engines
+are used as their documentation has it; no code of theirs is replaced.
 """
 
 from __future__ import annotations
 
 import json
+import re
+import subprocess
 import sys
+import tempfile
 import time
-import wave
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import IO, Any
 
-import numpy as np
+import soundfile
 
 from stt.batch.pool import transcribe_many
 from stt.engine.folder import PRECISIONS, ModelFolder
 from stt.engine.sessions import preload, session_providers, usable_cores
-from stt.errors import SttError, UsageError
+from stt.errors import ModelError, SttError, UsageError
 from stt.install.measure import peak_mib
 from stt.models import inspect
 from stt.settings.loading import load_settings
 from stt.settings.places import Places
 from stt.system.packages import require
 from stt.transcriber import load_with
-from stt.types import SAMPLE_RATE, Samples
+from stt.types import SAMPLE_RATE
 
 OTHERS = ("onnx-asr", "sherpa-onnx")
-Transcribe = Callable[[Sequence[Path], int], None]
-"""(WAV files, how many at a time)."""
+_CHILD = "from stt.bench.contenders import main; main()"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +96,74 @@ def _of_sherpa(folder: Path) -> list[Contender]:
     return [Contender("sherpa-onnx", folder.resolve(), precision) for precision in found]
 
 
-def load_stt(folder: Path, precision: str, provider: str, threads: int) -> tuple[Transcribe, str]:
-    """Load this application; returns what transcribes, and the provider that runs."""
+class Worker:
+    """A contender's process: asks in JSON, a line each."""
+
+    load_s = one_s = first_result_s = 0.0
+    """Seconds: of loading, of the first recording, of both with the program's start."""
+
+    def __init__(self, contender: Contender, provider: str, threads: int, errors: IO[str]) -> None:
+        self.contender, self.provider, self._errors = contender, provider, errors
+        arguments = (contender.engine, contender.folder, contender.precision, provider, threads)
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", _CHILD, *map(str, arguments)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+        )
+
+    def ask(self, files: Sequence[Path], batch: int) -> dict[str, Any]:
+        """Have `files` transcribed, `batch` at a time: `seconds`, `cpu` seconds, `peak_mib`.
+
+        Raises:
+            ModelError: the process ended; the text is its last line.
+        """
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        order = {"files": [str(file) for file in files], "batch": batch}
+        answer = ""
+        with suppress(BrokenPipeError):
+            self._process.stdin.write(json.dumps(order) + "\n")
+            self._process.stdin.flush()
+            answer = self._process.stdout.readline()
+        if not answer:
+            self._process.wait()
+            self._errors.seek(0)
+            told = (self._errors.read().strip() or "it was killed").splitlines()[-1]
+            told = re.sub(r"^[\w.]+(Error|Exception): ", "", told)
+            raise ModelError(f"{self.contender} did not run: {told}")
+        parsed: dict[str, Any] = json.loads(answer)
+        return parsed
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.communicate()  # which closes its input
+
+
+@contextmanager
+def started(contender: Contender, provider: str, threads: int, first: Path) -> Iterator[Worker]:
+    """Start a contender and have it transcribe one recording."""
+    with tempfile.TemporaryFile("w+") as errors:
+        began = time.perf_counter()
+        worker = Worker(contender, provider, threads, errors)
+        try:
+            answer = worker.ask([first], 1)
+            worker.first_result_s = time.perf_counter() - began
+            worker.load_s, worker.provider = answer["load_s"], answer["provider"]
+            worker.one_s = answer["seconds"]
+            yield worker
+        finally:
+            worker.close()
+
+
+# --- in the process -------------------------------------------------------------------------
+
+_Loaded = tuple[Callable[[Sequence[Path], int], None], str]
+"""What transcribes (WAV files, so many at a time), and the provider that runs."""
+
+
+def _stt(folder: Path, precision: str, provider: str, threads: int) -> _Loaded:
     given = {"precision": precision, "provider": provider, "threads": threads}
     transcriber = load_with(load_settings(None, {"model": str(folder), "strict": True, **given}))
 
@@ -109,10 +176,7 @@ def load_stt(folder: Path, precision: str, provider: str, threads: int) -> tuple
     return transcribe, transcriber.choice.provider
 
 
-def load_onnx_asr(
-    folder: Path, precision: str, provider: str, threads: int
-) -> tuple[Transcribe, str]:
-    """Load onnx-asr, with the same threads."""
+def _onnx_asr(folder: Path, precision: str, provider: str, threads: int) -> _Loaded:
     import onnx_asr
     import onnxruntime
 
@@ -134,10 +198,7 @@ def load_onnx_asr(
     return transcribe, provider
 
 
-def load_sherpa(
-    folder: Path, precision: str, provider: str, threads: int
-) -> tuple[Transcribe, str]:
-    """Load sherpa-onnx from a folder in its own layout."""
+def _sherpa(folder: Path, precision: str, provider: str, threads: int) -> _Loaded:
     import sherpa_onnx
 
     end = ".int8.onnx" if precision == "int8" else ".onnx"
@@ -153,29 +214,24 @@ def load_sherpa(
         for begin in range(0, len(files), batch):
             streams = [model.create_stream() for _ in files[begin : begin + batch]]
             for stream, file in zip(streams, files[begin:], strict=False):
-                stream.accept_waveform(SAMPLE_RATE, _samples(file))
+                stream.accept_waveform(SAMPLE_RATE, soundfile.read(file, dtype="float32")[0])
             model.decode_streams(streams)
 
     return transcribe, provider
 
 
-def _samples(path: Path) -> Samples:
-    with wave.open(str(path), "rb") as file:
-        values = np.frombuffer(file.readframes(file.getnframes()), "<i2")
-    return values.astype(np.float32) / np.float32(32768)
+_LOADERS = {"stt": _stt, "onnx-asr": _onnx_asr, "sherpa-onnx": _sherpa}
 
 
-_LOADERS = {"stt": load_stt, "onnx-asr": load_onnx_asr, "sherpa-onnx": load_sherpa}
-
-
-def main(engine: str, folder: Path, precision: str, provider: str, threads: int) -> None:
-    """Load, then obey until standard input ends."""
+def main() -> None:
+    """Load what the arguments name, then obey until standard input ends."""
+    engine, folder, precision, provider, threads = sys.argv[1:]
     if engine != "sherpa-onnx" and provider != "cpu":  # it brings an ONNX Runtime of its own
         import onnxruntime
 
         preload(onnxruntime)
     began = time.perf_counter()
-    transcribe, running = _LOADERS[engine](folder, precision, provider, threads)
+    transcribe, running = _LOADERS[engine](Path(folder), precision, provider, int(threads))
     load_s = time.perf_counter() - began
     for line in sys.stdin:
         order = json.loads(line)
@@ -190,7 +246,3 @@ def main(engine: str, folder: Path, precision: str, provider: str, threads: int)
         }
         sys.stdout.write(json.dumps(answer) + "\n")
         sys.stdout.flush()
-
-
-if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]), sys.argv[3], sys.argv[4], int(sys.argv[5]))
