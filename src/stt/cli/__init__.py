@@ -15,11 +15,11 @@ from stt.cli import outcomes
 from stt.cli.bench import bench
 from stt.cli.config import config
 from stt.cli.devices import devices
-from stt.cli.hints import HintedGroup
 from stt.cli.live import live
 from stt.cli.models import models
 from stt.cli.outcomes import stoppable
 from stt.cli.output import report
+from stt.cli.parsing import HintedGroup
 from stt.cli.setup import setup
 from stt.cli.transcribe import transcribe
 from stt.errors import SttError

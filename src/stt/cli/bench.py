@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from stt.cli.completion import models, some_of
 from stt.cli.options import CONFIG_OPTION, QUIET_OPTION
+from stt.cli.parsing import models, some_of
 from stt.cli.progress import SetupProgress, StageProgress
 
 if TYPE_CHECKING:

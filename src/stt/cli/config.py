@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from stt.cli import outcomes
-from stt.cli.completion import setting_values, settings_keys
+from stt.cli.parsing import setting_values, settings_keys
 from stt.errors import ModelError, SettingsError
 
 if TYPE_CHECKING:

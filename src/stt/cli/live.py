@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from stt.cli.hints import HintedCommand
 from stt.cli.options import (
     CONFIG_OPTION,
     QUIET_OPTION,
@@ -22,6 +21,7 @@ from stt.cli.options import (
     model_options,
 )
 from stt.cli.output import report
+from stt.cli.parsing import HintedCommand
 from stt.cli.progress import StageProgress, clock
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from stt.cli.completion import installed
 from stt.cli.config import FILE_OPTION, told_places
+from stt.cli.parsing import installed
 from stt.errors import ModelError, UsageError
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from stt.cli.completion import models
 from stt.cli.outcomes import drop_stdout_if_closed, stdout_is_closed
 from stt.cli.output import check_folder, report
+from stt.cli.parsing import models
 from stt.cli.progress import StageProgress
 from stt.errors import OutputError, UsageError
 from stt.transcript import FORMAT_NAMES

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import click
 
 from stt.cli import outcomes
-from stt.cli.completion import installable, some_of
 from stt.cli.options import CONFIG_OPTION, QUIET_OPTION
 from stt.cli.output import report
+from stt.cli.parsing import installable, some_of
 from stt.cli.progress import SetupProgress
 from stt.cli.setup_table import summary
 from stt.errors import ModelError, UsageError

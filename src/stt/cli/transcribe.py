@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from stt.cli import outcomes
-from stt.cli.completion import FormatList, one_of
-from stt.cli.hints import HintedCommand, flattened
 from stt.cli.options import (
     CONFIG_OPTION,
     QUIET_OPTION,
@@ -20,6 +18,7 @@ from stt.cli.options import (
     subtitle_options,
 )
 from stt.cli.output import report
+from stt.cli.parsing import FormatList, HintedCommand, flattened, one_of
 from stt.cli.progress import RecordingProgress, pace
 from stt.errors import OutputError, SttError, UsageError
 from stt.transcript import FORMAT_NAMES
