@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from stt.cli.options import CONFIG_OPTION, QUIET_OPTION
+from stt.cli.output import columns
 from stt.cli.parsing import models, some_of
 from stt.cli.progress import SetupProgress, StageProgress
 
@@ -118,19 +119,13 @@ def bench(
 
     loaded = load_settings(config, {} if model is None else {"model": model})
     threads = threads or (loaded.settings.threads,)
-    stages = StageProgress(quiet=quiet)
-    try:
+    with StageProgress(quiet=quiet) as stages:
         folder = locate(loaded.settings.model, loaded.places, stages)
-    finally:
-        stages.close()
     others = tuple(part for part in against.split(",") if part)
     found = contenders(folder, others, provider, loaded.places)
-    progress = SetupProgress(quiet=quiet)
-    try:
+    with SetupProgress(quiet=quiet) as progress:
         events = Events(progress, progress.note, progress.left)
         result = measure(Plan(found, batches, threads, provider, audio), events)
-    finally:
-        progress.close()
     click.echo(json.dumps(asdict(result), indent=2) if as_json else table(result))
     return 0
 
@@ -210,8 +205,4 @@ def _speed(run: Run) -> tuple[str, ...]:
 def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
     """Lines of columns, the first to the left; one that is empty below its heading is left out."""
     kept = [n for n in range(len(rows[0])) if n == 0 or any(row[n] for row in rows[1:])]
-    widths = {n: max(len(row[n]) for row in rows) for n in kept}
-    return [
-        "  ".join(row[n].rjust(widths[n]) if n else row[n].ljust(widths[n]) for n in kept).rstrip()
-        for row in rows
-    ]
+    return columns([[row[n] for n in kept] for row in rows], right=True)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from stt.cli import outcomes
+from stt.cli.output import columns
 from stt.cli.parsing import setting_values, settings_keys
 from stt.errors import ModelError, SettingsError
 
@@ -40,12 +41,8 @@ def config(context: click.Context, file: Path | None, as_json: bool) -> None:
     stt config set formats txt,srt
     stt config unset precision           back to the default
     """
-    if context.invoked_subcommand is not None:
-        return
-    from stt.settings.loading import load_settings
-
-    loaded = load_settings(file)
-    click.echo(_document(loaded) if as_json else _table(loaded), nl=False)
+    if context.invoked_subcommand is None:
+        _show(file, as_json)
 
 
 @config.command("show", short_help="Show all settings, as `stt config` does.")
@@ -58,12 +55,8 @@ def show_command(context: click.Context, file: Path | None, as_json: bool) -> No
     \b
     stt config show --json
     """
-    from stt.settings.loading import load_settings
-
     assert context.parent is not None
-    loaded = load_settings(file or context.parent.params["file"])
-    as_json = as_json or context.parent.params["as_json"]
-    click.echo(_document(loaded) if as_json else _table(loaded), nl=False)
+    _show(named_file(context, file), as_json or context.parent.params["as_json"])
 
 
 @config.command("get", short_help="Print one setting's value.")
@@ -78,8 +71,7 @@ def get_command(context: click.Context, key: str, file: Path | None) -> None:
     """
     from stt.settings.loading import load_settings, unknown_key
 
-    assert context.parent is not None
-    values = _effective(load_settings(file or context.parent.params["file"]))
+    values = _effective(load_settings(named_file(context, file)))
     if key not in values:
         raise SettingsError(f"{key}: {unknown_key(key)}")
     click.echo(_shown(values[key]))
@@ -145,6 +137,20 @@ def unset_command(context: click.Context, key: str, file: Path | None) -> None:
 # --- showing ---------------------------------------------------------------------------------
 
 
+def named_file(context: click.Context, file: Path | None) -> Path | None:
+    """The settings file given to a command, else to its group; None where none is."""
+    assert context.parent is not None
+    named: Path | None = file or context.parent.params["file"]
+    return named
+
+
+def _show(file: Path | None, as_json: bool) -> None:
+    from stt.settings.loading import load_settings
+
+    loaded = load_settings(file)
+    click.echo(_document(loaded) if as_json else _table(loaded), nl=False)
+
+
 def _effective(loaded: LoadedSettings) -> dict[str, Any]:
     """Key -> value as JSON."""
     from stt.settings.schema import plain
@@ -156,14 +162,7 @@ def _effective(loaded: LoadedSettings) -> dict[str, Any]:
 def _table(loaded: LoadedSettings) -> str:
     rows = [("key", "value", "from")]
     rows += [(key, _shown(value), loaded.origins[key]) for key, value in _effective(loaded).items()]
-    key_width, value_width = (max(len(row[column]) for row in rows) for column in (0, 1))
-    return (
-        "".join(
-            f"{key:{key_width}}  {value:{value_width}}  {origin}\n" for key, value, origin in rows
-        )
-        + "\n"
-        + told_places(loaded.places)
-    )
+    return "\n".join((*columns(rows), "", told_places(loaded.places)))
 
 
 def told_places(places: Places) -> str:
@@ -210,8 +209,7 @@ def _config_of(context: click.Context, file: Path | None) -> Path:
     """The settings file: the one named, else the one in use, else the user's own, to be made."""
     from stt.settings.loading import find_config, user_config
 
-    assert context.parent is not None
-    named = file or context.parent.params["file"]
+    named = named_file(context, file)
     if named is None and (variable := os.environ.get("STT_CONFIG")):
         named = Path(variable)
     if (found := named or find_config() or user_config()) is None:

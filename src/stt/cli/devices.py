@@ -20,7 +20,7 @@ _DEFAULT = ""
 """What `--meter` without a device gives."""
 _NAME, _API = 25, 11
 """Widths of the table's columns for text: 79 with the others."""
-_BAR, _FLOOR_DB = 40, -60.0
+_BAR = 40
 _PER_SECOND = 10
 _HOLD_S = 2.0
 """Seconds the highest peak stays on show."""
@@ -155,15 +155,10 @@ def _show(microphone: Microphone, live: bool) -> None:
 
 def meter_line(level: Level, held_db: float) -> str:
     """One line of 78 characters: a bar of the RMS level, `|` the peak held, and the figures."""
-    full = _columns(level.rms_db)
-    bar = list("#" * full + "-" * (_BAR - full))
-    if held := _columns(held_db):
-        bar[held - 1] = "|"
-    return f"[{''.join(bar)}] {level.rms_db:6.1f} dB  peak {held_db:6.1f} dB{_verdict(held_db)}"
+    from stt.cli.screen import level_bar
 
-
-def _columns(db: float) -> int:
-    return round(_BAR * min(1.0, max(0.0, (db - _FLOOR_DB) / -_FLOOR_DB)))
+    bar = level_bar(level.rms_db, held_db, _BAR)
+    return f"[{bar}] {level.rms_db:6.1f} dB  peak {held_db:6.1f} dB{_verdict(held_db)}"
 
 
 def _verdict(peak_db: float) -> str:

@@ -14,14 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stt.cli.output import report
-from stt.cli.progress import ENOUGH_S, PLAIN_EVERY_S, bar, clock
+from stt.cli.progress import ENOUGH_S, PLAIN_EVERY_S, Shown, bar, clock
 from stt.cli.summary import SUMMARY, Summary, Tally, failure_lines, outcome_lines
 from stt.system.files import printable
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
-
-    from rich.progress import Progress
 
     from stt.batch.folder import Delivery, Job, Outcome
     from stt.batch.journal import Entry, Journal
@@ -212,10 +210,10 @@ def _move_across(source: Path, target: Path) -> None:
         raise
 
 
-class FolderProgress:
+class FolderProgress(Shown):
     """One bar for all: recordings, audio, speed, time left and failures; else a line now and then.
 
-    A context manager; `on_step` may be called from several threads.
+    `on_step` may be called from several threads.
     """
 
     def __init__(
@@ -234,7 +232,6 @@ class FolderProgress:
         self._parts: dict[str, tuple[float, float | None]] = {}
         self._lock = threading.Lock()
         self._spoke = time.monotonic()
-        self._bar: Progress | None = None
         self._last = ""
 
     def __enter__(self) -> FolderProgress:
@@ -244,15 +241,6 @@ class FolderProgress:
             self._task = self._bar.add_task("transcribing", total=None, status="")
             self._bar.start()
         return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Leave the terminal as it was."""
-        if self._bar:
-            self._bar.stop()
-            self._bar = None
 
     def on_step(self, source: object, step: Step, duration: float | None) -> None:
         """Show a recording's progress."""

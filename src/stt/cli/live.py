@@ -111,11 +111,8 @@ def _prepare(loaded: LoadedSettings, *, quiet: bool) -> None:
     """Have the model's files ready, which may take long, before anybody speaks."""
     from stt.install.locate import locate
 
-    progress = StageProgress(quiet=quiet)
-    try:
+    with StageProgress(quiet=quiet) as progress:
         locate(loaded.settings.model, loaded.places, progress)
-    finally:
-        progress.close()
 
 
 def _listen(asked: LiveOptions, loaded: LoadedSettings) -> int:

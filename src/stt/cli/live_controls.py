@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from queue import SimpleQueue
-from types import TracebackType
 
 import numpy as np
 
@@ -184,12 +183,7 @@ class ExecHook:
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._texts.put(None)
         self._thread.join(_PATIENCE_S)
         if self._thread.is_alive():

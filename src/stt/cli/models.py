@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from stt.cli.config import FILE_OPTION, told_places
+from stt.cli.config import FILE_OPTION, named_file, told_places
+from stt.cli.output import columns
 from stt.cli.parsing import installed
 from stt.errors import ModelError, UsageError
 
@@ -45,15 +45,11 @@ def models(context: click.Context, file: Path | None, as_json: bool) -> None:
         }
         click.echo(json.dumps(document, ensure_ascii=False, indent=2))
         return
-    click.echo(_table(items))
+    click.echo("\n".join(columns([_HEADINGS, *map(_row, items)])))
     if damaged := [item for item in items if item.problem]:
         click.echo("".join(f"\n{item.name} cannot run: {item.problem}" for item in damaged))
-    there = [item for item in items if item.folder]
-    if there:
-        click.echo("\ninstalled in")
-        width = max(len(item.name) for item in there)
-        for item in there:
-            click.echo(f"  {item.name:{width}}  {item.folder}")
+    if there := [(f"  {item.name}", str(item.folder)) for item in items if item.folder]:
+        click.echo("\n".join(("\ninstalled in", *columns(there))))
     click.echo(f"\n{told_places(places)}", nl=False)
     if missing := next((item.name for item in items if item.folder is None), None):
         click.echo(f"install one: stt setup {missing}")
@@ -75,8 +71,7 @@ def remove_command(context: click.Context, name: str, yes: bool, file: Path | No
     from stt.install.locate import lying, remove, size_of
     from stt.settings.loading import load_settings
 
-    assert context.parent is not None
-    places = load_settings(file or context.parent.params["file"]).places
+    places = load_settings(named_file(context, file)).places
     found = list(lying(name, places))
     if not found:
         have = ", ".join(sorted(places.installed())) or "none"
@@ -114,15 +109,6 @@ def _as_json(item: Item) -> dict[str, Any]:
         "languages": item.languages or None,
         "licence": item.licence or None,
     }
-
-
-def _table(items: Sequence[Item]) -> str:
-    rows = [_HEADINGS, *(_row(item) for item in items)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADINGS))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    )
 
 
 def _row(item: Item) -> tuple[str, ...]:

@@ -89,11 +89,8 @@ def load_model(loaded: LoadedSettings, *, quiet: bool, live: bool = False) -> Mo
     """
     from stt.transcriber import load_with
 
-    progress = StageProgress(quiet=quiet)
-    try:
+    with StageProgress(quiet=quiet) as progress:
         transcriber = load_with(loaded, progress, live=live)
-    finally:
-        progress.close()
     if not quiet:
         _announce(transcriber, loaded.settings.precision)
     return transcriber

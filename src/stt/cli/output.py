@@ -52,6 +52,18 @@ def fitted(text: str, columns: int | None) -> str:
     return "\n".join(piece for made in lines for piece in made).replace(_UNBROKEN, " ")
 
 
+def columns(rows: Sequence[Sequence[str]], *, right: bool = False) -> list[str]:
+    """Return lines of cells as wide as their columns; `right`: all but the first to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            cell.rjust(width) if right and number else cell.ljust(width)
+            for number, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+
+
 def _columns() -> int | None:
     """Columns of the terminal that text is printed on; None where it goes elsewhere."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None

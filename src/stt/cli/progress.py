@@ -7,10 +7,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from threading import Event, Lock, Thread
-from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import click
+from typing_extensions import Self
 
 from stt.cli.output import report
 
@@ -45,8 +45,29 @@ def _short(name: str) -> str:
     return last if len(last) <= _LONGEST_NAME else f"{last[: _LONGEST_NAME - 1]}…"
 
 
-class RecordingProgress:
-    """Progress of one recording: audio time done, RTFx and time left. A context manager."""
+Own = TypeVar("Own", bound="Shown")
+
+
+class Shown:
+    """What has a bar on stderr; a context manager, which takes it away."""
+
+    _bar: Progress | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+        if self._bar:
+            self._bar.stop()
+            self._bar = None
+
+
+class RecordingProgress(Shown):
+    """Progress of one recording: audio time done, RTFx and time left."""
 
     def __init__(self, name: str, *, quiet: bool, text_on_stdout: bool = False) -> None:
         """Show nothing when `quiet`; `text_on_stdout`: text is printed meanwhile."""
@@ -54,7 +75,6 @@ class RecordingProgress:
         self._text_on_stdout = text_on_stdout
         self._quiet = quiet
         self._began = self._spoke = time.monotonic()
-        self._bar: Progress | None = None
         self._heard, self._at = 0.0, self._began
         self._duration: float | None = None
         self._is_moving = False
@@ -67,20 +87,6 @@ class RecordingProgress:
             self._task = self._bar.add_task(self._name, total=None, status="")
             self._bar.start()
         return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Leave the terminal as it was."""
-        if self._bar:
-            self._bar.stop()
-            self._bar = None
 
     def on_step(self, step: Step, duration: float | None) -> None:
         """Show a step; `duration` is the recording's length in seconds, where known."""
@@ -111,12 +117,11 @@ class RecordingProgress:
         )
 
 
-class StageProgress:
-    """Progress of preparing a model: (stage, done, total) calls, ended by `close`."""
+class StageProgress(Shown):
+    """Progress of preparing a model: (stage, done, total) calls."""
 
     def __init__(self, *, quiet: bool) -> None:
         self._quiet = quiet
-        self._bar: Progress | None = None
         self._task: TaskID | None = None
         self._stage = ""
 
@@ -137,18 +142,12 @@ class StageProgress:
             self._stage = stage
         self._bar.update(self._task, completed=done, total=total)
 
-    def close(self) -> None:
-        """Leave the terminal as it was."""
-        if self._bar:
-            self._bar.stop()
-            self._bar = None
-
 
 _BYTES = 1_000_000
 """Totals from here on are bytes: set-up counts nothing else so high."""
 
 
-class SetupProgress:
+class SetupProgress(Shown):
     """Progress of set-up: a bar with the time left on a terminal, else a line now and then; news.
 
     A thread shows it, so that it moves while one step of the work takes long.
@@ -157,7 +156,6 @@ class SetupProgress:
     def __init__(self, *, quiet: bool) -> None:
         self._quiet = quiet
         self._live = not quiet and sys.stderr.isatty()
-        self._bar: Progress | None = None
         self._task: TaskID | None = None
         self._stage = ""
         self._began = time.monotonic()
@@ -242,13 +240,11 @@ class SetupProgress:
         return f"{before}about {clock(seconds)} left in all" if seconds >= 1 else ""
 
     def _close_bar(self) -> None:
-        if self._bar:
-            self._bar.stop()
-            self._bar = None
+        super().close()
         self._stage = ""
 
     def close(self) -> None:
-        """Leave the terminal as it was."""
+        """Leave the terminal as it was; nothing more is shown."""
         self._ended.set()
         if self._teller:
             self._teller.join()

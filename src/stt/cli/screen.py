@@ -7,8 +7,7 @@ import sys
 import time
 from collections import deque
 from dataclasses import dataclass, field
-from types import TracebackType
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import click
 
@@ -80,31 +79,6 @@ class Tally:
     def median_s(self) -> float:
         """Median of the latencies; there must be one."""
         return statistics.median(self.latencies)
-
-
-class Output(Protocol):
-    """Shows events; a context manager."""
-
-    def __enter__(self) -> Output: ...
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None: ...
-
-    def take(self, event: Event) -> None:
-        """Show an event."""
-        ...
-
-    def note(self, line: str) -> None:
-        """Show one line of news."""
-        ...
-
-    def failed(self, line: str) -> None:
-        """Show what went wrong."""
-        ...
 
 
 class Lines:
@@ -269,11 +243,8 @@ class Screen:
             state = "space = talk" if state == "listening" else state
         level = self._level
         rms_db, peak_db = (level.rms_db, level.peak_db) if level else (-100.0, -100.0)
-        full, peak = _columns(rms_db), _columns(peak_db)
-        bar = list("#" * full + "-" * (_BAR - full))
-        if peak:
-            bar[peak - 1] = "|"
-        return f"{state:12} [{''.join(bar)}] {max(rms_db, -99.9):5.1f} dB{self._behind()}"
+        bar = level_bar(rms_db, peak_db, _BAR)
+        return f"{state:12} [{bar}] {max(rms_db, -99.9):5.1f} dB{self._behind()}"
 
     def _behind(self) -> str:
         lag_s = self._level.lag_s if self._level else 0.0
@@ -286,5 +257,15 @@ class Screen:
         return f"text after {last:.2f} s, median {self._tally.median_s:.2f} s | {self._about}"
 
 
-def _columns(db: float) -> int:
-    return round(_BAR * min(1.0, max(0.0, (db - _FLOOR_DB) / -_FLOOR_DB)))
+Output = Lines | Screen
+
+
+def level_bar(rms_db: float, peak_db: float, width: int) -> str:
+    """Return a bar of the RMS level from -60 to 0 dB, `|` the peak."""
+
+    def columns(db: float) -> int:
+        return round(width * min(1.0, max(0.0, (db - _FLOOR_DB) / -_FLOOR_DB)))
+
+    bar = "#" * columns(rms_db) + "-" * (width - columns(rms_db))
+    peak = columns(peak_db)
+    return f"{bar[: peak - 1]}|{bar[peak:]}" if peak else bar

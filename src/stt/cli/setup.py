@@ -5,16 +5,16 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from textwrap import wrap
 from typing import TYPE_CHECKING
 
 import click
 
 from stt.cli import outcomes
 from stt.cli.options import CONFIG_OPTION, QUIET_OPTION
-from stt.cli.output import report
+from stt.cli.output import columns, report
 from stt.cli.parsing import installable, some_of
 from stt.cli.progress import SetupProgress
-from stt.cli.setup_table import summary
 from stt.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
@@ -101,6 +101,7 @@ def setup(
     stt setup parakeet --check           is all as it was proven?
     stt setup parakeet --check --quick   are the files whole, does it run?
     """
+    from stt.engine.manifest import Manifest
     from stt.install.installation import Events
     from stt.install.setup import SetupOptions
     from stt.settings.loading import load_settings
@@ -163,10 +164,11 @@ def setup(
         return 130
     finally:
         progress.close()
-    click.echo(summary(folder))
+    click.echo(_summary(folder))
     click.echo(_told_place(folder, places))
     click.echo(_how_to_run(settings.model, folder, places, config))
-    return 0 if _all_proven(folder, precisions) else 1
+    made = Manifest.read(folder).precisions
+    return 0 if all(made.get(each, {}).get("proven") for each in precisions) else 1
 
 
 def _install(
@@ -248,7 +250,7 @@ def _starter(
     proven = True
     if wanted:
         proven = starter.add(folder, wanted, events, force=force)
-        say(summary(folder))
+        say(_summary(folder))
     say(_told_place(folder, places))
     return 0 if proven else 1
 
@@ -299,8 +301,48 @@ def _check(folder: Path, events: Events, say: Say, longest_s: float) -> int:
     return 0
 
 
-def _all_proven(folder: Path, precisions: tuple[str, ...]) -> bool:
+def _summary(folder: Path) -> str:
+    """The table it ends with: sizes, errors and speed of each precision, and what `auto` takes."""
     from stt.engine.manifest import Manifest
+    from stt.engine.precision import Known, choose
+    from stt.install.measure import providers_here
+    from stt.models import inspect
 
-    found = Manifest.read(folder).precisions
-    return all(found.get(precision, {}).get("proven") for precision in precisions)
+    manifest, model = Manifest.read(folder), inspect(folder)
+    rows = [("precision", "MB", "encoder", "joint", "proof", "measured")]
+    for precision in ("fp32", *manifest.precisions):
+        entry = manifest.precisions.get(precision, {})
+        figures = {check["name"]: check["figure"] for check in entry.get("checks", [])}
+        names = model.family.graphs(precision)
+        parts = [manifest.files.get(n) for name in names for n in (name, f"{name}.data")]
+        size = sum(part["size"] for part in parts if part)
+        speeds = [
+            f"{row['provider']} {row['rtfx']:.1f}x, load {row['load_s']:.1f} s, "
+            f"{row['peak_mib'] or 0:,.0f} MiB"
+            for row in manifest.measurements
+            if row["precision"] == precision
+        ]
+        proof = "" if precision == "fp32" else "proven" if entry["proven"] else "failed"
+        rows.append(
+            (
+                precision,
+                f"{size / 1e6:,.0f}" if size else "-",
+                _percent(figures.get("encoder error")),
+                _percent(figures.get("joint error")),
+                proof,
+                speeds[0] if speeds else "",
+            )
+        )
+        rows += [("", "", "", "", "", speed) for speed in speeds[1:]]
+    lines = columns(rows)
+    ran = {row["provider"] for row in manifest.measurements}
+    provider = next((p for p in providers_here() if p in ran), "cpu")
+    choice = choose("auto", Known.of(model, provider))
+    lines.append("encoder, joint: relative error beside fp32; x: times real time")
+    text = f"auto takes {choice.precision} on {choice.provider}: {choice.reason}"
+    lines += wrap(text, 80, break_long_words=False, break_on_hyphens=False)
+    return "\n".join(lines)
+
+
+def _percent(value: float | None) -> str:
+    return "" if value is None else f"{value:.2%}"
