@@ -26,8 +26,8 @@ from stt.audio.samples import resampled
 from stt.bench.contenders import Contender, Worker, started
 from stt.engine.sessions import usable_cores
 from stt.errors import UsageError
-from stt.install.observation import bundled_clips, of_length
 from stt.install.installation import Events
+from stt.install.observation import bundled_clips, of_length
 from stt.system.packages import stt_version
 from stt.system.temporary import temporary_folder
 from stt.types import SAMPLE_RATE, Samples
