@@ -21,7 +21,7 @@ from google.protobuf.message import DecodeError
 from huggingface_hub.errors import HFValidationError
 from onnxruntime.capi import onnxruntime_pybind11_state as ort
 
-from stt.audio import damage, recording
+from stt.audio import recording, stream
 from stt.cli import main, outcomes
 from stt.errors import AudioError
 from stt.models import transducer
@@ -224,7 +224,7 @@ def test_what_a_container_raises_in_its_midst() -> None:
         yield 1
         raise av.error.FFmpegError(5, "Input/output error")
 
-    read = damage.blocks_read(blocks(), "talk.m4a")
+    read = stream.blocks_read(blocks(), "talk.m4a")
     assert next(read) == 1
     with pytest.raises(AudioError, match=r"^talk.m4a: cannot be read \(.*Input/output error"):
         next(read)
