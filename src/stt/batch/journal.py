@@ -338,8 +338,9 @@ class _Database:
                 raise self._unusable(error) from error
 
     def _unusable(self, error: Exception) -> OutputError:
+        reason = " ".join(str(error).split())  # pydantic's has several lines
         return OutputError(
-            f"{self._folder}: the journal of this folder cannot be used ({error}); make room or "
+            f"{self._folder}: the journal of this folder cannot be used ({reason}); make room or "
             "rights for it, move it away to begin anew, or choose another folder with -o"
         )
 
