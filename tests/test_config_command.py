@@ -13,10 +13,9 @@ from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stt.cli.config import config
+from stt.cli.config import config, remove_member, set_member
 from stt.errors import SettingsError
 from stt.settings import loading as settings
-from stt.settings.file import remove_member, set_member
 from support.paths import ROOT
 
 NOWHERE = Path("stt_config.json")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -96,7 +98,6 @@ def set_command(context: click.Context, key: str, value: str, file: Path | None)
     stt config set precision fp32
     stt config set formats txt,srt
     """
-    from stt.settings.file import set_member
     from stt.settings.loading import parse_value
 
     parsed = parse_value(key, value)
@@ -118,8 +119,7 @@ def unset_command(context: click.Context, key: str, file: Path | None) -> None:
     \b
     stt config unset precision
     """
-    from stt.settings.file import parse_config, remove_member
-    from stt.settings.loading import Settings, unknown_key
+    from stt.settings.loading import Settings, parse_config, unknown_key
 
     outcomes.drop_stdout_if_closed()
     path = _target(context, file)
@@ -219,7 +219,7 @@ def _config_of(context: click.Context, file: Path | None) -> Path:
 
 def _set_below(context: click.Context, file: Path | None, key: str) -> str:
     """Say that the settings file has a key which its local file has not."""
-    from stt.settings.file import parse_config
+    from stt.settings.loading import parse_config
 
     path = _config_of(context, file)
     if _target(context, file) == path or key not in parse_config(_text(path), path):
@@ -229,7 +229,7 @@ def _set_below(context: click.Context, file: Path | None, key: str) -> str:
 
 def _text(path: Path) -> str:
     """The file's text, '' where there is no file yet."""
-    from stt.settings.file import read_config
+    from stt.settings.loading import read_config
 
     return read_config(path) if path.exists() else ""
 
@@ -249,6 +249,93 @@ def _save(path: Path, before: str, after: str) -> None:
 
 
 def _warn_of_variable(key: str) -> None:
-    variable = f"STT_{key.upper()}"
-    if os.environ.get(variable):
+    if os.environ.get(variable := f"STT_{key.upper()}"):
         click.echo(f"stt: {variable} is set in the environment and still decides", err=True)
+
+
+# --- one member of a JSON text, all else as it was --------------------------------------------
+
+
+class _Member(NamedTuple):
+    """Where a member of the outermost object stands: offsets into the text."""
+
+    key: str
+    start: int
+    key_end: int
+    value_start: int
+    end: int
+
+
+def set_member(text: str, key: str, value: object, path: Path) -> str:
+    """The JSON text with one member of its object changed or added, all else as it was.
+
+    A new member goes last, with the white space the last one had. SettingsError, with `path` in it,
+    if the text is not usable.
+    """
+    text = text if text.strip() else "{\n}\n"
+    from stt.settings.loading import parse_config
+
+    values = parse_config(text, path)
+    if key in values and (type(values[key]), values[key]) == (type(value), value):
+        return text
+    opening, members, closing = _scan(text)
+    if not members:
+        line_end = "\r\n" if "\r\n" in text else "\n"
+        body = f"{line_end}  {json.dumps(key)}: {_written(value)}{line_end}"
+        return text[: opening + 1] + body + text[closing:]
+    for member in members:
+        if member.key == key:
+            new = _written(value, like=text[member.value_start : member.end])
+            return text[: member.value_start] + new + text[member.end :]
+    last = members[-1]
+    before_last = opening if len(members) == 1 else text.index(",", members[-2].end)
+    space = text[before_last + 1 : last.start]
+    colon = text[last.key_end : last.value_start]
+    added = f",{space}{json.dumps(key)}{colon}{_written(value)}"
+    return text[: last.end] + added + text[last.end :]
+
+
+def remove_member(text: str, key: str, path: Path) -> str:
+    """The JSON text without one member of its object, all else as it was; see `set_member`."""
+    from stt.settings.loading import parse_config
+
+    if key not in parse_config(text, path):
+        return text
+    opening, members, closing = _scan(text)
+    index = [member.key for member in members].index(key)
+    if len(members) == 1:
+        return text[: opening + 1] + text[closing:]
+    if index + 1 < len(members):
+        return text[: members[index].start] + text[members[index + 1].start :]
+    return text[: members[index - 1].end] + text[members[index].end :]
+
+
+def _written(value: object, like: str = "") -> str:
+    """A value as JSON; a list over several lines if the one it replaces is."""
+    lines = re.match(r"\[(\s*\n\s*)\S.*?(\s*)\]\Z", like, re.DOTALL)
+    if isinstance(value, list) and lines:
+        items = f",{lines[1]}".join(json.dumps(item, ensure_ascii=False) for item in value)
+        return f"[{lines[1]}{items}{lines[2]}]"
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _scan(text: str) -> tuple[int, Sequence[_Member], int]:
+    """Offsets of the opening brace, the members and the closing brace of a valid JSON object."""
+    decode = json.JSONDecoder().raw_decode
+    opening = text.index("{")
+    members = []
+    at = _skip(text, opening + 1)
+    while text[at] != "}":
+        key, key_end = decode(text, at)
+        value_start = _skip(text, text.index(":", key_end) + 1)
+        end = decode(text, value_start)[1]
+        members.append(_Member(key, at, key_end, value_start, end))
+        at = _skip(text, end)
+        if text[at] == ",":
+            at = _skip(text, at + 1)
+    return opening, members, at
+
+
+def _skip(text: str, at: int) -> int:
+    """The offset of the next character that is not JSON's white space."""
+    return next(n for n in range(at, len(text)) if text[n] not in " \t\r\n")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -121,21 +121,18 @@ def transcribe(
     stt transcribe talks --recursive -o out -f txt,srt,json
     """
     from stt.audio.selection import Selection
+    from stt.cli.output import output_file
     from stt.settings.loading import load_settings
 
-    selection = Selection.of(track, channel, start, end)
     given = {key: value for key, value in flags.items() if value not in (None, ())}
-    loaded = load_settings(config, given)
-    settings = loaded.settings
-    target = Path(settings.output_dir) if settings.output_dir else None
-    file = _output_file(given, paths)
-    if file is not None:
-        target, settings = None, settings.model_copy(update={"formats": (file.form,)})
-    if target is not None:
+    selection = Selection.of(track, channel, start, end)
+    asked = _Asked(paths, load_settings(config, given), selection, recursive, quiet)
+    settings = asked.loaded.settings
+    named = given.get("output_dir")
+    file = output_file(named, given.get("formats", ()), FORMAT_NAMES, paths) if named else None
+    if settings.output_dir and file is None:
         options = FolderOptions(retry_failed, watch, Path(move_done) if move_done else None, quiet)
-        return _into_folder(
-            *(paths, target, loaded, options, selection), recursive=recursive, force=force, ray=ray
-        )
+        return _into_folder(asked, Path(settings.output_dir), options, force=force, ray=ray)
     for option, given_it in {
         "--force": force,
         "--retry-failed": retry_failed,
@@ -145,31 +142,49 @@ def transcribe(
     }.items():
         if given_it:
             raise UsageError(f"{option} goes with a folder of results: add -o DIR")
-    return _one_by_one(
-        *(paths, loaded, settings, file, selection), recursive=recursive, quiet=quiet
-    )
+    if file is not None:
+        settings = settings.model_copy(update={"formats": (file.form,)})
+    return _one_by_one(asked, settings, file)
 
 
-def _one_by_one(
-    paths: tuple[str, ...],
-    loaded: LoadedSettings,
-    settings: Settings,
-    file: OutputFile | None,
-    selection: Selection,
-    *,
-    recursive: bool,
-    quiet: bool,
-) -> int:
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What is to be heard, and how."""
+
+    paths: tuple[str, ...]
+    loaded: LoadedSettings
+    selection: Selection
+    recursive: bool
+    quiet: bool
+
+    def model(self) -> ModelTranscriber:
+        """Load the model, and say what it cannot."""
+        transcriber = replace(load_model(self.loaded, quiet=self.quiet), selection=self.selection)
+        if self.loaded.settings.word_timestamps and not transcriber.recognizer.tells_words:
+            name = transcriber.model
+            report(f"warning: {name} does not tell when words are said: no word timestamps")
+        return transcriber
+
+    def tell_passed_over(self, apart: Path | None = None) -> None:
+        """Tell of recordings in folders that are not searched; `apart` is one that never is."""
+        from stt.cli.inputs import passed_over
+
+        if not self.recursive and not self.quiet:
+            for line in passed_over(self.paths, apart and apart.absolute()):
+                report(line)
+
+
+def _one_by_one(asked: _Asked, settings: Settings, file: OutputFile | None) -> int:
     """Print the text of each recording, or write that of the one there is into `file`."""
     from stt.cli.inputs import collect, readable
     from stt.cli.output import check_folder
 
-    found, failures = collect(paths, recursive=recursive)
+    found, failures = collect(asked.paths, recursive=asked.recursive)
     inputs, unreadable = readable(found)
     failures += unreadable
     for error in failures:
         report(error, error)
-    _tell_passed_over(paths, recursive=recursive, quiet=quiet)
+    asked.tell_passed_over()
     if not inputs:
         return failures[0].exit_code
     _check_output(settings, inputs)
@@ -177,7 +192,7 @@ def _one_by_one(
         check_folder(file.path.parent, "-o")
     elif outcomes.stdout_is_closed():
         raise OutputError("standard output is closed, so no text can be printed; add -o DIR")
-    transcriber = _loaded(loaded, selection, quiet=quiet)
+    transcriber, quiet = asked.model(), asked.quiet
     failed = len(failures)
     done: list[Transcript] = []
     for item in inputs:
@@ -198,24 +213,8 @@ def _one_by_one(
     return 1 if failed or partly else 0
 
 
-def _output_file(given: dict[str, Any], paths: tuple[str, ...]) -> OutputFile | None:
-    """What `-o` names, where it is a file."""
-    from stt.cli.output import output_file
-
-    named = given.get("output_dir")
-    return output_file(named, given.get("formats", ()), FORMAT_NAMES, paths) if named else None
-
-
 def _into_folder(
-    paths: tuple[str, ...],
-    target: Path,
-    loaded: LoadedSettings,
-    options: FolderOptions,
-    selection: Selection,
-    *,
-    recursive: bool,
-    force: bool,
-    ray: str | None,
+    asked: _Asked, target: Path, options: FolderOptions, *, force: bool, ray: str | None
 ) -> int:
     from stt.audio.files import STDIN
     from stt.batch.folder import Delivery, Job
@@ -226,16 +225,16 @@ def _into_folder(
 
     def jobs() -> tuple[list[Job], list[AudioError]]:
         waiting = options.watch or options.move_done is not None  # an empty folder is as it should
-        inputs, unread = collect(paths, recursive=recursive, waiting=waiting)
+        inputs, unread = collect(asked.paths, recursive=asked.recursive, waiting=waiting)
         if options.move_done:  # what lies there is done
             done = options.move_done.absolute()
             inputs = [i for i in inputs if done not in Path(i.source).absolute().parents]
         return [Job(item.source, item.stem.as_posix()) for item in inputs], unread
 
-    if ray is not None and STDIN in paths:
+    if ray is not None and STDIN in asked.paths:
         raise UsageError("- does not go with --ray: name a file")
-    if options.watch and not any(Path(path).is_dir() for path in paths):
-        raise UsageError(f"--watch needs a folder to watch; {printable(paths[0])} is none")
+    if options.watch and not any(Path(path).is_dir() for path in asked.paths):
+        raise UsageError(f"--watch needs a folder to watch; {printable(asked.paths[0])} is none")
     if not options.watch:
         found, unread = jobs()
         missing = all_missing([job.source for job in found])
@@ -245,52 +244,29 @@ def _into_folder(
             if not options.quiet and not unread + missing:
                 report("no recordings to do")
             return 1 if unread + missing else 0
-        _tell_passed_over(paths, options.move_done, recursive=recursive, quiet=options.quiet)
+        asked.tell_passed_over(options.move_done)
     check_folder(target, "-o")
     if options.move_done:
         check_folder(options.move_done, "--move-done")
-    settings = loaded.settings
+    settings = asked.loaded.settings
     delivery = Delivery(target, settings.formats, force, settings.subtitle_style)
-    pool = _pool(loaded, selection, ray, quiet=options.quiet)
-    return into_folder(pool, jobs, delivery, options)
+    return into_folder(_pool(asked, ray), jobs, delivery, options)
 
 
-def _tell_passed_over(
-    paths: tuple[str, ...], apart: Path | None = None, *, recursive: bool, quiet: bool
-) -> None:
-    from stt.cli.inputs import passed_over
-
-    if not recursive and not quiet:
-        for line in passed_over(paths, apart and apart.absolute()):
-            report(line)
-
-
-def _pool(
-    loaded: LoadedSettings, selection: Selection, ray: str | None, *, quiet: bool
-) -> OpenPool:
+def _pool(asked: _Asked, ray: str | None) -> OpenPool:
     """What recordings are transcribed on: the nodes of a cluster, or this machine."""
     if ray is not None:
         from stt.batch.ray_pool import ray_pool
 
         def note(line: str) -> None:
-            if not quiet:
+            if not asked.quiet:
                 report(line)
 
-        return lambda on_step: ray_pool(ray, loaded, on_step, note, selection)
+        return lambda on_step: ray_pool(ray, asked.loaded, on_step, note, asked.selection)
     from stt.batch.pool import local_pool
 
-    transcriber = _loaded(loaded, selection, quiet=quiet)
+    transcriber = asked.model()
     return lambda on_step: local_pool(transcriber, on_step)
-
-
-def _loaded(loaded: LoadedSettings, selection: Selection, *, quiet: bool) -> ModelTranscriber:
-    """Load the model, and say what it cannot."""
-    transcriber = replace(load_model(loaded, quiet=quiet), selection=selection)
-    if loaded.settings.word_timestamps and not transcriber.recognizer.tells_words:
-        report(
-            f"warning: {transcriber.model} does not tell when words are said: no word timestamps"
-        )
-    return transcriber
 
 
 def _check_output(settings: Settings, inputs: list[Input]) -> None:

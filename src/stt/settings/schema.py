@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from types import MappingProxyType
 from typing import Annotated, Any, Literal
@@ -202,17 +201,3 @@ def _choices(schema: Mapping[str, Any]) -> list[str]:
 def listed(names: Sequence[str], last: str) -> str:
     """Return names in a sentence: 'a, b or c'."""
     return f"{', '.join(names[:-1])} {last} {names[-1]}"
-
-
-def settings_table() -> str:
-    """The table of settings in docs/settings.md, in Markdown; tested to be the one there."""
-    return "\n".join(_table_rows()) + "\n"
-
-
-def _table_rows() -> Iterator[str]:
-    yield "| key | default | allowed | meaning |"
-    yield "|---|---|---|---|"
-    for key, field in Settings.model_fields.items():
-        schema = schemas()[key]
-        default = json.dumps(plain(schema["default"]))
-        yield f"| `{key}` | `{default}` | {allowed(schema)} | {field.description} |"
