@@ -15,7 +15,7 @@ from stt.engine.sessions import Runtime
 from stt.errors import NonFiniteOutput
 from stt.install.observation import bundled_clips
 from stt.models import FAMILIES, inspect
-from stt.models.label_looping import Decoding, label_looping
+from stt.models.label_looping import Decoding, Ints, LogitChoices, label_looping
 from stt.models.onnx_asr_edge import TdtModel, load_tdt
 from stt.models.split_transducer import BatchNetworks, SplitTransducer
 from stt.models.tdt import DURATIONS, Emission, TdtVocabulary, greedy_tdt
@@ -28,21 +28,21 @@ TOKENS, BLANK = 4, 3
 class Scripted:
     """A joint read from a table [utterance, frame, tokens so far (around), V + durations]."""
 
-    def __init__(self, table: Floats, window: int) -> None:
-        self.table, self.window = table, window
+    def __init__(self, table: Floats, window: int, vocabulary: TdtVocabulary) -> None:
+        self.table, self.window, self.vocabulary = table, window, vocabulary
         self.emitted = np.full(len(table), -1)
         self.predictions = 0
 
-    def predict(self, rows: Sequence[int], tokens: Sequence[int]) -> None:
+    def predict(self, rows: Ints, tokens: Ints) -> None:
         assert all(
             (self.emitted[row] < 0) == (t == BLANK) for row, t in zip(rows, tokens, strict=True)
         )
         self.emitted[list(rows)] += 1
         self.predictions += len(rows)
 
-    def join(self, rows: Sequence[int], frames: Sequence[int]) -> Floats:
+    def join(self, rows: Ints, frames: Ints) -> LogitChoices:
         last = self.table.shape[1] - 1
-        return np.stack(
+        logits = np.stack(
             [
                 [
                     self.table[row, min(frame + i, last), self.emitted[row] % self.table.shape[2]]
@@ -51,6 +51,7 @@ class Scripted:
                 for row, frame in zip(rows, frames, strict=True)
             ]
         )
+        return LogitChoices(logits, self.vocabulary)
 
 
 def reference(table: Floats, length: int, vocabulary: TdtVocabulary) -> list[Emission]:
@@ -87,7 +88,7 @@ def test_a_batch_gives_what_the_readable_loop_gives_each(
     table[..., BLANK] += np.float32(blank_bias)
     table[..., TOKENS : TOKENS + 1] += np.float32(zero_bias)  # of duration 0, where there is one
     vocabulary = TdtVocabulary(TOKENS, BLANK, durations, limit)
-    networks = Scripted(table.copy(), window)
+    networks = Scripted(table.copy(), window, vocabulary)
     decoded = label_looping(networks, lengths, vocabulary)
     assert [d.emissions for d in decoded] == [
         reference(table[row], length, vocabulary) for row, length in enumerate(lengths)
@@ -110,7 +111,7 @@ def table_of(length: int, script: dict[tuple[int, int], tuple[int, int]]) -> Flo
 
 
 def decode(table: Floats, lengths: Sequence[int], window: int = 4) -> list[Decoding]:
-    return label_looping(Scripted(table, window), lengths, VOCABULARY)
+    return label_looping(Scripted(table, window, VOCABULARY), lengths, VOCABULARY)
 
 
 @pytest.mark.parametrize("window", [1, 4])
@@ -125,13 +126,13 @@ def test_bursts_zero_durations_and_durations_past_the_end(window: int) -> None:
 
 
 def test_blanks_alone_need_the_prediction_network_once() -> None:
-    networks = Scripted(table_of(20, {}), 4)
+    networks = Scripted(table_of(20, {}), 4, VOCABULARY)
     assert label_looping(networks, [20], VOCABULARY) == [Decoding([], 0)]
     assert networks.predictions == 1
 
 
 def test_nothing_is_asked_for_empty_utterances() -> None:
-    networks = Scripted(np.zeros((2, 1, 1, 9), np.float32), 4)
+    networks = Scripted(np.zeros((2, 1, 1, 9), np.float32), 4, VOCABULARY)
     assert label_looping(networks, [0, 0], VOCABULARY) == [Decoding([], 0)] * 2
     assert label_looping(networks, [], VOCABULARY) == []
     assert networks.predictions == 0
@@ -204,23 +205,28 @@ def test_digits_are_decoded_as_by_onnx_asr_alone_and_in_a_batch_of_32(
     batch = [*encoded, encoded[0][:0], *(f[k:] for k in (3, 9) for f in encoded), encoded[1][:1]]
     assert len(batch) == 32
     theirs = [onnx_asr_decodes(model, frames) for frames in batch]
-    together = label_looping(parts.batch(batch), [len(f) for f in batch], model.vocabulary)
+    together = label_looping(
+        parts.batch(batch, model.vocabulary), [len(f) for f in batch], model.vocabulary
+    )
     assert all(map(same, together, theirs))
     for frames, expected in zip(encoded, theirs, strict=False):
-        (alone,) = label_looping(parts.batch([frames]), [len(frames)], model.vocabulary)
+        (alone,) = label_looping(
+            parts.batch([frames], model.vocabulary), [len(frames)], model.vocabulary
+        )
         assert same(alone, expected)
         fused = greedy_tdt(model.step, model.initial_state(), frames, model.vocabulary)
         assert [e.duration for e in alone.emissions] == [e.duration for e in fused]
 
 
-def test_memory_of_a_batch_is_taken_once(parts: SplitTransducer, encoded: list[Floats]) -> None:
-    networks = parts.batch(encoded)
-    first = _joined(networks)
-    networks.predict([2, 0], [7, 9])
-    assert _joined(networks) == first  # the same place in memory
-    networks.join([0, 1], [0, 0])
+def test_memory_of_a_batch_is_taken_once(
+    model: TdtModel, parts: SplitTransducer, encoded: list[Floats]
+) -> None:
+    networks = parts.batch(encoded, model.vocabulary)
+    assert isinstance(networks, BatchNetworks)
+    networks.join(np.array([0]), np.array([0]))
+    first = networks._joint_calls[1]
+    networks.predict(np.array([2, 0]), np.array([7, 9]))
+    networks.join(np.array([0]), np.array([0]))
+    assert networks._joint_calls[1] is first
+    networks.join(np.array([0, 1]), np.array([0, 0]))
     assert len(networks._joint_calls) == 2
-
-
-def _joined(networks: BatchNetworks) -> int:
-    return int(networks.join([0], [0]).ctypes.data)

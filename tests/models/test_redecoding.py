@@ -16,7 +16,7 @@ from stt.engine.sessions import Runtime
 from stt.errors import NonFiniteOutput
 from stt.install.observation import bundled_clips
 from stt.models import inspect
-from stt.models.label_looping import Decoding, label_looping
+from stt.models.label_looping import Decoding, Ints, LogitChoices, label_looping
 from stt.models.onnx_asr_edge import load_tdt
 from stt.models.redecoding import SPOKEN_S, Decode, redecoded
 from stt.models.tdt import DURATIONS, TdtVocabulary, greedy_tdt
@@ -61,12 +61,12 @@ class StuckAfterStop:
         self.batch, self.durations = batch, durations
         self.last = [BLANK] * len(batch)
 
-    def predict(self, rows: Sequence[int], tokens: Sequence[int]) -> None:
+    def predict(self, rows: Ints, tokens: Ints) -> None:
         for row, token in zip(rows, tokens, strict=True):
             self.last[row] = token
 
-    def join(self, rows: Sequence[int], frames: Sequence[int]) -> Floats:
-        return np.stack(
+    def join(self, rows: Ints, frames: Ints) -> LogitChoices:
+        logits = np.stack(
             [
                 [
                     logits_of(
@@ -79,6 +79,7 @@ class StuckAfterStop:
                 for row, frame in zip(rows, frames, strict=True)
             ]
         )
+        return LogitChoices(logits, TdtVocabulary(SIZE, BLANK, self.durations))
 
 
 def one_by_one(durations: tuple[int, ...]) -> Decode:

@@ -197,7 +197,8 @@ class TdtModel(NemoModel):
         """
         if self.split is not None:
             lengths = [len(frames) for frames in batch]
-            return label_looping(self.split.batch(batch), lengths, self.vocabulary)
+            networks = self.split.batch(batch, self.vocabulary)
+            return label_looping(networks, lengths, self.vocabulary)
         return [self._decode_fused(frames, index) for index, frames in enumerate(batch)]
 
     def _decode_fused(self, frames: Floats, index: int) -> Decoding:

@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from stt.engine.recognizer import Feed
-from stt.models.label_looping import Networks
+from stt.models.label_looping import Choices, Ints, LogitChoices, Networks
+from stt.models.tdt import TdtVocabulary
 from stt.types import Floats
 
 Array = npt.NDArray[Any]
@@ -75,7 +76,7 @@ class SplitTransducer:
         (logits,) = self.joint.run([LOGITS], {PROJECTED: projected, PREDICTION: given})
         return logits[0, 0], (hidden, cell)
 
-    def batch(self, utterances: Sequence[Floats]) -> Networks:
+    def batch(self, utterances: Sequence[Floats], vocabulary: TdtVocabulary) -> Networks:
         """Make ready for a batch of encoder outputs, float32 [T, D] each."""
         # an empty utterance gets a frame that is never read
         filled = [
@@ -83,7 +84,9 @@ class SplitTransducer:
             for frames in utterances
         ]
         projected = [self.project(frames) for frames in filled]
-        return BatchNetworks(self, projected) if len(filled) > 1 else LoneNetworks(self, *projected)
+        if len(filled) > 1:
+            return BatchNetworks(self, projected, vocabulary)
+        return LoneNetworks(self, projected[0], vocabulary)
 
 
 def load_split(paths: Sequence[Path], options: Any, providers: Sequence[Any]) -> SplitTransducer:
@@ -109,8 +112,11 @@ class LoneNetworks:
     the joint reads it: nothing is copied but the window's frames.
     """
 
-    def __init__(self, model: SplitTransducer, projected: Floats) -> None:
+    def __init__(
+        self, model: SplitTransducer, projected: Floats, vocabulary: TdtVocabulary
+    ) -> None:
         """`projected`: float32 [T, H]."""
+        self._vocabulary = vocabulary
         self._frames, width = projected, projected.shape[1]
         entries = [entry for entry in model.prediction.get_inputs() if entry.name in STATES]
         pairs = [np.zeros((2, entry.shape[0], 1, entry.shape[2]), np.float32) for entry in entries]
@@ -131,27 +137,29 @@ class LoneNetworks:
         inputs = {PROJECTED: self._window, PREDICTION: prediction}
         self._join = _Call(model.joint, inputs, {LOGITS: self._logits})
 
-    def predict(self, _: Sequence[int], tokens: Sequence[int]) -> None:
+    def predict(self, _: Ints, tokens: Ints) -> None:
         """See label_looping.Networks."""
         self._target[0, 0] = tokens[0]
         self._predict[self._turn].run()
         self._turn = 1 - self._turn
 
-    def join(self, _: Sequence[int], frames: Sequence[int]) -> Floats:
+    def join(self, _: Ints, frames: Ints) -> Choices:
         """See label_looping.Networks."""
         seen = self._frames[frames[0] : frames[0] + self._size]
         self._window[0, : len(seen)] = seen
         self._join.run()
-        return self._logits
+        return LogitChoices(self._logits, self._vocabulary)
 
 
 class BatchNetworks:
     """Prediction network and joint over one batch: a `label_looping.Networks`."""
 
-    def __init__(self, model: SplitTransducer, projected: Sequence[Floats]) -> None:
+    def __init__(
+        self, model: SplitTransducer, projected: Sequence[Floats], vocabulary: TdtVocabulary
+    ) -> None:
         """`projected`: float32 [T, H] of each utterance."""
         rows, width = len(projected), projected[0].shape[1]
-        self._model = model
+        self._model, self._vocabulary = model, vocabulary
         self._frames = np.concatenate(projected)
         self._begins = np.cumsum([0, *map(len, projected)])
         states = [entry for entry in model.prediction.get_inputs() if entry.name in STATES]
@@ -169,7 +177,7 @@ class BatchNetworks:
         self._prediction_calls: dict[int, _Call] = {}
         self._joint_calls: dict[int, _Call] = {}
 
-    def predict(self, rows: Sequence[int], tokens: Sequence[int]) -> None:
+    def predict(self, rows: Ints, tokens: Ints) -> None:
         """See label_looping.Networks."""
         call = self._prediction_calls.get(len(rows))
         if call is None:
@@ -182,7 +190,7 @@ class BatchNetworks:
         for name, state in zip(NEW_STATES, self._states, strict=True):
             state[:, rows] = call.outputs[name]
 
-    def join(self, rows: Sequence[int], frames: Sequence[int]) -> Floats:
+    def join(self, rows: Ints, frames: Ints) -> Choices:
         """See label_looping.Networks."""
         call = self._joint_calls.get(len(rows))
         if call is None:
@@ -194,7 +202,7 @@ class BatchNetworks:
         self._frames.take(index, 0, call.inputs[PROJECTED], "clip")
         self._predictions.take(rows, 0, call.inputs[PREDICTION], "clip")
         call.run()
-        return call.outputs[LOGITS]
+        return LogitChoices(call.outputs[LOGITS], self._vocabulary)
 
     def _prediction_call(self, rows: int) -> _Call:
         shapes = [(state.shape[0], rows, state.shape[2]) for state in self._states]
