@@ -6,16 +6,15 @@ from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 import soundfile
 
 from stt.text.transcript import Transcript
 from stt.transcriber import ModelTranscriber
+from stt.types import Samples
 from support.loading import load_model
 from support.paths import DIGITS
 
-Samples = npt.NDArray[np.float32]
 RATE = 16_000
 
 
@@ -51,6 +50,8 @@ def test_silence_of_any_length_adds_nothing_and_takes_nothing(
 ) -> None:
     random = np.random.default_rng(3)
     parts: list[Samples] = []
+    if seconds > 10:
+        clips, said = clips[:4], said[:4]
     for clip in clips:
         gap = random.normal(0, 1, round(seconds * RATE)) * level
         parts += [gap.astype(np.float32), clip]

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import jiwer
 import numpy as np
-import numpy.typing as npt
 import pytest
 import soundfile
 import soxr
@@ -23,12 +22,12 @@ from allpairspy import AllPairs
 import stt
 from stt.errors import AudioError
 from stt.transcriber import Transcriber
+from stt.types import Samples
 from support.media import encode, write
 from support.paths import SAMPLES
 
 pytestmark = pytest.mark.slow
 
-Samples = npt.NDArray[np.float32]
 SENTENCE = "the evening train to bristol is running a few minutes late"
 SENTENCE_S = 3.9
 """Seconds of samples/train.flac that hold it."""

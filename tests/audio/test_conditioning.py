@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 import soundfile
 import soxr
@@ -15,9 +14,8 @@ from hypothesis import strategies as st
 from stt.audio.conditioning import AHEAD, Conditioner, Heard, conditioned, levelled
 from stt.audio.samples import HighPass
 from stt.audio.vad import FRAME, levels
+from stt.types import Samples
 from support.paths import SAMPLES
-
-Samples = npt.NDArray[np.float32]
 
 RATE = 16_000
 
@@ -100,7 +98,7 @@ def test_as_many_samples_come_out(said: Samples, seconds: float, level: float) -
     assert len(heard(samples)) == len(samples)
 
 
-@settings(max_examples=20)
+@settings(max_examples=8)
 @given(st.integers(1, 100_000), st.sampled_from([-20.0, -45.0, -70.0]), st.booleans())
 def test_the_sizes_of_the_blocks_do_not_matter(size: int, level: float, offset: bool) -> None:
     samples = np.sin(np.arange(100_000) * 0.3) * np.abs(np.sin(np.arange(100_000) / 9_000))

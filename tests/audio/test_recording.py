@@ -10,7 +10,6 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 import soundfile
 
@@ -18,8 +17,7 @@ from stt.audio import recording
 from stt.audio.files import open_audio
 from stt.audio.recording import Recording, check_target, leftovers
 from stt.errors import OutputError, UsageError
-
-Samples = npt.NDArray[np.float32]
+from stt.types import Samples
 
 
 def noise(samples: int) -> Samples:

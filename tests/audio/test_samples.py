@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -14,16 +15,14 @@ from hypothesis import strategies as st
 
 import stt
 from stt.audio.files import open_audio
-from stt.audio.samples import finite, sound
+from stt.audio.samples import finite, resampled, sound
 from stt.audio.stream import Damage
 from stt.errors import AudioError, UsageError
+from stt.types import Samples
 from support.media import tone
-from support.paths import ROOT
-
-Samples = npt.NDArray[np.float32]
+from support.paths import DIGITS
 
 RATE = 16_000
-DIGITS = ROOT / "tests/data/parakeet-digits"
 NAN, INF = float("nan"), float("inf")
 
 
@@ -111,8 +110,8 @@ def test_a_long_stretch_is_damage_that_tells_its_seconds(value: float) -> None:
     found, damage = sounded(samples)
     assert not found[3 * RATE : 5 * RATE].any()
     np.testing.assert_array_equal(found[5 * RATE :], samples[5 * RATE :])
-    (told,) = damage.failures
-    assert "2.0 s are not sound" in told and "3.00 to 5.00 s" in told
+    (line,) = damage.failures
+    assert "2.0 s are not sound" in line and "3.00 to 5.00 s" in line
     with pytest.raises(AudioError, match=r"3\.00 to"):
         sounded(samples, tolerant=False)
 
@@ -146,11 +145,13 @@ def test_finite() -> None:
     assert finite(samples[:1]).base is samples
 
 
-def test_a_nan_does_not_smear_when_the_rate_is_changed(tmp_path: Path, eight: Samples) -> None:
+def test_a_nan_does_not_smear_when_the_rate_is_changed(
+    tmp_path: Path, transcriber: stt.Transcriber, eight: Samples
+) -> None:
     spoiled = np.repeat(eight, 3)  # 48 kHz
     spoiled[90_000] = NAN
     soundfile.write(tmp_path / "a.wav", spoiled, 48_000, "FLOAT")
-    transcript = stt.load(DIGITS, provider="cpu", threads=1).transcribe(tmp_path / "a.wav")
+    transcript = transcriber.transcribe(tmp_path / "a.wav")
     coverage = transcript.coverage
     assert len(transcript.text.split()) == 8
     assert coverage is not None and not coverage.failures
@@ -207,37 +208,37 @@ def test_a_stray_sample_in_a_recording_of_another_scale(eight: Samples) -> None:
     assert len(damage.notes) == 2 and not damage.failures
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.longdouble])
-@pytest.mark.parametrize("scale", [2.0**15, 2.0**23, 1e30, 1e200])
+@pytest.fixture(scope="module")
+def text(transcriber: stt.Transcriber, eight: Samples) -> str:
+    return transcriber.transcribe(eight, sample_rate=RATE).text
+
+
+@pytest.mark.parametrize(
+    ("dtype", "scale"),
+    [
+        *((np.float16, 2.0**15), (np.float32, 2.0**15), (np.float32, 2.0**23), (np.float32, 1e30)),
+        *((np.float64, 2.0**15), (np.float64, 2.0**23), (np.float64, 1e30), (np.float64, 1e200)),
+        *((np.longdouble, scale) for scale in (2.0**15, 2.0**23, 1e30, 1e200)),
+    ],
+)
 def test_arrays_in_any_scale(
-    transcriber: stt.Transcriber, eight: Samples, dtype: npt.DTypeLike, scale: float
+    transcriber: stt.Transcriber, eight: Samples, text: str, dtype: npt.DTypeLike, scale: float
 ) -> None:
-    if dtype is np.float32 and scale > 1e38:
-        pytest.skip("no float32")
-    expected = transcriber.transcribe(eight, sample_rate=RATE)
-    found = transcriber.transcribe(np.asarray(eight, dtype) * scale, sample_rate=RATE)
-    assert found.text == expected.text
+    wide = eight if dtype is np.float16 else np.asarray(eight, dtype)
+    found = transcriber.transcribe((wide * scale).astype(dtype), sample_rate=RATE)
+    assert found.text == text
     assert found.coverage and "scaled" in " ".join(found.coverage.notes)
 
 
-def test_an_array_of_float16_in_the_range_of_integers(
-    transcriber: stt.Transcriber, eight: Samples
+def test_arrays_of_integers_and_with_a_nan(
+    transcriber: stt.Transcriber, eight: Samples, text: str
 ) -> None:
-    expected = transcriber.transcribe(eight, sample_rate=RATE)
-    found = transcriber.transcribe((eight * 2**15).astype(np.float16), sample_rate=RATE)
-    assert found.text == expected.text
-
-
-def test_arrays_of_integers_are_not_scaled(transcriber: stt.Transcriber, eight: Samples) -> None:
     found = transcriber.transcribe((eight * 2**15).astype(np.int16), sample_rate=RATE)
     assert found.coverage is not None and found.coverage.notes == ()
-
-
-def test_an_array_with_a_nan(transcriber: stt.Transcriber, eight: Samples) -> None:
     spoiled = eight.astype(np.float64)
     spoiled[20_000] = NAN
     found = transcriber.transcribe(spoiled, sample_rate=RATE)
-    assert found.text == transcriber.transcribe(eight, sample_rate=RATE).text
+    assert found.text == text
     assert found.coverage and "at 1.25 s" in found.coverage.notes[0]
 
 
@@ -266,3 +267,33 @@ def test_an_array_without_its_sample_rate_is_an_error(
         next(transcriber.segments(eight))
     with pytest.raises(UsageError, match="sample_rate=16000"):
         stt.transcribe(eight, DIGITS)
+
+
+# --- resampling ------------------------------------------------------------------------------
+
+RATES = [8_000, 11_025, 16_000, 22_050, 44_100, 48_000, 96_000]
+
+
+def whole(samples: np.ndarray, rate: int, *cuts: int) -> np.ndarray:
+    places = [0, *sorted(cuts), len(samples)]
+    return np.concatenate(list(resampled((samples[a:b] for a, b in pairwise(places)), rate)))
+
+
+@pytest.mark.parametrize("rate", RATES)
+@pytest.mark.parametrize("at", [0.0, 0.7, 1.9])
+def test_an_impulse_keeps_its_place(rate: int, at: float) -> None:
+    samples = np.zeros(2 * rate, np.float32)
+    samples[round(at * rate)] = 1.0
+    out = whole(samples, rate, rate // 3, rate)
+    assert len(out) == 2 * RATE
+    assert abs(int(np.abs(out).argmax()) - at * RATE) <= 1
+
+
+@given(st.sampled_from(RATES), st.lists(st.integers(0, 20_000), max_size=20))
+def test_blocks_of_any_size_give_the_same_samples(rate: int, cuts: list[int]) -> None:
+    samples = np.random.default_rng(0).uniform(-1, 1, 20_000).astype(np.float32)
+    np.testing.assert_array_equal(whole(samples, rate, *cuts), whole(samples, rate))
+
+
+def test_nothing_in_nothing_out() -> None:
+    assert not list(resampled(iter([]), 44_100))

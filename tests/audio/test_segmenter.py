@@ -9,17 +9,16 @@ from types import GeneratorType
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stt.audio import segmenter as cutting
 from stt.audio.conditioning import Heard
 from stt.audio.segmenter import Segmenter, Skipped, Span, Utterance, quietest, utterances
 from stt.audio.vad import FRAME, levels
+from stt.types import Samples
+from support.frames import LOUD, QUIET, Frames, pause, runs_of_speech, speech, stretches
 
-Samples = npt.NDArray[np.float32]
-Frames = list[tuple[float, float]]
-LOUD, QUIET = -20.0, -70.0
 SHORTEST_MAX = 156
 """Frames in the shortest utterance limit that settings allow: 5 s."""
 
@@ -34,47 +33,14 @@ def run(
     return found
 
 
-def speech(frames: int) -> Frames:
-    return [(0.95, LOUD)] * frames
-
-
-def pause(frames: int) -> Frames:
-    return [(0.01, QUIET)] * frames
-
-
-def stretches() -> st.SearchStrategy[Frames]:
-    """Recordings as runs of one probability and level each, as speech and pauses are."""
-    run_of_frames = st.tuples(
-        st.integers(1, 200), st.floats(0, 1, width=32), st.floats(-90, 0, width=32)
-    ).map(lambda r: [(r[1], r[2])] * r[0])
-    return st.lists(run_of_frames, max_size=12).map(
-        lambda runs: [frame for run in runs for frame in run]
-    )
+def covered_by(spans: list[Span], frames: int) -> npt.NDArray[np.bool_]:
+    covered = np.zeros(frames, bool)
+    for span in spans:
+        covered[span.start : span.end] = True
+    return covered
 
 
 # --- spans --------------------------------------------------------------------------------------
-
-
-@given(stretches(), st.integers(SHORTEST_MAX, 875), st.floats(0.05, 0.95))
-def test_spans_rise_apart_and_fit_the_model(
-    frames: Frames, max_frames: int, threshold: float
-) -> None:
-    spans = run(frames, max_frames, threshold)
-    assert all(0 <= span.start < span.end <= len(frames) for span in spans)
-    assert all(before.end <= after.start for before, after in pairwise(spans))
-    assert all(span.end - span.start <= max_frames for span in spans)
-
-
-@given(stretches(), st.integers(SHORTEST_MAX, 875), st.floats(0.05, 0.95))
-def test_no_speech_is_lost(frames: Frames, max_frames: int, threshold: float) -> None:
-    covered = np.zeros(len(frames), bool)
-    for span in run(frames, max_frames, threshold):
-        covered[span.start : span.end] = True
-    spoken = np.array([probability >= threshold for probability, _ in frames], bool)
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], spoken, [False]])))
-    for start, end in zip(edges[::2], edges[1::2], strict=True):
-        if end - start >= cutting.MIN_SPEECH:
-            assert covered[start:end].all(), f"frames {start} to {end}"
 
 
 def test_speech_keeps_real_audio_around_it() -> None:
@@ -133,11 +99,10 @@ def test_nothing_is_heard_twice_that_ends_in_the_overlap() -> None:
     assert only.end > 127
 
 
-@given(stretches(), st.floats(0.2, 0.95))
+@settings(max_examples=60)
+@given(stretches(200, 12), st.floats(0.2, 0.95))
 def test_no_doubtful_second_is_skipped(frames: Frames, threshold: float) -> None:
-    covered = np.zeros(len(frames), bool)
-    for span in run(frames, 875, threshold):
-        covered[span.start : span.end] = True
+    covered = covered_by(run(frames, 875, threshold), len(frames))
     faint = np.array([p if p < threshold - 0.15 else 0.0 for p, _ in frames])
     width = cutting.SHORT_LEAD
     for first in range(len(frames) - width + 1):
@@ -175,26 +140,20 @@ def test_speech_without_any_pause_is_cut_and_whole() -> None:
     assert all(before.end == after.start for before, after in pairwise(spans))
 
 
-@given(stretches(), st.integers(SHORTEST_MAX, 875), st.floats(0.05, 0.95))
-def test_overlapping_spans_rise_and_lose_nothing(
-    frames: Frames, max_frames: int, threshold: float
+@given(stretches(200, 12), st.integers(SHORTEST_MAX, 875), st.floats(0.05, 0.95), st.booleans())
+def test_spans_rise_fit_the_model_and_lose_no_speech(
+    frames: Frames, max_frames: int, threshold: float, overlap: bool
 ) -> None:
-    spans = run(frames, max_frames, threshold, overlap=True)
-    assert all(span.end - span.start <= max_frames for span in spans)
-    assert all(len(span.heard) == span.end - span.start for span in spans)
+    spans = run(frames, max_frames, threshold, overlap=overlap)
+    assert all(0 <= span.start < span.end <= len(frames) for span in spans)
+    assert all(len(span.heard) == span.end - span.start <= max_frames for span in spans)
     for before, after in pairwise(spans):
-        assert before.start < after.start
-        assert before.end < after.end
-        assert after.start >= before.end or before.seam
+        assert before.start < after.start and before.end < after.end
+        assert after.start >= before.end or (before.seam and overlap)
         assert before.end - after.start <= 2 * cutting.OVERLAP
-    covered = np.zeros(len(frames), bool)
-    for span in spans:
-        covered[span.start : span.end] = True
-    spoken = np.array([probability >= threshold for probability, _ in frames], bool)
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], spoken, [False]])))
-    for start, end in zip(edges[::2], edges[1::2], strict=True):
-        if end - start >= cutting.MIN_SPEECH:
-            assert covered[start:end].all(), f"frames {start} to {end}"
+    covered = covered_by(spans, len(frames))
+    for start, end in runs_of_speech(frames, threshold, cutting.MIN_SPEECH):
+        assert covered[start:end].all(), f"frames {start} to {end}"
 
 
 def test_only_a_cut_through_speech_overlaps() -> None:
@@ -205,7 +164,8 @@ def test_only_a_cut_through_speech_overlaps() -> None:
     assert (fluent[0].start, fluent[-1].end) == (0, 1000)
 
 
-@given(stretches().filter(lambda frames: len(frames) >= 2))
+@settings(max_examples=50)
+@given(stretches(200, 12).filter(lambda frames: len(frames) >= 2))
 def test_quietest_stays_in_bounds(frames: Frames) -> None:
     first = len(frames) // 2
     assert first <= quietest(frames, first) < len(frames)
@@ -245,14 +205,11 @@ def items(
     return list(utterances((Heard(block, block) for block in blocks), loud_is_speech, segmenter))
 
 
-def cut(samples: Samples, places: list[int]) -> tuple[list[Utterance], list[int]]:
-    found = items(samples, places)
-    return (
-        [item for item in found if isinstance(item, Utterance)],
-        [item for item in found if isinstance(item, int)],
-    )
+def heard_of(found: list[Utterance | Skipped | int]) -> list[Utterance]:
+    return [item for item in found if isinstance(item, Utterance)]
 
 
+@settings(max_examples=30)
 @given(st.integers(0, 9), st.integers(0, 6), st.lists(st.integers(0, 300_000)), st.booleans())
 def test_every_sample_is_heard_or_skipped_in_order(
     seed: int, runs: int, places: list[int], overlap: bool
@@ -268,19 +225,6 @@ def test_every_sample_is_heard_or_skipped_in_order(
         reached = max(reached, item.end)
         assert settled <= reached
     assert reached == settled == len(samples)
-
-
-@given(st.integers(0, 9), st.lists(st.integers(0, 300_000), max_size=9), st.booleans())
-def test_what_is_skipped_does_not_depend_on_blocks(
-    seed: int, places: list[int], overlap: bool
-) -> None:
-    samples = babble(seed, 4)
-    totals = [Counter[str](), Counter[str]()]
-    for total, cuts in zip(totals, ([], places), strict=True):
-        for item in items(samples, cuts, overlap=overlap):
-            if isinstance(item, Skipped):
-                total[item.reason] += item.end - item.start
-    assert totals[0] == totals[1]
 
 
 def test_why_it_is_skipped() -> None:
@@ -307,34 +251,37 @@ def test_why_it_is_skipped() -> None:
     assert 0 < total["non-speech", True] <= 2 * FRAME
 
 
-@given(st.integers(0, 9), st.integers(0, 6), st.lists(st.integers(0, 300_000), max_size=30))
-def test_utterances_do_not_depend_on_blocks(seed: int, runs: int, places: list[int]) -> None:
+@settings(max_examples=30)
+@given(
+    st.integers(0, 9),
+    st.integers(0, 6),
+    st.lists(st.integers(0, 300_000), max_size=30),
+    st.booleans(),
+)
+def test_what_is_heard_and_skipped_is_the_recording_whatever_the_blocks(
+    seed: int, runs: int, places: list[int], overlap: bool
+) -> None:
     samples = babble(seed, runs)
-    whole, _ = cut(samples, [])
-    found, heard = cut(samples, places)
-    assert [u.start for u in found] == [u.start for u in whole]
-    for one, other in zip(found, whole, strict=True):
+    whole, found = (items(samples, cuts, overlap=overlap) for cuts in ([], places))
+    skipped = [Counter[str](), Counter[str]()]
+    for total, made in zip(skipped, (whole, found), strict=True):
+        for item in made:
+            if isinstance(item, Skipped):
+                total[item.reason] += item.end - item.start
+    assert skipped[0] == skipped[1]
+    for one, other in zip(heard_of(found), heard_of(whole), strict=True):
+        assert one.start == other.start
+        assert 0 < len(one.samples) <= SHORTEST_MAX * FRAME
         np.testing.assert_array_equal(one.samples, other.samples)
-    assert heard == sorted(heard)
-    assert not heard or heard[-1] == len(samples)
-
-
-@given(st.integers(0, 9), st.integers(0, 6))
-def test_an_utterance_is_the_recording_at_its_place(seed: int, runs: int) -> None:
-    samples = babble(seed, runs)
-    end = 0
-    for utterance in cut(samples, list(range(0, len(samples), 7_001)))[0]:
-        assert utterance.start >= end
-        end = utterance.start + len(utterance.samples)
-        assert 0 < len(utterance.samples) <= SHORTEST_MAX * FRAME
-        np.testing.assert_array_equal(utterance.samples, samples[utterance.start : end])
-    assert end <= len(samples)
+        np.testing.assert_array_equal(one.samples, samples[one.start : one.end])
+    settled = [item for item in found if isinstance(item, int)]
+    assert settled == sorted(settled) and settled[-1] == len(samples)
 
 
 def test_the_last_part_of_a_frame_is_heard() -> None:
     samples = babble(3, 1)[:20_001]
-    (utterance,), _ = cut(samples, [])
-    assert utterance.start + len(utterance.samples) == len(samples)
+    (utterance,) = heard_of(items(samples, []))
+    assert utterance.end == len(samples)
 
 
 def test_memory_stays_within_an_utterance() -> None:

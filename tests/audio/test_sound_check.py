@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -18,8 +17,7 @@ from stt.audio.sound_check import (
     Trouble,
     decibels,
 )
-
-Samples = npt.NDArray[np.float32]
+from stt.types import Samples
 
 RATE = 8_000
 BLOCK = RATE // 20

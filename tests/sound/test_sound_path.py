@@ -12,18 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 import soundfile
 import soxr
 
 from stt.audio.files import open_audio
+from stt.types import Samples
 from support.paths import TESTS
 from support.pulse import MICROPHONE, OTHER_MICROPHONE, Pulse
 
 pytestmark = pytest.mark.slow
-
-Samples = npt.NDArray[np.float32]
 
 RATE = 16_000
 IN_FLIGHT_S = 1.2

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 import soundfile
 
 from stt.events import Committed, Draft
 from stt.streaming.stream import live
 from stt.transcriber import ModelTranscriber
+from stt.types import Samples
 from support.live_fakes import assert_nothing_committed_changes, blocks, finals, text_of
 from support.loading import load_model
 from support.paths import ROOT
 
 DIGITS = ROOT / "tests" / "data" / "parakeet-digits"
 STARTER = ROOT / "models" / "starter"
-Samples = npt.NDArray[np.float32]
 
 
 @pytest.fixture(scope="module")

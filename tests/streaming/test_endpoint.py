@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 
 from stt.audio.segmenter import MIN_SPEECH
 from stt.streaming.endpoint import LONGEST, PRE_ROLL, SHORTEST, TAIL, Ended, Endpointer
+from support.frames import LOUD, QUIET, Frames, pause, runs_of_speech, speech, stretches
 
-Frames = list[tuple[float, float]]
-LOUD, QUIET = -20.0, -70.0
 WINDOW = 468
 """Frames in 15 s."""
 
@@ -26,49 +25,27 @@ def run(frames: Frames, window: int = WINDOW, threshold: float = 0.5) -> list[En
     return [ended for ended in found if not ended.click]
 
 
-def speech(frames: int) -> Frames:
-    return [(0.95, LOUD)] * frames
-
-
-def pause(frames: int) -> Frames:
-    return [(0.01, QUIET)] * frames
-
-
-def stretches(most: int = 120) -> st.SearchStrategy[Frames]:
-    """Streams as runs of one probability and level each, as speech and pauses are."""
-    run_of_frames = st.tuples(
-        st.integers(1, most), st.floats(0, 1, width=32), st.floats(-90, 0, width=32)
-    ).map(lambda r: [(r[1], r[2])] * r[0])
-    return st.lists(run_of_frames, max_size=8).map(
-        lambda runs: [frame for run in runs for frame in run]
-    )
-
-
 # --- examples -----------------------------------------------------------------------------------
 
 
-def test_an_utterance_has_600_ms_before_it_and_a_tail() -> None:
-    (ended,) = run(pause(50) + speech(30) + pause(60))
-    assert PRE_ROLL == 19  # 608 ms
-    assert (ended.start, ended.last_speech, ended.end) == (50 - PRE_ROLL, 79, 80 + TAIL)
+@pytest.mark.parametrize(
+    ("before", "spoken", "after", "start", "end"),
+    [
+        (50, 30, 60, 50 - PRE_ROLL, 80 + TAIL),
+        (0, 20, 60, 0, 20 + TAIL),
+        (50, 20, 0, 50 - PRE_ROLL, 70),
+        (0, 20, TAIL + 2, 0, 20 + TAIL),  # what was recognised in the pause is the final text
+    ],
+)
+def test_an_utterance_has_600_ms_before_it_and_a_tail_where_there_are_any(
+    before: int, spoken: int, after: int, start: int, end: int
+) -> None:
+    (ended,) = run(pause(before) + speech(spoken) + pause(after))
+    assert (PRE_ROLL, TAIL) == (19, 10) and TAIL < SHORTEST <= LONGEST
+    assert (ended.start, ended.last_speech, ended.end) == (start, before + spoken - 1, end)
+    assert ended.end <= ended.endpoint <= before + spoken + after
     assert not ended.seam
-    assert ended.clear == 30
-
-
-def test_speech_from_the_first_frame_is_whole() -> None:
-    (ended,) = run(speech(20) + pause(60))
-    assert (ended.start, ended.last_speech) == (0, 19)
-
-
-def test_speech_up_to_the_last_frame_is_whole() -> None:
-    (ended,) = run(pause(50) + speech(20))
-    assert (ended.end, ended.endpoint) == (70, 70)
-
-
-def test_at_the_end_of_the_stream_the_tail_is_that_of_a_trial() -> None:
-    """So that what was recognised in the pause already is the final text."""
-    (ended,) = run(speech(20) + pause(TAIL + 2))
-    assert ended.end == 20 + TAIL
+    assert ended.clear == spoken
 
 
 def test_the_endpoint_is_where_patience_ran_out() -> None:
@@ -78,10 +55,6 @@ def test_the_endpoint_is_where_patience_ran_out() -> None:
     found = ended[index]
     assert found is not None
     assert found.endpoint == index + 1 == 20 + endpointer.patience
-
-
-def test_the_trial_has_time_before_the_shortest_patience() -> None:
-    assert TAIL < SHORTEST <= LONGEST
 
 
 def test_a_click_is_no_utterance_but_may_be_the_next_ones_pre_roll() -> None:
@@ -170,7 +143,7 @@ def test_quiet_speech_between_the_thresholds_keeps_an_utterance_going() -> None:
 
 
 @settings(max_examples=40)
-@given(stretches(), st.integers(156, 600), st.floats(0.05, 0.95))
+@given(stretches(120, 8), st.integers(156, 600), st.floats(0.05, 0.95))
 def test_utterances_rise_apart_and_fit_the_window(
     frames: Frames, window: int, threshold: float
 ) -> None:
@@ -184,7 +157,7 @@ def test_utterances_rise_apart_and_fit_the_window(
 
 
 @settings(max_examples=40)
-@given(stretches(60), st.integers(156, 600), st.floats(0.05, 0.95))
+@given(stretches(60, 8), st.integers(156, 600), st.floats(0.05, 0.95))
 def test_every_frame_of_speech_is_in_exactly_one_utterance(
     frames: Frames, window: int, threshold: float
 ) -> None:
@@ -192,33 +165,20 @@ def test_every_frame_of_speech_is_in_exactly_one_utterance(
     found = run(frames, window, threshold)
     covered = [sum(one.start <= i < one.end for one in found) for i in range(len(frames))]
     assert max(covered, default=0) <= 1
-    spoken = [probability >= threshold for probability, _ in frames]
-    for begin, end in runs_of(spoken):
-        if end - begin >= MIN_SPEECH:
-            assert covered[begin:end] == [1] * (end - begin)
-
-
-def runs_of(values: list[bool]) -> list[tuple[int, int]]:
-    edges = [i for i, (a, b) in enumerate(pairwise([False, *values, False])) if a != b]
-    return list(zip(edges[::2], edges[1::2], strict=True))
+    for begin, end in runs_of_speech(frames, threshold, MIN_SPEECH):
+        assert covered[begin:end] == [1] * (end - begin)
 
 
 @settings(max_examples=40)
-@given(stretches())
-def test_patience_stays_in_its_bounds(frames: Frames) -> None:
-    endpointer = Endpointer(WINDOW)
-    for frame in frames:
-        endpointer.push(*frame)
-        assert SHORTEST <= endpointer.patience <= LONGEST
-
-
-@settings(max_examples=40)
-@given(stretches(60), st.integers(156, 600))
-def test_audio_that_may_be_needed_is_never_given_up(frames: Frames, window: int) -> None:
+@given(stretches(60, 8), st.integers(156, 600))
+def test_patience_stays_in_bounds_and_audio_that_may_be_needed_is_kept(
+    frames: Frames, window: int
+) -> None:
     """A session forgets what lies before `oldest`."""
     endpointer = Endpointer(window)
     oldest = 0
     for frame in frames:
+        assert SHORTEST <= endpointer.patience <= LONGEST
         before = endpointer.oldest
         ended = endpointer.push(*frame)
         oldest = max(oldest, before)

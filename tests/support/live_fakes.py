@@ -6,14 +6,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
 
 import numpy as np
-import numpy.typing as npt
 
 from stt.audio.segmenter import Utterance
 from stt.audio.vad import FRAME
 from stt.events import Committed, Event, Final
 from stt.transcript import Segment, Word
+from stt.types import Samples
 
-Samples = npt.NDArray[np.float32]
 RATE = 16_000
 FRAME_S = FRAME / RATE
 WORD = 10

@@ -9,16 +9,29 @@ from typing import Any
 
 import av
 import numpy as np
-import numpy.typing as npt
 import soundfile
 
-Samples = npt.NDArray[np.float32]
+from stt.types import Samples
 
 
 def tone(seconds: float, rate: int, hertz: float = 440.0) -> Samples:
     """A sine at half of full scale."""
     time = np.arange(round(seconds * rate)) / rate
     return np.asarray(0.5 * np.sin(2 * np.pi * hertz * time), np.float32)
+
+
+def click(at: float, seconds: float, rate: int = 48_000) -> Samples:
+    """Silence with 5 ms of a tone."""
+    samples = np.zeros(round(seconds * rate), np.float32)
+    start = round(at * rate)
+    samples[start : start + rate // 200] = tone(0.005, rate, 3000.0)
+    return samples
+
+
+def loudest(samples: Samples, rate: int) -> float:
+    """Seconds at which the energy lies."""
+    power = samples.astype(np.float64) ** 2
+    return float((np.arange(len(power)) * power).sum() / power.sum() / rate)
 
 
 def wav(

@@ -10,10 +10,10 @@ import pytest
 
 from stt.errors import UsageError
 from stt.system.packages import CURES, require
-from support.paths import ROOT
+from support.paths import DIGITS
 
-CLIP = str(ROOT / "tests/data/parakeet-digits/clips/two-digits.flac")
-DIGITS = str(ROOT / "tests/data/parakeet-digits")
+CLIP = DIGITS / "clips/two-digits.flac"
+RUNTIME = ("needs the package onnxruntime; `pip install 'stt-parakeet[cpu]'`",)
 
 # each command in one process that has never had the packages
 HIDDEN = """
@@ -26,43 +26,33 @@ for line in sys.argv[2].split(";"):
 """
 
 
-def run(hidden: str, *commands: str, folder: Path) -> list[str]:
+def test_every_command_names_the_extra_that_it_needs(tmp_path: Path) -> None:
+    commands = {
+        f"transcribe|{CLIP}": RUNTIME,
+        f"transcribe|-m|{DIGITS}|{CLIP}": RUNTIME,
+        f"setup|{DIGITS}": RUNTIME,
+        "setup|starter|--force": RUNTIME,
+        f"bench|-m|{DIGITS}": RUNTIME,
+        "live": ("sounddevice", "`mic`"),
+        "devices": ("sounddevice", "`mic`"),
+        f"transcribe|--ray||-o|out|-m|{DIGITS}|{CLIP}": ("stt-parakeet[ray]",),
+    }
+    (tmp_path / "stt_config.json").write_text('{"models_dir": "models"}')
     done = subprocess.run(
-        [sys.executable, "-c", HIDDEN, hidden, ";".join(commands)],
+        [sys.executable, "-c", HIDDEN, "onnxruntime,sounddevice,ray", ";".join(commands)],
         capture_output=True,
         text=True,
         check=False,
-        cwd=folder,
+        cwd=tmp_path,
     )
     assert "Traceback" not in done.stderr
-    return done.stderr.splitlines()
-
-
-def test_every_command_names_the_extra_of_onnxruntime(tmp_path: Path) -> None:
-    commands = (
-        f"transcribe|{CLIP}",
-        f"transcribe|-m|{DIGITS}|{CLIP}",
-        f"setup|{DIGITS}",
-        "setup|starter|--force",
-        f"bench|-m|{DIGITS}",
-    )
-    (tmp_path / "stt_config.json").write_text('{"models_dir": "models"}')
-    lines = run("onnxruntime", *commands, folder=tmp_path)
-    for command in commands:
-        told = lines[lines.index(f"2 <- {command}") - 1]
-        assert told.startswith("stt: ")
-        assert "needs the package onnxruntime; `pip install 'stt-parakeet[cpu]'`" in told, command
-    assert not any("internal error" in line for line in lines)
-
-
-def test_the_other_extras(tmp_path: Path) -> None:
-    commands = ("live", "devices", f"transcribe|--ray||-o|out|-m|{DIGITS}|{CLIP}")
-    lines = run("sounddevice,ray", *commands, folder=tmp_path)
-    told = [lines[number - 1] for number, line in enumerate(lines) if " <- " in line]
-    assert "sounddevice" in told[0] and "`mic`" in told[0]
-    assert "sounddevice" in told[1] and "`mic`" in told[1]
-    assert "stt-parakeet[ray]" in told[2]
-    assert not any("internal error" in line for line in lines)
+    assert "internal error" not in done.stderr
+    lines = done.stderr.splitlines()
+    for command, parts in commands.items():
+        code = 1 if command in ("live", "devices") else 2
+        message = lines[lines.index(f"{code} <- {command}") - 1]
+        assert message.startswith("stt: ")
+        assert all(part in message for part in parts), command
 
 
 @pytest.mark.parametrize("module", sorted({*CURES, "av", "soxr", "huggingface_hub"}))
@@ -76,10 +66,10 @@ def test_one_that_is_met_by_surprise_is_one_line_too(
 
     monkeypatch.setattr(cli.stt, "main", lacking)
     assert cli.main([]) == 2
-    told = capsys.readouterr().err
-    assert told.count("\n") == 1
-    assert module.replace("_", "-") in told
-    assert "pip install" in told
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1
+    assert module.replace("_", "-") in message
+    assert "pip install" in message
 
 
 def test_half_of_onnxruntime_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

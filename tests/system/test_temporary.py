@@ -48,14 +48,8 @@ def started(recording: Path, folder: Path, *more: str) -> subprocess.Popen[bytes
 
 @pytest.mark.e2e
 @POSIX
-@pytest.mark.parametrize(
-    "name",
-    [
-        "SIGTERM",
-        pytest.param("SIGHUP", marks=pytest.mark.slow),
-        pytest.param("SIGKILL", marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGKILL"])
 def test_nothing_of_standard_input_stays(tmp_path: Path, long_recording: Path, name: str) -> None:
     if name == "SIGKILL" and sys.platform != "linux":
         pytest.skip("swept at the next start there")
