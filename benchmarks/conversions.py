@@ -34,8 +34,6 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from stt.audio.files import open_audio
-from stt.audio.samples import resampled
 from stt.convert.casts import fix
 from stt.convert.counting import ENCODED, counted, cut_lengths, miscounted
 from stt.convert.fp16 import convert, size_of
@@ -49,6 +47,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.append(str(ROOT / "scripts"))
 sys.path.append(str(ROOT / "tests"))
 from recordings import DIGITS_MODEL, MODEL_HELP, SAMPLES
+from recordings import read as read_audio
 
 Feeds = dict[str, np.ndarray]
 Way = Callable[[Path, Path], object]
@@ -203,8 +202,8 @@ def compare(source: Path, ways: dict[str, Way], feeds: Feeds, runs: int, args, w
         speeds = [pick(first.times) / pick(result.times) for pick in (min, np.median)]
         wrong = "-"
         if right:
-            told = np.arange(1, 40_001, dtype=np.int64)
-            wrong = f"{len(miscounted(right, lengths(result.path), told)):,}"
+            frames = np.arange(1, 40_001, dtype=np.int64)
+            wrong = f"{len(miscounted(right, lengths(result.path), frames)):,}"
         print(
             f"| {name} | {size_of(result.path):,} | {result.made[0]:.1f} | {result.made[1]:,.0f} | "
             f"{wrong} | {error:.2%} | {speeds[0]:.2f}, {speeds[1]:.2f} | "
@@ -217,9 +216,7 @@ def features(audio: Path) -> Feeds:
     """The encoder's input from the beginning of a recording."""
     from onnx_asr.preprocessors.numpy_preprocessor import NemoPreprocessorNumpy
 
-    with open_audio(audio) as stream:
-        samples = np.concatenate(list(resampled(stream.blocks, stream.sample_rate)))
-    samples = samples[None, : SECONDS * SAMPLE_RATE].astype(np.float32)
+    samples = read_audio(audio)[None, : SECONDS * SAMPLE_RATE]
     mels, frames = NemoPreprocessorNumpy("nemo128")(samples, np.array([samples.shape[1]], np.int64))
     signal = np.ascontiguousarray(mels, np.float32)
     return {"audio_signal": signal, "length": frames.astype(np.int64)}

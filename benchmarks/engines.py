@@ -40,7 +40,7 @@ from stt.models.whisper_vocabulary import load_vocabulary
 from stt.types import SAMPLE_RATE, Samples
 
 sys.path.append(str(Path(__file__).parents[1] / "scripts"))
-from recordings import AUDIO_HELP, SAMPLES, group, in_set, read, rows
+from recordings import AUDIO_HELP, SAMPLES, group, in_set, read, rows, word_error_rate
 
 ENCODER, DECODER, JOINER, TOKENS = "encoder.onnx", "decoder.onnx", "joiner.onnx", "tokens.txt"
 _KIND = "nemo-conformer-tdt"
@@ -106,16 +106,11 @@ def run_ctranslate2(
     return texts, time.perf_counter() - begin
 
 
-def word_error_rate(recordings: Sequence[tuple[str, list[Samples]]], texts: list[str]) -> float:
-    """In percent; of each recording its text and its utterances, whose texts are put together."""
-    import jiwer
-    from whisper_normalizer.english import EnglishTextNormalizer
-
-    normalise, remaining = EnglishTextNormalizer(), iter(texts)
-    said = [" ".join(next(remaining) for _ in utterances) for _, utterances in recordings]
-    return 100 * float(
-        jiwer.wer([normalise(text) for text, _ in recordings], [normalise(one) for one in said])
-    )
+def joined(recordings: Sequence[tuple[str, list[Samples]]], texts: list[str]) -> Iterator[str]:
+    """The texts of each recording's utterances put together."""
+    remaining = iter(texts)
+    for _, utterances in recordings:
+        yield " ".join(next(remaining) for _ in utterances)
 
 
 def compare(audio: Path, everything: bool, threads: int) -> int:
@@ -133,7 +128,10 @@ def compare(audio: Path, everything: bool, threads: int) -> int:
         ours, our_time = run_starter(folder, utterances, threads)
         theirs, their_time = run_ctranslate2(folder, utterances, threads)
     same = np.mean([a == b for a, b in zip(ours, theirs, strict=True)])
-    our_rate, their_rate = (word_error_rate(recordings, texts) for texts in (ours, theirs))
+    references = [text for text, _ in recordings]
+    our_rate, their_rate = (
+        word_error_rate(references, list(joined(recordings, texts))) for texts in (ours, theirs)
+    )
     seconds = sum(map(len, utterances)) / SAMPLE_RATE
     print(f"utterances       {len(utterances)}, {seconds:.0f} s")
     print(f"identical text   {same:.1%}")

@@ -38,7 +38,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -52,28 +51,20 @@ from stt.streaming.session import LiveSession
 from stt.streaming.stream import live, pace_for
 from stt.transcriber import ModelTranscriber, load_with
 from stt.transcript import Segment
-from stt.types import SAMPLE_RATE, Samples
+from stt.types import SAMPLE_RATE as RATE
+from stt.types import Samples
 
-sys.path.append(str(Path(__file__).parents[1] / "scripts"))
-from recordings import AUDIO_HELP, SAMPLES, group, in_set, read, rows
+sys.path += [str(Path(__file__).parent), str(Path(__file__).parents[1] / "scripts")]
+from live_audio import clips, joined, noise
+from recordings import AUDIO_HELP, SAMPLES, group, read, rows, word_error_rate
 
 with group("evaluate"):
     import jiwer
     from whisper_normalizer.english import EnglishTextNormalizer
 
 JOBS = ("utterances", "long", "noise")
-
-RATE = SAMPLE_RATE
 BLOCK = 800
 """Samples fed at a time: 50 ms."""
-
-
-@dataclass(frozen=True)
-class Clip:
-    """Somebody says something."""
-
-    samples: Samples
-    text: str
 
 
 @dataclass
@@ -94,113 +85,12 @@ class Run:
         return " ".join(final.text for _, final in self.of(Final) if final.text)
 
 
-# --- audio --------------------------------------------------------------------------------------
-
-
-def clips(folder: Path, name: str, count: int) -> list[Clip]:
-    """Read the first English clips of a set."""
-    chosen = [row for row in rows(folder) if in_set(row, name) and row["lang"].startswith("en")]
-    if name == "digits":
-        return digit_strings(folder, chosen, count)
-    return [Clip(read(folder / row["path"]), row["text"]) for row in chosen[:count]]
-
-
-def named(found: list[dict[str, Any]], name: str) -> dict[str, Any]:
-    """The recording of a name, else the longest."""
-    of_name = [row for row in found if Path(row["path"]).name == name]
-    return of_name[0] if of_name else max(found, key=lambda row: float(row["duration_s"]))
-
-
-def digit_strings(folder: Path, single: list[dict[str, Any]], count: int) -> list[Clip]:
-    """Join single digits of one speaker at a time to strings of 1 to 8."""
-    rng = np.random.default_rng(8)
-    strings = []
-    for _ in range(count):
-        speaker = rng.choice(["theo", "yweweler"])
-        own = [row for row in single if row["speaker"] == speaker]
-        said = [own[i] for i in rng.integers(len(own), size=rng.integers(1, 9))]
-        parts: list[Samples] = []
-        for row in said:
-            gap = np.zeros(round(rng.uniform(0.05, 0.25) * RATE), np.float32)
-            parts += [gap, read(folder / row["path"])]
-        strings.append(Clip(np.concatenate(parts[1:]), " ".join(row["text"] for row in said)))
-    return strings
-
-
-def joined(said: list[Clip], rng: np.random.Generator) -> tuple[Samples, list[tuple[float, float]]]:
-    """Join clips with random pauses of 1 to 3 s; also each clip's place in seconds.
-
-    The first begins with the stream. A pause holds what a quiet room does.
-    """
-    parts: list[Samples] = []
-    places: list[tuple[float, float]] = []
-    at = 0
-    for clip in said:
-        pause = rng.uniform(1.0, 3.0) if parts else 0.0
-        room = rng.normal(0, 1e-4, round(pause * RATE)).astype(np.float32)
-        at += len(room)
-        places.append((at / RATE, (at + len(clip.samples)) / RATE))
-        at += len(clip.samples)
-        parts += [room, clip.samples]
-    parts.append(rng.normal(0, 1e-4, 2 * RATE).astype(np.float32))
-    return np.concatenate(parts), places
-
-
-def noise(folder: Path, minutes: float, rng: np.random.Generator) -> Samples:
-    """Mix rooms from recorded noise, with coughs, clicks, keys and breaths shaped from it."""
-    names = [path for path in sorted(folder.glob("*.flac")) if not path.name.startswith("rir")]
-    recorded = [read(path) for path in names]
-    rooms = [read(path) for path in sorted(folder.glob("rir*.flac"))]
-    stretches = []
-    for _ in range(round(minutes * 60 / 10)):
-        room = _excerpt(recorded[rng.integers(len(recorded))], 10 * RATE, rng)
-        room = room * 10 ** (rng.uniform(-30, 0) / 20)
-        for _ in range(rng.integers(0, 7)):
-            event = _event(_excerpt(recorded[rng.integers(len(recorded))], 2 * RATE, rng), rng)
-            event = np.convolve(event, rooms[rng.integers(len(rooms))][: RATE // 2])
-            event *= 10 ** (rng.uniform(-30, -3) / 20) / max(np.abs(event).max(), 1e-9)
-            at = rng.integers(0, len(room) - len(event)) if len(event) < len(room) else 0
-            room[at : at + len(event)] += event[: len(room) - at]
-        stretches.append(np.clip(room, -1, 1))
-    return np.concatenate(stretches).astype(np.float32)
-
-
-def _excerpt(source: Samples, length: int, rng: np.random.Generator) -> Samples:
-    start = rng.integers(len(source))
-    return np.take(source, np.arange(start, start + length), mode="wrap")
-
-
-def _event(source: Samples, rng: np.random.Generator) -> Samples:
-    """Shape noise into a cough (a burst or two), a click, typing or a breath."""
-    kind = rng.choice(["cough", "click", "keys", "breath"])
-    t = np.arange(len(source)) / RATE
-    if kind == "cough":
-        shape = sum(
-            np.where(t > at, np.exp(-(t - at) / 0.08), 0.0) for at in (0.05, rng.uniform(0.25, 0.6))
-        )
-    elif kind == "breath":
-        shape = np.exp(-(((t - 0.6) / rng.uniform(0.15, 0.35)) ** 2))
-    else:
-        count = 1 if kind == "click" else int(rng.integers(4, 16))
-        shape = sum(
-            np.where(t > at, np.exp(-(t - at) / 0.004), 0.0) for at in rng.uniform(0, 1.8, count)
-        )
-    spectrum = np.fft.rfft(source * shape)
-    low, high = rng.uniform(80, 400), rng.uniform(1500, 7500)
-    hz = np.fft.rfftfreq(len(source), 1 / RATE)
-    spectrum[(hz < low) | (hz > high)] *= 0.05
-    return np.fft.irfft(spectrum, len(source)).astype(np.float32)
-
-
 def at_speech_speed(samples: Samples, began: float) -> Iterator[Samples]:
     """Yield blocks when they would have been captured."""
     for start in range(0, len(samples), BLOCK):
         block = samples[start : start + BLOCK]
         time.sleep(max(0.0, began + (start + len(block)) / RATE - time.monotonic()))
         yield block
-
-
-# --- runs ---------------------------------------------------------------------------------------
 
 
 class Timed:
@@ -265,12 +155,6 @@ def normaliser(name: str) -> Callable[[str], str]:
     return str.lower if name == "digits" else EnglishTextNormalizer()
 
 
-def word_error_rate(references: list[str], texts: list[str], name: str) -> float:
-    """WER in percent over all texts together."""
-    normalise = normaliser(name)
-    return 100 * float(jiwer.wer([normalise(t) for t in references], [normalise(t) for t in texts]))
-
-
 def quantiles(values: list[float]) -> str:
     """Median, 95th percentile and worst, in seconds."""
     if not values:
@@ -328,8 +212,8 @@ def utterances(transcriber: ModelTranscriber, args: argparse.Namespace) -> None:
     for reference, text, other in zip(references, texts, alone, strict=True):
         if not all(_edges_heard(normalise(reference), normalise(text))[:2]):
             print(f"  said: {reference}\n  live: {text}\n  alone: {other}")
-    print(f"WER live {word_error_rate(references, texts, args.set):.1f} %", end=", ")
-    print(f"clips alone {word_error_rate(references, alone, args.set):.1f} %")
+    print(f"WER live {word_error_rate(references, texts, normalise):.1f} %", end=", ")
+    print(f"clips alone {word_error_rate(references, alone, normalise):.1f} %")
 
 
 def _first_drafts(result: Run, places: list[tuple[float, float]]) -> list[float]:
@@ -374,15 +258,17 @@ def long(transcriber: ModelTranscriber, args: argparse.Namespace) -> None:
         said = clips(args.audio, args.set, args.n)
         samples, text = np.concatenate([c.samples for c in said]), " ".join(c.text for c in said)
     else:
-        row = named(rows(args.audio), args.file)
+        listed = rows(args.audio)
+        of_name = [row for row in listed if Path(row["path"]).name == args.file]
+        row = of_name[0] if of_name else max(listed, key=lambda row: float(row["duration_s"]))
         samples, text = read(args.audio / row["path"]), row["text"]
     samples = samples[: round(args.seconds * RATE) or None]
     result = run(samples, transcriber, args)
     report(result)
-    whole = transcriber.transcribe(samples, sample_rate=RATE).text
-    print(f"WER live {word_error_rate([text], [result.text], args.set):.2f} %", end=", ")
-    print(f"file {word_error_rate([text], [whole], args.set):.2f} %", end=", ")
-    print(f"live against file {word_error_rate([whole], [result.text], args.set):.2f} %")
+    whole, normalise = transcriber.transcribe(samples, sample_rate=RATE).text, normaliser(args.set)
+    print(f"WER live {word_error_rate([text], [result.text], normalise):.2f} %", end=", ")
+    print(f"file {word_error_rate([text], [whole], normalise):.2f} %", end=", ")
+    print(f"live against file {word_error_rate([whole], [result.text], normalise):.2f} %")
 
 
 def noises(transcriber: ModelTranscriber, args: argparse.Namespace) -> None:

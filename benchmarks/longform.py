@@ -32,15 +32,13 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from stt.audio.files import open_audio
-from stt.audio.samples import resampled
 from stt.audio.vad import FRAME, SpeechProbability
 from stt.install.measure import peak_mib
 from stt.transcriber import load
 from stt.types import SAMPLE_RATE, Samples
 
 sys.path.append(str(Path(__file__).parents[1] / "scripts"))
-from recordings import AUDIO_HELP, SAMPLES, group, in_set, rows
+from recordings import AUDIO_HELP, SAMPLES, group, in_set, read, rows
 
 PAUSE = round(0.6 * SAMPLE_RATE / FRAME)
 AROUND = round(0.25 * SAMPLE_RATE)
@@ -111,12 +109,6 @@ ENGINES: dict[str, Callable[[Job], Heard]] = {
     "stt, one by one": one_by_one,
     "onnx-asr with its VAD": onnx_asr,
 }
-
-
-def read(path: Path) -> Samples:
-    """Read a recording as float32 [n] at 16 kHz."""
-    with open_audio(path) as stream:
-        return np.concatenate(list(resampled(stream.blocks, stream.sample_rate)))
 
 
 def utterances(samples: Samples) -> Iterator[tuple[int, int]]:
@@ -205,7 +197,7 @@ def main() -> None:
         if args.noise:
             noise = noise_of(args.noise, len(samples))
             made |= {f"{name}, {snr:g} dB": mixed(samples, noise, snr) for snr in args.snr}
-        for told, audio in made.items():
+        for title, audio in made.items():
             seconds = len(audio) / SAMPLE_RATE
             with tempfile.TemporaryDirectory() as folder:
                 path = Path(folder) / "recording.wav"
@@ -215,7 +207,7 @@ def main() -> None:
                     with context.Pool(1) as pool:
                         heard = pool.apply(ENGINES[engine], (job,))
                     rest = row(engine, heard, listed["text"], seconds)
-                    print(f"| {told} | {seconds / 60:.1f} | {rest}", flush=True)
+                    print(f"| {title} | {seconds / 60:.1f} | {rest}", flush=True)
 
 
 if __name__ == "__main__":

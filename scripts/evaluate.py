@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from recordings import AUDIO_HELP, SAMPLES, group, in_set, rows
+from recordings import AUDIO_HELP, SAMPLES, group, in_set, rows, word_error_rate
 from stt.errors import ModelError, SttError
 
 ENGLISH_SETS = ("librispeech-test", "read", "noisy")
@@ -106,17 +106,6 @@ def read_sets(audio: Path) -> dict[str, list[Clip]]:
     return sets
 
 
-def word_error_rate(references: list[str], hypotheses: list[str]) -> float:
-    """WER in percent over a whole set, after Whisper's English normaliser."""
-    import jiwer
-    from whisper_normalizer.english import EnglishTextNormalizer
-
-    normalise = EnglishTextNormalizer()
-    pairs = [(normalise(r), normalise(h)) for r, h in zip(references, hypotheses, strict=True)]
-    pairs = [(reference, hypothesis) for reference, hypothesis in pairs if reference]
-    return 100 * jiwer.wer([r for r, _ in pairs], [h for _, h in pairs])
-
-
 def main() -> None:
     """Run the comparison and print one table row per set."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
@@ -136,8 +125,8 @@ def main() -> None:
     processes = {}
     for name in names:
         pipes[name], theirs = context.Pipe()
-        told = (name, args.model, args.threads, theirs)
-        processes[name] = context.Process(target=worker, args=told, daemon=True)
+        given = (name, args.model, args.threads, theirs)
+        processes[name] = context.Process(target=worker, args=given, daemon=True)
         processes[name].start()
         if hindered := pipes[name].recv():
             print(f"{name} is left out: {hindered}", file=sys.stderr)

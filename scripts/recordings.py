@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -51,6 +51,19 @@ def read(path: Path) -> Samples:
     """Read a recording as float32 [n] mono at 16 kHz."""
     values, rate = soundfile.read(path, dtype="float32", always_2d=True)
     return np.asarray(soxr.resample(values.mean(axis=1), rate, SAMPLE_RATE), np.float32)
+
+
+def word_error_rate(
+    references: Sequence[str], texts: Sequence[str], normalise: Callable[[str], str] | None = None
+) -> float:
+    """WER in percent over all texts together, after Whisper's English normaliser or another."""
+    import jiwer
+    from whisper_normalizer.english import EnglishTextNormalizer
+
+    plain = normalise or EnglishTextNormalizer()
+    pairs = [(plain(one), plain(two)) for one, two in zip(references, texts, strict=True)]
+    pairs = [pair for pair in pairs if pair[0]]
+    return 100 * float(jiwer.wer([one for one, _ in pairs], [two for _, two in pairs]))
 
 
 def in_set(row: dict[str, Any], *names: str) -> bool:
