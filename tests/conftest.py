@@ -11,6 +11,7 @@ import pytest
 import soundfile
 from hypothesis import settings
 
+from support.command import Run
 from support.paths import ROOT
 
 # No test is timed; and where a change is judged, the same examples judge it each time.
@@ -29,6 +30,26 @@ def pytest_configure(config: pytest.Config) -> None:
 def samples_dir() -> Path:
     """The recordings that come with the project."""
     return ROOT / "samples"
+
+
+@pytest.fixture
+def stt_run(capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run the command line in this process; returns exit code, stdout and stderr."""
+    from stt.cli import main
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        code = main([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return call
+
+
+@pytest.fixture
+def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No STT_* variable of whoever runs the tests."""
+    for name in [name for name in os.environ if name.upper().startswith(("STT_", "_STT"))]:
+        monkeypatch.delenv(name)
 
 
 @pytest.fixture(scope="session")

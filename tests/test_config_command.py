@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -22,9 +21,7 @@ NOWHERE = Path("stt_config.json")
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for variable in [name for name in os.environ if name.upper().startswith("STT_")]:
-        monkeypatch.delenv(variable)
+def folder(tmp_path: Path, no_variables: None, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(settings, "user_config", lambda: tmp_path / "user" / "stt_config.json")
     return tmp_path

@@ -19,11 +19,11 @@ import pytest
 import soundfile
 
 from stt.cli import main
+from support.command import Run
 from support.paths import DIGITS
 
 CLIPS = sorted((DIGITS / "clips").glob("*.flac"))
-
-Run = Callable[..., tuple[int, str]]
+Transcribe = Callable[..., tuple[int, str]]
 
 
 @pytest.fixture
@@ -36,20 +36,19 @@ def here(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def run(here: Path, capsys: pytest.CaptureFixture[str]) -> Run:
+def run(here: Path, stt_run: Transcribe) -> Callable[..., tuple[int, str]]:
     """Transcribe `in` into `out`; returns exit code and what stderr says."""
 
     def call(*more: object) -> tuple[int, str]:
         arguments = ("transcribe", here / "in", "--recursive", "-m", DIGITS, "-o", here / "out")
-        code = main([str(argument) for argument in (*arguments, *more)])
-        captured = capsys.readouterr()
-        assert captured.out == ""
-        return code, captured.err
+        code, out, err = stt_run(*arguments, *more)
+        assert out == ""
+        return code, err
 
     return call
 
 
-def test_it_is_done_once_and_told(here: Path, run: Run) -> None:
+def test_it_is_done_once_and_told(here: Path, run: Transcribe) -> None:
     code, err = run()
     assert code == 0
     assert "a.flac: 0:0" in err
@@ -73,7 +72,7 @@ def test_it_is_done_once_and_told(here: Path, run: Run) -> None:
     assert (here / "out" / "deep" / "b.srt").exists()
 
 
-def test_only_what_failed_is_tried_again(here: Path, run: Run) -> None:
+def test_only_what_failed_is_tried_again(here: Path, run: Transcribe) -> None:
     (here / "in" / "c.flac").write_bytes(b"fLaC no more")
     code, err = run()
     assert code == 1
@@ -108,7 +107,7 @@ def damage(path: Path) -> None:
     path.write_bytes(content)
 
 
-def test_of_a_damaged_recording_what_can_be_read_is_kept(here: Path, run: Run) -> None:
+def test_of_a_damaged_recording_what_can_be_read_is_kept(here: Path, run: Transcribe) -> None:
     run()
     whole = (here / "out" / "a.txt").read_text()
     parts = [soundfile.read(CLIPS[0], dtype="int16")[0], np.zeros(48_000, np.int16)] * 3
@@ -145,7 +144,7 @@ def test_a_damaged_recording_is_printed_as_far_as_it_goes(
     assert "warning: damaged or truncated after " in captured.err
 
 
-def test_names_of_results_stay(here: Path, run: Run) -> None:
+def test_names_of_results_stay(here: Path, run: Transcribe) -> None:
     run()
     shutil.copy(CLIPS[2], here / "in" / "a.wav.flac")
     (here / "in" / "a.wav.flac").rename(here / "in" / "a.wav")  # flac inside, whatever its name
@@ -156,7 +155,7 @@ def test_names_of_results_stay(here: Path, run: Run) -> None:
     assert (here / "out" / "a.wav.txt").exists()
 
 
-def test_recordings_that_were_moved_are_known(here: Path, run: Run) -> None:
+def test_recordings_that_were_moved_are_known(here: Path, run: Transcribe) -> None:
     run()
     (here / "in").rename(here / "elsewhere")
     (here / "in").symlink_to(here / "nowhere")
@@ -177,7 +176,7 @@ def test_flags_that_need_a_folder(
     assert "add -o DIR" in capsys.readouterr().err
 
 
-def test_done_recordings_are_moved(here: Path, run: Run) -> None:
+def test_done_recordings_are_moved(here: Path, run: Transcribe) -> None:
     code, _ = run("--move-done", here / "done")
     assert code == 0
     assert not list((here / "in").rglob("*.flac"))
@@ -201,7 +200,7 @@ def test_what_comes_from_standard_input_is_something_else_each_time(
     assert texts[0] != texts[1]
 
 
-def test_formats_of_another_day_tell_of_the_same_transcript(here: Path, run: Run) -> None:
+def test_formats_of_another_day_tell_of_the_same_transcript(here: Path, run: Transcribe) -> None:
     run("-f", "txt", "-f", "tsv")
     shutil.copy(CLIPS[4], here / "in" / "a.flac")
     code, err = run("-f", "txt")
@@ -227,7 +226,7 @@ def test_subtitles_that_are_to_look_otherwise_are_written_from_the_journal(
     assert run("--line-chars", "many")[0] == 2
 
 
-def test_what_somebody_wrote_is_put_aside(here: Path, run: Run) -> None:
+def test_what_somebody_wrote_is_put_aside(here: Path, run: Transcribe) -> None:
     (here / "out").mkdir()
     (here / "out" / "a.txt").write_text("my own notes")
     code, err = run()
@@ -247,14 +246,14 @@ def test_what_somebody_wrote_is_put_aside(here: Path, run: Run) -> None:
     assert not (here / "out" / "a.txt.old3").exists()  # it was stt's own
 
 
-def test_recordings_that_are_done_stay_where_they_were_moved(here: Path, run: Run) -> None:
+def test_recordings_that_are_done_stay_where_they_were_moved(here: Path, run: Transcribe) -> None:
     for _ in range(3):
         assert run("--move-done", here / "in" / "done")[0] == 0
     assert sorted(p.name for p in (here / "in").rglob("*.flac")) == ["a.flac", "b.flac"]
 
 
 def test_no_copy_is_left_where_a_recording_cannot_be_moved(
-    here: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+    here: Path, run: Transcribe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(number: int) -> Callable[..., None]:
         def raises(*_: object, **__: object) -> None:
@@ -390,7 +389,7 @@ def test_an_empty_folder_is_watched_in_peace(here: Path, watching: Callable[...,
     assert "stopped watching; 0 done, 0 failed" in err
 
 
-def test_odd_names_are_told_on_one_line(here: Path, run: Run) -> None:
+def test_odd_names_are_told_on_one_line(here: Path, run: Transcribe) -> None:
     odd = [b"two\nlines.flac", *([b"caf\xe9.flac"] if os.name == "posix" else [])]
     for number, name in enumerate(odd):
         try:

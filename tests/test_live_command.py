@@ -8,7 +8,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,24 +25,19 @@ from stt.audio.microphone import Block
 from stt.cli import main
 from stt.errors import AudioError
 from stt.events import Final, Problem
-from support.paths import DIGITS
+from support.command import SAID, Run
+from support.paths import CLIPS, DIGITS
 
-CLIPS = DIGITS / "clips"
 RATE = 16_000
-
-Run = Callable[..., tuple[int, str, str]]
-
-
-def references() -> list[tuple[str, str]]:
-    rows = (line.split("\t") for line in (CLIPS / "references.tsv").read_text("utf-8").splitlines())
-    return [(name, text) for name, text in rows if name.endswith(".flac")][:2]
+SPOKEN = dict(list(SAID.items())[:2])
+TEXTS = list(SPOKEN.values())
 
 
 def said() -> np.ndarray[Any, np.dtype[np.float32]]:
     """Two recordings, each followed by 1.5 s of a quiet room."""
     room = np.random.default_rng(1).normal(0, 1e-4, RATE * 3 // 2).astype(np.float32)
     parts = []
-    for name, _ in references():
+    for name in SPOKEN:
         values, rate = soundfile.read(CLIPS / name, dtype="float32")
         parts += [soxr.resample(values, rate, RATE).astype(np.float32), room]
     return np.concatenate(parts)
@@ -107,24 +103,15 @@ def fake(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> type[Microphone]:
 
 
 @pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    def call(*arguments: object) -> tuple[int, str, str]:
-        code = main(["live", "-m", str(DIGITS), *map(str, arguments)])
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return call
-
-
-def texts() -> list[str]:
-    return [text for _, text in references()]
+def run(stt_run: Run) -> Run:
+    return partial(stt_run, "live", "-m", DIGITS)
 
 
 def test_each_utterance_is_a_line_with_its_times(run: Run) -> None:
     code, out, err = run()
     assert code == 0
     lines = out.splitlines()
-    assert [line.split("] ", 1)[1] for line in lines] == texts()
+    assert [line.split("] ", 1)[1] for line in lines] == TEXTS
     assert lines[0].startswith("[0:0")
     assert "listening to 'desk' at 16 kHz" in err
     assert "precision fp32, provider cpu" in err
@@ -134,7 +121,7 @@ def test_each_utterance_is_a_line_with_its_times(run: Run) -> None:
 
 def test_typing_gives_the_text_alone(run: Run) -> None:
     code, out, err = run("--type-to", "-", "-q")
-    assert (code, out.splitlines(), err) == (0, texts(), "")
+    assert (code, out.splitlines(), err) == (0, TEXTS, "")
 
 
 @pytest.mark.parametrize("form", ["txt", "srt", "vtt", "json", "tsv"])
@@ -144,12 +131,12 @@ def test_the_text_is_saved(run: Run, tmp_path: Path, form: str) -> None:
     assert code == 0
     assert str(path) in err
     content = path.read_text("utf-8")
-    for text in texts():
+    for text in TEXTS:
         assert text.split()[0] in content
     if form == "json":
         document = json.loads(content)
         assert document["source"] == "microphone: desk"
-        assert [segment["text"] for segment in document["segments"]] == texts()
+        assert [segment["text"] for segment in document["segments"]] == TEXTS
 
 
 def test_the_file_grows_with_each_utterance(run: Run, tmp_path: Path, fake: Any) -> None:
@@ -166,8 +153,8 @@ def test_the_file_grows_with_each_utterance(run: Run, tmp_path: Path, fake: Any)
     first_ends = next(i for i, b in enumerate(blocks) if b.start_sample > len(samples) * 0.45)
     fake.items = (*blocks[:first_ends], look, *blocks[first_ends:])
     assert run("--save", path)[0] == 0
-    assert seen == [f"{texts()[0]}\n"]
-    assert path.read_text("utf-8") == f"{' '.join(texts())}\n"
+    assert seen == [f"{TEXTS[0]}\n"]
+    assert path.read_text("utf-8") == f"{' '.join(TEXTS)}\n"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="sends signals")
@@ -184,7 +171,7 @@ def test_ctrl_c_finishes_what_is_being_said(run: Run, fake: Any, number: int) ->
     fake.items = (*blocks, interrupt, Block(samples[:800], len(first)))
     code, out, err = run()
     assert code == 0
-    assert texts()[0].startswith(" ".join(out.split("] ")[1].split()[:-1]))
+    assert TEXTS[0].startswith(" ".join(out.split("] ")[1].split()[:-1]))
     assert out.strip()
     assert "1 utterance in" in err
     assert not fake.made.kept
@@ -222,7 +209,7 @@ def test_each_text_is_handed_to_the_command(run: Run, tmp_path: Path) -> None:
     got = tmp_path / "got.txt"
     code, _, err = run("--exec", f"cat >> '{got}'; echo told; exit 3")
     assert code == 0
-    assert got.read_text("utf-8").splitlines() == texts()
+    assert got.read_text("utf-8").splitlines() == TEXTS
     assert err.count("stt: told\n") == 2
     assert err.count("--exec: the command ended with exit code 3") == 2
 
@@ -279,7 +266,7 @@ def test_recordings_left_by_a_killed_run_are_told(run: Run, tmp_path: Path) -> N
 
 def test_in_python_the_events_come_typed() -> None:
     events = list(stt.live(model=DIGITS))
-    assert [event.text for event in events if isinstance(event, Final)] == texts()
+    assert [event.text for event in events if isinstance(event, Final)] == TEXTS
     assert not Microphone.made.kept
 
 

@@ -9,33 +9,30 @@ from pathlib import Path
 
 import pytest
 
-from stt.cli import main
-from support.paths import DIGITS
+from support.command import Run
+from support.paths import CLIPS, DIGITS
 
-CLIPS = sorted((DIGITS / "clips").glob("*.flac"))
-
-Run = Callable[..., tuple[int, str]]
+Transcribe = Callable[..., tuple[int, str]]
+RECORDINGS = sorted(CLIPS.glob("*.flac"))
 
 
 @pytest.fixture
-def run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Run:
+def run(tmp_path: Path, stt_run: Transcribe) -> Transcribe:
     """Transcribe into `out` with the digits model; returns exit code and what stderr says."""
 
     def call(*arguments: object) -> tuple[int, str]:
-        code = main(
-            ["transcribe", "-m", str(DIGITS), "-o", str(tmp_path / "out"), *map(str, arguments)]
-        )
-        return code, capsys.readouterr().err
+        code, _, err = stt_run("transcribe", "-m", DIGITS, "-o", tmp_path / "out", *arguments)
+        return code, err
 
     return call
 
 
 def recording(path: Path, clip: int = 0) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    return Path(shutil.copy(CLIPS[clip], path))
+    return Path(shutil.copy(RECORDINGS[clip], path))
 
 
-def test_a_recording_called_summary_has_its_transcript(tmp_path: Path, run: Run) -> None:
+def test_a_recording_called_summary_has_its_transcript(tmp_path: Path, run: Transcribe) -> None:
     first, second = recording(tmp_path / "summary.flac"), recording(tmp_path / "b.flac", 1)
     code, _ = run("-f", "json", first, second)
     assert code == 0
@@ -56,7 +53,9 @@ def test_a_users_own_file_is_untouched(tmp_path: Path, run: Run, name: str) -> N
         assert own.read_text() == "{}"
 
 
-def test_a_users_own_file_where_a_transcript_belongs_is_kept(tmp_path: Path, run: Run) -> None:
+def test_a_users_own_file_where_a_transcript_belongs_is_kept(
+    tmp_path: Path, run: Transcribe
+) -> None:
     own = tmp_path / "out" / "summary.json"
     own.parent.mkdir()
     own.write_text("{}")
@@ -89,7 +88,7 @@ def test_results_of_two_runs_are_apart_on_every_disk(tmp_path: Path, run: Run, s
     assert sorted(path.name for path in (tmp_path / "out").glob("*.txt")) == texts
 
 
-def test_a_recording_in_the_folder_of_results_is_kept(tmp_path: Path, run: Run) -> None:
+def test_a_recording_in_the_folder_of_results_is_kept(tmp_path: Path, run: Transcribe) -> None:
     odd = recording(tmp_path / "out" / "talk.txt")  # a recording may have any name
     content = odd.read_bytes()
     code, _ = run(odd)
@@ -97,11 +96,11 @@ def test_a_recording_in_the_folder_of_results_is_kept(tmp_path: Path, run: Run) 
     assert (tmp_path / "out" / "talk.txt.old").read_bytes() == content
 
 
-def test_recordings_that_are_moved_keep_their_names_apart(tmp_path: Path, run: Run) -> None:
+def test_recordings_that_are_moved_keep_their_names_apart(tmp_path: Path, run: Transcribe) -> None:
     done = tmp_path / "done"
     own = recording(done / "a.flac", 2)
     content = own.read_bytes()
     code, _ = run("--move-done", done, recording(tmp_path / "in" / "a.flac"))
     assert code == 0
     assert own.read_bytes() == content
-    assert (done / "a-2.flac").read_bytes() == CLIPS[0].read_bytes()
+    assert (done / "a-2.flac").read_bytes() == RECORDINGS[0].read_bytes()

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import re
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 
 from stt.cli import stt as command_line
 from support.paths import ROOT
@@ -24,20 +20,20 @@ def test_the_readme_is_short() -> None:
     assert len(README.split()) <= 1300
 
 
-def test_the_python_example_runs(tmp_path: Path) -> None:
-    shutil.copytree(ROOT / "samples", tmp_path / "samples")
+def test_the_python_example_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "samples").symlink_to(ROOT / "samples", target_is_directory=True)
     example, live_example = re.findall(r"```python\n(.*?)```", DOCS["python.md"], re.DOTALL)
     [short] = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     assert [line.split("  #")[0] for line in example.splitlines()][: len(short.splitlines())] == (
         short.splitlines()
     )
     compile(live_example, "python.md", "exec")  # tests/sound has a microphone to run the like on
-    done = subprocess.run(
-        [sys.executable, "-c", example], capture_output=True, text=True, check=False, cwd=tmp_path
-    )
-    assert done.returncode == 0, done.stderr
+    monkeypatch.chdir(tmp_path)
+    exec(compile(example, "python.md", "exec"), {})
     assert (tmp_path / "weather.srt").exists()
-    first, used, *segments = done.stdout.splitlines()
+    first, used, *segments = capsys.readouterr().out.splitlines()
     assert "rain" in first
     assert used.startswith(("starter fp32", "parakeet "))
     assert re.match(r"\d+\.\d\d \d+\.\d\d \w+", segments[0])
@@ -55,13 +51,6 @@ def test_every_option_is_on_its_page(name: str) -> None:
     for parameter in command_line.commands[name].params:
         if parameter.param_type_name == "option" and parameter.name != "help":
             assert any(flag in told[1] for flag in parameter.opts), parameter.opts
-
-
-def test_the_help_shows_each_command_whole() -> None:
-    for name in ("", *command_line.commands):
-        result = CliRunner().invoke(command_line, [*name.split(), "--help"])
-        assert result.exit_code == 0
-        assert all(len(line) <= 100 for line in result.output.splitlines())
 
 
 _LINKS = re.compile(r"\]\(([^)\s]+)\)")

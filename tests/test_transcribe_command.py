@@ -6,43 +6,26 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
-from stt.cli import main
 from support import tiny_tdt
-from support.paths import DIGITS, ROOT
+from support.command import SAID, Run
+from support.paths import CLIPS, DIGITS, ROOT
 
 SAMPLES = ROOT / "samples"
-CLIPS = DIGITS / "clips"
-
-Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run the command line in this process; returns (exit code, stdout, stderr)."""
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        code = main([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return call
-
-
-def references() -> dict[str, str]:
-    lines = (CLIPS / "references.tsv").read_text("utf-8").splitlines()
-    pairs = (line.split("\t") for line in lines)
-    return {name: text for name, text in pairs if name.endswith(".flac")}
+def run(stt_run: Run) -> Run:
+    return stt_run
 
 
 def test_one_input_prints_its_text_and_nothing_else_on_stdout(run: Run) -> None:
-    name, text = next(iter(references().items()))
+    name, text = next(iter(SAID.items()))
     code, out, err = run("transcribe", "-m", DIGITS, CLIPS / name)
     assert code == 0
     assert out == f"{text}\n"
@@ -51,13 +34,13 @@ def test_one_input_prints_its_text_and_nothing_else_on_stdout(run: Run) -> None:
 
 
 def test_quiet_leaves_stderr_empty(run: Run) -> None:
-    code, out, err = run("transcribe", "-q", "-m", DIGITS, CLIPS / next(iter(references())))
+    code, out, err = run("transcribe", "-q", "-m", DIGITS, CLIPS / next(iter(SAID)))
     assert (code, err) == (0, "")
     assert out.strip()
 
 
 def test_several_inputs_are_headed_by_their_names(run: Run) -> None:
-    first, second = list(references())[:2]
+    first, second = list(SAID)[:2]
     code, out, err = run("transcribe", "-m", DIGITS, CLIPS / first, CLIPS / second)
     assert code == 0
     assert re.findall(r"^==> .*/(.*) <==$", out, re.MULTILINE) == [first, second]
@@ -65,7 +48,7 @@ def test_several_inputs_are_headed_by_their_names(run: Run) -> None:
 
 
 def test_every_format_is_written_whole(run: Run, tmp_path: Path) -> None:
-    name, text = next(iter(references().items()))
+    name, text = next(iter(SAID.items()))
     formats = ("txt", "srt", "vtt", "json", "tsv")
     flags = [part for f in formats for part in ("-f", f)]
     code, out, _ = run("transcribe", "-m", DIGITS, "-o", tmp_path, *flags, CLIPS / name)
@@ -85,7 +68,7 @@ def test_every_format_is_written_whole(run: Run, tmp_path: Path) -> None:
 def test_the_folder_shape_is_kept(run: Run, tmp_path: Path) -> None:
     audio, out = tmp_path / "in", tmp_path / "out"
     (audio / "deep").mkdir(parents=True)
-    clip = CLIPS / next(iter(references()))
+    clip = CLIPS / next(iter(SAID))
     for path in (audio / "a.flac", audio / "deep" / "a.flac"):
         path.write_bytes(clip.read_bytes())
     assert run("transcribe", "-m", DIGITS, "--recursive", "-o", out, audio)[0] == 0
@@ -108,14 +91,14 @@ def test_silence_and_noise_give_an_empty_transcript(
 
 def test_joined_clips_come_through_whole_once_each(run: Run, tmp_path: Path) -> None:
     """Longer than one utterance may be: words at the cuts are neither lost nor doubled."""
-    clean = [name for name in references() if not re.search("noise|telephone|cut", name)] * 5
+    clean = [name for name in SAID if not re.search("noise|telephone|cut", name)] * 5
     rng = np.random.default_rng(1)
     parts, expected = [], []
     for name in clean:
         samples, rate = soundfile.read(CLIPS / name, dtype="float32")
         pause = 1e-4 * rng.standard_normal(int(rate * rng.uniform(0.5, 1.5)))
         parts += [samples, pause.astype(np.float32)]
-        expected += references()[name].split()
+        expected += SAID[name].split()
     path = tmp_path / "joined.wav"
     soundfile.write(path, np.concatenate(parts), 16_000)
     assert soundfile.info(path).duration > 60
@@ -156,7 +139,7 @@ def test_wrong_usage_is_one_line_and_exit_code_2(run: Run, arguments: list[str],
 
 
 def test_fp16_by_name_falls_back_and_says_so(run: Run) -> None:
-    code, out, err = run("transcribe", "-p", "fp16", "-m", DIGITS, CLIPS / next(iter(references())))
+    code, out, err = run("transcribe", "-p", "fp16", "-m", DIGITS, CLIPS / next(iter(SAID)))
     assert code == 0
     assert out.strip()
     assert "precision fp32" in err
@@ -174,7 +157,7 @@ def test_a_pair_that_does_not_load_never_ends_the_run(run: Run, tmp_path: Path) 
     (model / "decoder_joint-model.fp16.onnx").write_bytes(b"<!DOCTYPE html>")
     proof = {"precisions": {"fp16": {"proven": True, "why": ""}}}
     (model / "manifest.json").write_text(json.dumps(proof))
-    clip = CLIPS / next(iter(references()))
+    clip = CLIPS / next(iter(SAID))
     code, out, err = run("transcribe", "-p", "fp16", "-m", model, clip)
     assert code == 0
     assert out.strip()
@@ -271,7 +254,7 @@ def test_help_is_quick_and_imports_nothing_heavy() -> None:
 def test_a_loaded_transcriber_takes_arrays() -> None:
     import stt
 
-    name, text = next(iter(references().items()))
+    name, text = next(iter(SAID.items()))
     samples, rate = soundfile.read(CLIPS / name, dtype="float32")
     transcriber = stt.load(DIGITS)
     assert transcriber.transcribe(samples, sample_rate=rate).text == text
@@ -291,7 +274,7 @@ def test_ctrl_c_keeps_what_was_finished(tmp_path: Path) -> None:
 
     if os.name != "posix":
         pytest.skip("sends a POSIX signal")
-    samples, rate = soundfile.read(CLIPS / next(iter(references())), dtype="float32")
+    samples, rate = soundfile.read(CLIPS / next(iter(SAID)), dtype="float32")
     short, long = tmp_path / "short.wav", tmp_path / "long.wav"
     soundfile.write(short, samples, rate)
     soundfile.write(long, np.tile(np.append(samples, np.zeros(rate)), 900), rate)
@@ -316,7 +299,7 @@ def test_nothing_is_left_behind_or_reported(tmp_path: Path) -> None:
     """ONNX Runtime's telemetry client opens a session file when it is not switched off."""
     import os
 
-    clip = CLIPS / next(iter(references()))
+    clip = CLIPS / next(iter(SAID))
     command = [sys.executable, "-m", "stt", "transcribe", "-q", "-m", DIGITS, clip]
     kept = {key: value for key, value in os.environ.items() if not key.startswith("ORT_")}
     environment = kept | {"TMPDIR": str(tmp_path)}

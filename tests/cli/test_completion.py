@@ -17,10 +17,8 @@ STT = Path(sys.executable).parent / "stt"
 
 
 @pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def home(tmp_path: Path, no_variables: None, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with an installed model, as far as its name goes, and no settings of anybody's."""
-    for variable in [name for name in os.environ if name.startswith(("STT_", "_STT"))]:
-        monkeypatch.delenv(variable)
     (tmp_path / "models" / "mine").mkdir(parents=True)
     (tmp_path / "models" / "mine" / "config.json").write_text("{}")
     (tmp_path / "stt_config.json").write_text('{"models_dir": "models"}')

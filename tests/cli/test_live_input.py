@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,20 +17,14 @@ import pytest
 import soundfile
 
 from stt.audio.microphone import Block
-from stt.cli import main
 from stt.events import Problem
 from stt.streaming.replay import Playback
-from support.paths import DIGITS
+from support.command import SAID, Run
+from support.paths import CLIPS, DIGITS
 
-CLIPS = DIGITS / "clips"
 RATE = 16_000
-
-Run = Callable[..., tuple[int, str, str]]
-
-
-def references() -> list[tuple[str, str]]:
-    rows = (line.split("\t") for line in (CLIPS / "references.tsv").read_text("utf-8").splitlines())
-    return [(name, text) for name, text in rows if name.endswith(".flac")][:2]
+SPOKEN = dict(list(SAID.items())[:2])
+TEXTS = list(SPOKEN.values())
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +32,7 @@ def talk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two recordings, each followed by 1.5 s of a quiet room, in stereo."""
     room = np.random.default_rng(1).normal(0, 1e-4, RATE * 3 // 2).astype(np.float32)
     parts = []
-    for name, _ in references():
+    for name in SPOKEN:
         values, rate = soundfile.read(CLIPS / name, dtype="float32")
         assert rate == RATE
         parts += [values, room]
@@ -48,23 +42,14 @@ def talk(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    def call(*arguments: object) -> tuple[int, str, str]:
-        code = main(["live", "-m", str(DIGITS), *map(str, arguments)])
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return call
-
-
-def texts() -> list[str]:
-    return [text for _, text in references()]
+def run(stt_run: Run) -> Run:
+    return partial(stt_run, "live", "-m", DIGITS)
 
 
 def test_fast_gives_each_utterance_with_its_times(run: Run, talk: Path) -> None:
     code, out, err = run("--input", talk, "--fast")
     assert code == 0
-    assert [line.split("] ", 1)[1] for line in out.splitlines()] == texts()
+    assert [line.split("] ", 1)[1] for line in out.splitlines()] == TEXTS
     assert out.startswith("[0:0")
     assert f"hearing '{talk}', as fast as it can be; Ctrl-C ends" in err
     assert f"2 utterances in 0:{round(soundfile.info(talk).duration):02}" in err
@@ -75,13 +60,13 @@ def test_it_takes_as_long_as_it_was_spoken(
     run: Run, talk: Path, tmp_path: Path, count: int
 ) -> None:
     path, values = tmp_path / "talk.flac", soundfile.read(talk)[0]
-    first = soundfile.info(CLIPS / references()[0][0]).frames + RATE  # and a pause that ends it
+    first = soundfile.info(CLIPS / next(iter(SPOKEN))).frames + RATE  # and a pause that ends it
     soundfile.write(path, values if count > 1 else values[:first], RATE)
     began = time.monotonic()
     code, out, err = run("--input", path)
     assert time.monotonic() - began >= soundfile.info(path).duration
     assert code == 0
-    assert [line.split("] ", 1)[1] for line in out.splitlines()] == texts()[:count]
+    assert [line.split("] ", 1)[1] for line in out.splitlines()] == TEXTS[:count]
     assert "at the speed it was spoken" in err
 
 
@@ -90,12 +75,12 @@ def test_the_other_options_hold(run: Run, talk: Path, tmp_path: Path) -> None:
     code, out, _ = run(
         "--input", talk, "--fast", "--type-to", "-", "-q", "--save", saved, "--exec", f"cat >>{got}"
     )
-    assert (code, out.splitlines()) == (0, texts())
+    assert (code, out.splitlines()) == (0, TEXTS)
     document = json.loads(saved.read_text("utf-8"))
     assert document["source"] == str(talk)
     assert document["duration"] == pytest.approx(soundfile.info(talk).duration, abs=0.1)
-    assert [segment["text"] for segment in document["segments"]] == texts()
-    assert got.read_text("utf-8").splitlines() == texts()
+    assert [segment["text"] for segment in document["segments"]] == TEXTS
+    assert got.read_text("utf-8").splitlines() == TEXTS
     code, out, err = run("--input", talk, "--fast", "--duration", 1)
     assert code == 0
     assert "in 0:01" in err
@@ -109,7 +94,7 @@ def test_damage_is_told_and_what_can_be_read_is_text(
     path.write_bytes(talk.read_bytes()[: talk.stat().st_size * 2 // 3])
     code, out, err = run("--input", path, *["--fast"] * fast)
     assert code == 1
-    assert texts()[0] in out
+    assert TEXTS[0] in out
     assert f"stt: {path}: " in err
 
 
@@ -137,10 +122,10 @@ def test_what_does_not_go_together(
 @pytest.mark.skipif(sys.platform == "win32", reason="sends signals")
 @pytest.mark.parametrize("fast", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_ctrl_c_finishes_what_is_being_said(talk: Path, tmp_path: Path, fast: bool) -> None:
-    """The installed command, as a person stops it; an hour of speech lies ahead."""
+    """The installed command, as a person stops it; much speech lies ahead."""
     values, rate = soundfile.read(talk, dtype="int16")
-    path = tmp_path / "hour.wav"
-    soundfile.write(path, np.tile(values[:, 0], round(3600 * rate / len(values))), rate)
+    path = tmp_path / "long.wav"
+    soundfile.write(path, np.tile(values[:, 0], round(900 * rate / len(values))), rate)
     command = [sys.executable, "-m", "stt", "live", "-m", DIGITS, "--input", path, "--plain"]
     child = subprocess.Popen(
         [*map(str, command), *["--fast"] * fast],
@@ -150,7 +135,7 @@ def test_ctrl_c_finishes_what_is_being_said(talk: Path, tmp_path: Path, fast: bo
     )
     assert child.stdout is not None
     first = child.stdout.readline()
-    assert first.split("] ", 1)[1].strip() == texts()[0]
+    assert first.split("] ", 1)[1].strip() == TEXTS[0]
     os.kill(child.pid, signal.SIGINT)
     _, err = child.communicate(timeout=60)
     assert child.returncode == 0, err

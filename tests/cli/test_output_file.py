@@ -4,31 +4,20 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from stt.cli import main
-from support.paths import DIGITS
+from support.command import SAID, Run
+from support.paths import CLIPS, DIGITS
 
-CLIPS = DIGITS / "clips"
 CLIP = CLIPS / "two-digits.flac"
-SAID = dict(
-    line.split("\t")[:2] for line in (CLIPS / "references.tsv").read_text("utf-8").splitlines()
-)[CLIP.name]
-
-Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    def call(*arguments: object) -> tuple[int, str, str]:
-        code = main(["transcribe", "-m", str(DIGITS), *map(str, arguments)])
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return call
+def run(stt_run: Run) -> Run:
+    return partial(stt_run, "transcribe", "-m", DIGITS)
 
 
 @pytest.fixture
@@ -40,7 +29,11 @@ def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_file_gets_the_format_of_its_suffix(run: Run, tmp_path: Path) -> None:
-    for name, begins in [("a.srt", "1\n00:00:0"), ("b.TXT", SAID), ("new/c.vtt", "WEBVTT")]:
+    for name, begins in [
+        ("a.srt", "1\n00:00:0"),
+        ("b.TXT", SAID[CLIP.name]),
+        ("new/c.vtt", "WEBVTT"),
+    ]:
         path = tmp_path / name
         code, out, err = run(CLIP, "-o", path)
         assert (code, out) == (0, "")
@@ -140,7 +133,7 @@ def test_a_missing_one_is_told_before_the_others_are_done(run: Run, tmp_path: Pa
     (tmp_path / "empty.wav").touch()
     code, out, err = run(tmp_path / "nowhere.wav", CLIP, tmp_path / "empty.wav")
     assert code == 1
-    assert SAID in out
+    assert SAID[CLIP.name] in out
     first, second, third, *_ = err.splitlines()
     assert "no such file" in first
     assert "the file is empty" in second

@@ -27,10 +27,8 @@ USER_CONFIG = Path("user") / "stt_config.json"
 
 
 @pytest.fixture(autouse=True)
-def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A current folder of its own, and no STT_* variable of whoever runs the tests."""
-    for variable in [name for name in os.environ if name.upper().startswith("STT_")]:
-        monkeypatch.delenv(variable)
+def empty_folder(tmp_path: Path, no_variables: None, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A current folder of its own."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(settings, "user_config", lambda: tmp_path / USER_CONFIG)
     return tmp_path
