@@ -14,8 +14,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from stt.audio.files import checked, open_audio
-from stt.audio.stream import AudioStream
+from stt.audio.files import open_audio
 from stt.errors import AudioError
 from stt.system.files import printable
 from support.media import Samples, encode, silent_video, tone, wav, write
@@ -277,12 +276,6 @@ def test_cut_short_or_damaged_through_libsndfile(tmp_path: Path, name: str) -> N
         middle = len(whole) // 2
         path.write_bytes(whole[:middle] + bytes(200) + whole[middle + 200 :])
         assert "damaged" in refusal(path)
-
-
-def test_checked_names_the_stream() -> None:
-    stream = AudioStream("array", RATE, None, iter([]))
-    with pytest.raises(AudioError, match=r"^array: holds no audio"):
-        list(checked(stream).blocks)
 
 
 def test_decoders_keep_quiet(tmp_path: Path) -> None:

@@ -297,3 +297,8 @@ def test_blocks_of_any_size_give_the_same_samples(rate: int, cuts: list[int]) ->
 
 def test_nothing_in_nothing_out() -> None:
     assert not list(resampled(iter([]), 44_100))
+
+
+def test_an_array_without_samples_is_an_error(transcriber: stt.Transcriber) -> None:
+    with pytest.raises(AudioError, match=r"^array: holds no audio"):
+        transcriber.transcribe(np.zeros(0, np.float32), sample_rate=RATE)

@@ -107,7 +107,9 @@ def inputs(sd: Any = None, *, probe: bool = True) -> list[Device]:
                 host_api=apis[entry["hostapi"]]["name"],
                 max_channels=entry["max_input_channels"],
                 default_rate=round(entry["default_samplerate"]),
-                accepted_rates=_accepted(sd, entry["index"]) if probe else (),
+                accepted_rates=tuple(rate for rate in RATES if _accepts(sd, entry["index"], rate))
+                if probe
+                else (),
                 is_default=entry["index"] == default,
             )
             for entry in listed
@@ -127,17 +129,16 @@ def find(device: str | int | None = None, sd: Any = None) -> Device:
             "`stt devices`"
         )
     if device is None:
-        chosen = next((entry for entry in there if entry.is_default), None)
-        if chosen is None:
-            raise AudioError(f"no input is the default; choose with --device: {_listed(there)}")
-        return chosen
-    if is_number(device):
-        number = int(device)
-        chosen = next((entry for entry in there if entry.index == number), None)
-        if chosen is None:
-            raise AudioError(f"no input has the number {number}; there are: {_listed(there)}")
-        return chosen
-    return _named(str(device), there)
+        chosen = [entry for entry in there if entry.is_default]
+        lacking = "no input is the default; choose with --device"
+    elif is_number(device):
+        chosen = [entry for entry in there if entry.index == int(device)]
+        lacking = f"no input has the number {int(device)}; there are"
+    else:
+        return _named(str(device), there)
+    if not chosen:
+        raise AudioError(f"{lacking}: {_listed(there)}")
+    return chosen[0]
 
 
 def is_number(device: str | int | None) -> bool:
@@ -171,10 +172,6 @@ def _default_index(sd: Any) -> int:
         return int(sd.query_devices(kind="input")["index"])
     except (sd.PortAudioError, ValueError):
         return -1
-
-
-def _accepted(sd: Any, index: int) -> tuple[int, ...]:
-    return tuple(rate for rate in RATES if _accepts(sd, index, rate))
 
 
 def _accepts(sd: Any, index: int, rate: int) -> bool:
@@ -330,11 +327,7 @@ def stand_ins(was: Device, asked: str | int | None, sd: Any) -> Iterator[Device]
         AudioError: there is no other.
     """
     there = [e for e in inputs(sd, probe=False) if e.host_api == was.host_api]
-    yield from (entry for entry in there if entry.name == was.name)
-    yield from (
-        entry
-        for entry in there
-        if entry.name != was.name and entry.lasting_name == was.lasting_name
-    )
+    same = [entry for entry in there if entry.lasting_name == was.lasting_name]
+    yield from sorted(same, key=lambda entry: entry.name != was.name)
     if not is_number(asked):  # a number may mean another device by now
         yield find(asked, sd)

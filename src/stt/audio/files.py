@@ -15,7 +15,7 @@ import stat
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -128,7 +128,7 @@ def mono_stream(raw: RawAudio, source: str, selection: Selection, damage: Damage
         AudioError: it has no such channel.
     """
     name = printable(source)
-    blocks = stretch(raw, selection, name, damage)
+    blocks = _stretch(raw, selection, name, damage)
     if selection.channel:
         number = channel_number(selection.channel)
         if number > raw.channels:
@@ -143,11 +143,9 @@ def mono_stream(raw: RawAudio, source: str, selection: Selection, damage: Damage
     duration = raw.duration
     if duration is not None and selection.end is not None:
         duration = min(duration, selection.end)
-    stream = AudioStream(
-        *(source, raw.sample_rate, duration, blocks, damage, selection.start),
-        *(raw.channels, raw.track, raw.tracks),
-    )
-    return checked(stream)
+    checked = _checked(blocks, raw.sample_rate, name, damage)
+    heard = (raw.channels, raw.track, raw.tracks)
+    return AudioStream(source, raw.sample_rate, duration, checked, damage, selection.start, *heard)
 
 
 def _downmixed(blocks: Iterator[Samples], rate: int, damage: Damage) -> Iterator[Samples]:
@@ -158,7 +156,7 @@ def _downmixed(blocks: Iterator[Samples], rate: int, damage: Damage) -> Iterator
         yield block
 
 
-def stretch(raw: RawAudio, selection: Selection, name: str, damage: Damage) -> Iterator[Samples]:
+def _stretch(raw: RawAudio, selection: Selection, name: str, damage: Damage) -> Iterator[Samples]:
     """Yield the part of a sound track's blocks that lies between the selection's start and end.
 
     `damage` takes a note where it ends before the end that was asked for.
@@ -185,19 +183,14 @@ def stretch(raw: RawAudio, selection: Selection, name: str, damage: Damage) -> I
         damage.note(f"ends at {clock(place / rate)}, before the end that was asked for")
 
 
-def checked(stream: AudioStream) -> AudioStream:
-    """Return the same stream, made sound by `samples.sound`; one without samples is refused."""
-    return replace(stream, blocks=_checked_blocks(stream))
-
-
-def _checked_blocks(stream: AudioStream) -> Iterator[Samples]:
-    done, name = 0, printable(stream.name)
-    blocks = blocks_read(stream.blocks, name)
-    for block in sound(blocks, stream.sample_rate, name, stream.damage):
+def _checked(blocks: Iterator[Samples], rate: int, name: str, damage: Damage) -> Iterator[Samples]:
+    """Yield blocks of which every sample is sound; a recording without samples is refused."""
+    done = 0
+    for block in sound(blocks_read(blocks, name), rate, name, damage):
         done += len(block)
         yield block
-    if done == 0 and stream.damage.failures:
-        raise AudioError(f"{name}: {stream.damage.failures[0]}")
+    if done == 0 and damage.failures:
+        raise AudioError(f"{name}: {damage.failures[0]}")
     if done == 0:
         raise AudioError(f"{name}: holds no audio (0 samples); record or export it again")
 

@@ -6,7 +6,7 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 _W64_REST = bytes.fromhex("f3acd3118cd100c04f8edb8a")  # of the GUIDs of wave, fmt and data
 _PCM, _FLOAT, _EXTENSIBLE = 1, 3, 0xFFFE
@@ -41,26 +41,29 @@ class Form:
 def read_form(file: BinaryIO, at: int, size: int) -> Form | None:
     """Read the header at a place; None where there is none, or its samples reach the end."""
     head = bytes_at(file, at, 40)
-    if head[:4] == b".snd" and len(head) >= 24:
+    kind = _kind(head)
+    if kind == "au" and len(head) >= 24:
         return _au(head, at, size)
-    if head[:4] in (b"RIFF", b"RF64") and head[8:12] == b"WAVE":
+    if kind == "wav":
         return _wave(file, at + 12, _riff_chunk, size)
-    if head[:4] == b"riff" and head[24:28] == b"wave":
+    if kind == "w64":
         return _wave(file, at + 40, _w64_chunk, size)
-    if head[:4] == b"FORM" and head[8:12] in (b"AIFF", b"AIFC"):
-        return _aiff(file, at + 12, head[8:12], size)
-    return None
+    return _aiff(file, at + 12, head[8:12], size) if kind == "aiff" else None
 
 
 def is_head(file: BinaryIO, at: int) -> bool:
     """Whether a recording of one of these kinds begins at a place."""
-    head = bytes_at(file, at, 28)
-    return (
-        (head[:4] in (b"RIFF", b"RF64") and head[8:12] == b"WAVE")
-        or (head[:4] == b"riff" and head[24:28] == b"wave")
-        or (head[:4] == b"FORM" and head[8:12] in (b"AIFF", b"AIFC"))
-        or head[:4] == b".snd"
-    )
+    return bool(_kind(bytes_at(file, at, 28)))
+
+
+def _kind(head: bytes) -> str:
+    if head[:4] in (b"RIFF", b"RF64") and head[8:12] == b"WAVE":
+        return "wav"
+    if head[:4] == b"riff" and head[24:28] == b"wave":
+        return "w64"
+    if head[:4] == b"FORM" and head[8:12] in (b"AIFF", b"AIFC"):
+        return "aiff"
+    return "au" if head[:4] == b".snd" else ""
 
 
 def caf_seconds(path: Path) -> float | None:
@@ -88,12 +91,13 @@ def caf_seconds(path: Path) -> float | None:
 # --- wav, rf64, w64 --------------------------------------------------------------------------
 
 
-def _riff_chunk(file: BinaryIO, at: int) -> tuple[bytes, int, int] | None:
+def _riff_chunk(
+    file: BinaryIO, at: int, order: Literal["little", "big"] = "little"
+) -> tuple[bytes, int, int] | None:
     head = bytes_at(file, at, 8)
     if len(head) < 8 or not _is_name(head[:4]):
         return None
-    size = int.from_bytes(head[4:], "little")
-    return head[:4], at + 8, at + 8 + size
+    return head[:4], at + 8, at + 8 + int.from_bytes(head[4:], order)
 
 
 def _w64_chunk(file: BinaryIO, at: int) -> tuple[bytes, int, int] | None:
@@ -104,12 +108,7 @@ def _w64_chunk(file: BinaryIO, at: int) -> tuple[bytes, int, int] | None:
     return head[:4], at + 24, at + max(24, size)
 
 
-def _wave(
-    file: BinaryIO,
-    at: int,
-    walk: Walk,
-    size: int,
-) -> Form | None:
+def _wave(file: BinaryIO, at: int, walk: Walk, size: int) -> Form | None:
     form, long = b"", 0
     while (chunk := walk(file, at)) is not None:
         name, content, after = chunk
@@ -126,12 +125,7 @@ def _wave(
     return None
 
 
-def _wave_form(
-    form: bytes,
-    data: int,
-    said: int,
-    walk: Walk,
-) -> Form | None:
+def _wave_form(form: bytes, data: int, said: int, walk: Walk) -> Form | None:
     if len(form) < 16:
         return None
     kind, _, _, speed, width, bits = struct.unpack("<HHIIHH", form[:16])
@@ -161,10 +155,7 @@ def _wave_form(
 
 
 def _aiff_chunk(file: BinaryIO, at: int) -> tuple[bytes, int, int] | None:
-    head = bytes_at(file, at, 8)
-    if len(head) < 8 or not _is_name(head[:4]):
-        return None
-    return head[:4], at + 8, at + 8 + int.from_bytes(head[4:], "big")
+    return _riff_chunk(file, at, "big")
 
 
 def _aiff(file: BinaryIO, at: int, kind: bytes, size: int) -> Form | None:
@@ -206,10 +197,9 @@ def _aiff_form(common: bytes, kind: bytes, data: int, said: int) -> Form | None:
     return Form(data, said, data + said, width * rate, width, dtype, step, _aiff_chunk, head)
 
 
-_AU_SAMPLES = {1: ("", 1), 2: ("i1", 1), 3: (">i2", 2), 4: (">i2", 3), 5: (">i2", 4)} | {
-    6: (">f4", 4),
-    7: (">f8", 8),
-    27: ("", 1),
+_AU_SAMPLES = {
+    **{1: ("", 1), 2: ("i1", 1), 3: (">i2", 2), 4: (">i2", 3), 5: (">i2", 4)},
+    **{6: (">f4", 4), 7: (">f8", 8), 27: ("", 1)},
 }
 """Encoding -> how samples look (big-endian: a sample's first two bytes), bytes of one."""
 

@@ -19,8 +19,7 @@ import numpy as np
 import psutil
 
 from stt.errors import OutputError, UsageError
-from stt.system.files import os_error_text
-from stt.system.folders import state_folder
+from stt.system.files import os_error_text, state_folder
 from stt.types import Samples
 
 SUFFIX = ".flac"

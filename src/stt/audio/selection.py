@@ -48,9 +48,8 @@ class Selection:
         Raises:
             UsageError: one of them cannot be, or the end is not after the start.
         """
-        made = Selection(
-            _track(track), _channel(channel), _seconds("start", start), _end("end", end)
-        )
+        begin = _seconds("start", start) or 0.0
+        made = Selection(_track(track), _channel(channel), begin, _seconds("end", end))
         if made.end is not None and made.end <= made.start:
             raise UsageError(
                 f"the end ({clock(made.end)}) must lie after the start ({clock(made.start)})"
@@ -102,13 +101,7 @@ def _is_number(text: str) -> bool:
     return text.isascii() and text.isdecimal() and 1 <= int(text) <= 999
 
 
-def _seconds(what: str, value: float | str | None) -> float:
-    found = 0.0 if value is None else _end(what, value)
-    assert found is not None
-    return found
-
-
-def _end(what: str, value: float | str | None) -> float | None:
+def _seconds(what: str, value: float | str | None) -> float | None:
     if value is None:
         return None
     if isinstance(value, str):
@@ -158,18 +151,14 @@ def chosen(tracks: Sequence[Any], wanted: str, name: str) -> int:
     Raises:
         AudioError: there is no such track.
     """
-    if not wanted:
-        flagged = (n for n, track in enumerate(tracks, 1) if _is_default(track))
-        return next(flagged, 1)
     numbers = [
         number
         for number, track in enumerate(tracks, 1)
-        if wanted == str(number) or _is_language(wanted, _language(track))
+        if wanted in ("", str(number)) or _is_language(wanted, _language(track))
     ]
-    if numbers:
-        flagged = (number for number in numbers if _is_default(tracks[number - 1]))
-        return next(flagged, numbers[0])
-    raise no_such_track(name, wanted, described(tracks))
+    if not numbers:
+        raise no_such_track(name, wanted, described(tracks))
+    return next((n for n in numbers if _is_default(tracks[n - 1])), numbers[0])
 
 
 def no_such_track(name: str, wanted: str, tracks: Sequence[str]) -> AudioError:

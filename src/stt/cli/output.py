@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import click
 
 from stt.errors import OutputError, UsageError
-from stt.system.folders import expanded
+from stt.system.files import expanded
 
 if TYPE_CHECKING:
     from stt.settings.loading import Settings

@@ -16,7 +16,7 @@ from stt.install.catalog import KNOWN, MODELS, Known
 from stt.install.installation import exclusive
 from stt.models import inspect
 from stt.settings.places import Places
-from stt.system.folders import expanded
+from stt.system.files import expanded
 from stt.types import ReportProgress
 
 

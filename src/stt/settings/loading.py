@@ -26,7 +26,7 @@ from stt.settings.schema import (
     plain,
     schemas,
 )
-from stt.system.folders import config_folder, expanded
+from stt.system.files import config_folder, expanded
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails

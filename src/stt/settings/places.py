@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stt.errors import ModelError
-from stt.system.folders import data_folder
+from stt.system.files import data_folder
 
 MODELS = "models"
 _MARKS = ("config.json", "manifest.json")

@@ -1,4 +1,8 @@
-"""Files: their names in messages, and text into them, without ever leaving half of one."""
+"""Files: their names in messages, text into them without ever half of one, and the user's folders.
+
+A container may run under a number that is in no passwd entry, without HOME: there are no folders of
+this user's then, and an error says what to set.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +11,17 @@ import os
 import secrets
 import shutil
 import unicodedata
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
-from stt.errors import OutputError
+import platformdirs
 
+from stt.errors import OutputError, SettingsError
+
+APP_NAME = "stt"
+_NO_HOME = (RuntimeError, KeyError, OSError)
+"""What platformdirs and pathlib raise for a user without one."""
 TEMPORARY = f".stt-{'[0-9a-f]' * 12}.tmp"
 """Pattern of the names of files that are not whole yet; the user's own never fit it by chance."""
 
@@ -83,3 +94,45 @@ def os_error_text(error: OSError, path: Path) -> str:
     cures |= {errno.EACCES: denied, errno.EPERM: denied}
     cure = cures.get(error.errno or 0, f"{error.strerror or error}; choose another place")
     return f"cannot write {path}: {cure}"
+
+
+def config_folder() -> Path | None:
+    """Return the folder of the user's settings; None for a user without a home."""
+    with suppress(*_NO_HOME):
+        return platformdirs.user_config_path(APP_NAME, appauthor=False)
+    return None
+
+
+def data_folder() -> Path | None:
+    """Return the folder of what the user has installed; None for a user without a home."""
+    with suppress(*_NO_HOME):
+        return platformdirs.user_data_path(APP_NAME, appauthor=False)
+    return None
+
+
+def state_folder() -> Path:
+    """Return the folder of what is kept from run to run, e.g. recordings.
+
+    Raises:
+        SettingsError: this user has no home.
+    """
+    return _found(
+        lambda: platformdirs.user_state_path(APP_NAME, appauthor=False),
+        "recordings need a folder: set HOME to a folder",
+    )
+
+
+def expanded(path: Path) -> Path:
+    """Return a path with `~` replaced.
+
+    Raises:
+        SettingsError: nobody has that home.
+    """
+    return _found(path.expanduser, f"~ in {path} stands for one: give the whole path")
+
+
+def _found(ask: Callable[[], Path], cure: str) -> Path:
+    try:
+        return ask()
+    except _NO_HOME as error:
+        raise SettingsError(f"this user has no home folder, and {cure}") from error

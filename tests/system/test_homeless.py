@@ -17,7 +17,7 @@ from stt.audio.recording import recordings_dir
 from stt.cli import main
 from stt.errors import SettingsError
 from stt.settings.loading import load_settings
-from stt.system import folders
+from stt.system import files
 from support.paths import DIGITS
 
 CLIP = DIGITS / "clips" / "two-digits.flac"
@@ -60,7 +60,7 @@ def test_where_no_home_is_needed_it_works(
     ("ask", "cure"),
     [
         (recordings_dir, "set HOME"),
-        (lambda: folders.expanded(Path("~/models")), "whole path"),
+        (lambda: files.expanded(Path("~/models")), "whole path"),
     ],
 )
 def test_else_it_is_told_what_to_set(homeless: Path, ask: Callable[[], object], cure: str) -> None:
