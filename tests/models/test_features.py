@@ -78,7 +78,7 @@ def test_silence_and_a_pure_tone() -> None:
 @settings(max_examples=40)
 @given(
     seed=st.integers(0, 2**32 - 1),
-    lengths=st.lists(st.integers(1, 40_000), min_size=1, max_size=3),
+    lengths=st.lists(st.integers(1, 16_000), min_size=1, max_size=3),
     loud=st.floats(0, 1),
 )
 def test_noise_of_any_length_and_level(seed: int, lengths: list[int], loud: float) -> None:

@@ -67,7 +67,7 @@ def reference(table: Floats, length: int, vocabulary: TdtVocabulary) -> list[Emi
 @settings(max_examples=150)
 @given(
     seed=st.integers(0, 2**32 - 1),
-    lengths=st.lists(st.integers(0, 25), min_size=1, max_size=7),
+    lengths=st.lists(st.integers(0, 16), min_size=1, max_size=5),
     window=st.integers(1, 9),
     durations=st.sampled_from([DURATIONS, ()]),
     limit=st.integers(1, 10),

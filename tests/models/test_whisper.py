@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stt.engine.recognizer import Interrupted
@@ -185,6 +185,7 @@ def test_timestamp_rules_by_example() -> None:
     assert heavy == set(range(t(0.22), SIZE))  # times taken together outweigh any one word
 
 
+@settings(max_examples=40)
 @given(st.integers(0, 2**32 - 1))
 def test_timestamps_are_pairs_and_never_go_back(seed: int) -> None:
     rng = np.random.default_rng(seed)
