@@ -7,14 +7,11 @@ Every bad recording is given between two good ones, and the model is a tiny one 
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import io
 import os
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -24,9 +21,11 @@ import soundfile
 
 from stt.cli import main
 from support import tiny_tdt
+from support.media import silent_video
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 RATE = 16_000
+pytestmark = pytest.mark.usefixtures("no_variables")
 POSIX = pytest.mark.skipif(os.name != "posix", reason="POSIX files")
 
 
@@ -50,8 +49,6 @@ def stt(
 ) -> Command:
     """Run `stt transcribe -m MODEL ...` in that folder."""
     monkeypatch.chdir(here)
-    for name in [name for name in os.environ if name.startswith("STT_")]:
-        monkeypatch.delenv(name)
 
     def run(
         *arguments: str, stdin: bytes = b"", use: Path = model, **variables: str
@@ -67,24 +64,21 @@ def stt(
     return run
 
 
-def environment(**variables: str) -> dict[str, str]:
-    kept = {key: value for key, value in os.environ.items() if not key.startswith("STT_")}
-    return kept | {"PYTHONUTF8": "1"} | variables
-
-
-def assert_the_others_are_done(done: subprocess.CompletedProcess[str], *told: str) -> None:
+def assert_the_others_are_done(done: subprocess.CompletedProcess[str], *parts: str) -> None:
     """Both good recordings printed, and one line on stderr for the bad one: with -q, no other."""
     assert done.returncode == 1, done.stderr
     lines = done.stderr.splitlines()
     assert len(lines) == 1, done.stderr
-    assert all(part in lines[0] for part in ("stt: ", "; ", *told)), lines[0]
+    assert all(part in lines[0] for part in ("stt: ", "; ", *parts)), lines[0]
     headings = [line for line in done.stdout.splitlines() if line.startswith("==>")]
-    part = [f"==> {told[0]} <=="] if told[1] in ("truncated", "damaged") else []
+    part = [f"==> {parts[0]} <=="] if parts[1] in ("truncated", "damaged") else []
     assert headings == ["==> good1.wav <==", *part, "==> good2.flac <=="]  # part of it is read
     assert done.stdout.count("go") >= 2
 
 
 # --- recordings ---------------------------------------------------------------------------------
+
+NOISE = np.random.default_rng(1).uniform(-0.5, 0.5, 4 * RATE)
 
 
 def text(path: Path) -> None:
@@ -92,47 +86,28 @@ def text(path: Path) -> None:
 
 
 def half(path: Path) -> None:
-    noise = np.random.default_rng(1).uniform(-0.5, 0.5, 4 * RATE)
-    soundfile.write(path, noise, RATE)
+    soundfile.write(path, NOISE, RATE)
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2])
 
 
 def corrupt(path: Path) -> None:
-    noise = np.random.default_rng(1).uniform(-0.5, 0.5, 4 * RATE)
-    soundfile.write(path, noise, RATE)
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2 : len(content) // 2 + 5000] = bytes(5000)
-    path.write_bytes(content)
-
-
-def not_numbers(path: Path) -> None:
-    samples = np.full(4 * RATE, np.nan, np.float32)
-    soundfile.write(path, samples, RATE, subtype="FLOAT")
-
-
-def no_samples(path: Path) -> None:
-    soundfile.write(path, np.zeros(0), RATE)
+    soundfile.write(path, NOISE, RATE)
+    content = path.read_bytes()
+    middle = len(content) // 2
+    path.write_bytes(content[:middle] + bytes(5000) + content[middle + 5000 :])
 
 
 def noise_bytes(path: Path) -> None:
     path.write_bytes(np.random.default_rng(2).bytes(100_000))
 
 
-def silent_video(path: Path) -> None:
-    import av
-
-    with av.open(str(path), "w") as out:
-        stream = out.add_stream("mpeg4", rate=5)
-        stream.width = stream.height = 32
-        for _ in range(10):
-            grey = np.full((32, 32, 3), 99, np.uint8)
-            out.mux(stream.encode(av.VideoFrame.from_ndarray(grey, format="rgb24")))
-        out.mux(stream.encode(None))
+def no_numbers(path: Path) -> None:
+    soundfile.write(path, np.full(4 * RATE, np.nan, np.float32), RATE, subtype="FLOAT")
 
 
 @pytest.mark.parametrize(
-    ("name", "spoil", "told"),
+    ("name", "spoil", "message"),
     [
         ("missing.wav", None, "no such file"),
         ("empty.wav", Path.touch, "0 bytes"),
@@ -146,17 +121,17 @@ def silent_video(path: Path) -> None:
         ("noise.m4a", noise_bytes, "not a recording"),
         ("text.wav", text, "not a recording"),
         ("video.mp4", silent_video, "no sound track"),
-        ("zero.wav", no_samples, "no audio"),
-        ("nan.wav", not_numbers, "NaN"),
+        ("zero.wav", lambda path: soundfile.write(path, np.zeros(0), RATE), "no audio"),
+        ("nan.wav", no_numbers, "NaN"),
     ],
 )
 def test_one_bad_recording(
-    here: Path, stt: Command, name: str, spoil: Callable[[Path], object] | None, told: str
+    here: Path, stt: Command, name: str, spoil: Callable[[Path], object] | None, message: str
 ) -> None:
     if spoil:
         spoil(here / name)
     done = stt("-q", "good1.wav", name, "good2.flac")
-    assert_the_others_are_done(done, name, told)
+    assert_the_others_are_done(done, name, message)
 
 
 def test_many_bad_recordings_in_files(here: Path, stt: Command) -> None:
@@ -210,17 +185,13 @@ def test_silence_and_noise_are_no_error(here: Path, stt: Command, kind: str) -> 
 # --- standard input -----------------------------------------------------------------------------
 
 
-def test_standard_input(here: Path, stt: Command) -> None:
+@pytest.mark.parametrize(("content", "message"), [(b"", "0 bytes"), (b"text\n" * 99, "not a rec")])
+def test_standard_input(here: Path, stt: Command, content: bytes, message: str) -> None:
     done = stt("-q", "-", stdin=(here / "good2.flac").read_bytes())
     assert (done.returncode, done.stderr) == (0, "")
     assert "go" in done.stdout
-
-
-@pytest.mark.parametrize(("content", "told"), [(b"", "0 bytes"), (b"text\n" * 99, "not a rec")])
-def test_bad_standard_input(stt: Command, content: bytes, told: str) -> None:
-    assert_the_others_are_done(
-        stt("-q", "good1.wav", "-", "good2.flac", stdin=content), "-: ", told
-    )
+    done = stt("-q", "good1.wav", "-", "good2.flac", stdin=content)
+    assert_the_others_are_done(done, "-: ", message)
 
 
 # --- output -------------------------------------------------------------------------------------
@@ -288,7 +259,7 @@ def test_standard_output_on_a_full_disk(here: Path, model: Path) -> None:
         done = subprocess.run(
             [sys.executable, "-m", "stt", "transcribe", "-q", "-m", model, "good1.wav"],
             cwd=here,
-            env=environment(),
+            env=os.environ | {"PYTHONUTF8": "1"},
             stdout=full,
             stderr=subprocess.PIPE,
             text=True,
@@ -303,48 +274,35 @@ def test_standard_output_on_a_full_disk(here: Path, model: Path) -> None:
 # --- models -------------------------------------------------------------------------------------
 
 
-def lacks_a_file(folder: Path) -> None:
-    (folder / "decoder_joint-model.onnx").unlink()
-
-
-def lacks_its_words(folder: Path) -> None:
-    (folder / "vocab.txt").unlink()
-
-
-def is_not_onnx(folder: Path) -> None:
-    (folder / "encoder-model.onnx").write_text("<html>403 Forbidden</html>" * 20)
+ENCODER, DECODER = "encoder-model.onnx", "decoder_joint-model.onnx"
 
 
 def has_the_wrong_size(folder: Path) -> None:
-    path = folder / "encoder-model.onnx"
+    path = folder / ENCODER
     size = path.stat().st_size
     path.write_bytes(path.read_bytes()[: size // 2])
     (folder / "manifest.json").write_text(f'{{"files": {{"{path.name}": {{"size": {size}}}}}}}')
 
 
-def has_a_broken_config(folder: Path) -> None:
-    (folder / "config.json").write_text("{")
-
-
 @pytest.mark.parametrize(
-    ("spoil", "told"),
+    ("spoil", "message"),
     [
-        (lacks_a_file, "decoder_joint-model.onnx is missing"),
-        (lacks_its_words, "vocab.txt is missing"),
-        (is_not_onnx, "encoder-model.onnx"),
+        (lambda folder: (folder / DECODER).unlink(), f"{DECODER} is missing"),
+        (lambda folder: (folder / "vocab.txt").unlink(), "vocab.txt is missing"),
+        (lambda folder: (folder / ENCODER).write_text("<html>403 Forbidden</html>" * 20), ENCODER),
         (has_the_wrong_size, "bytes"),
-        (has_a_broken_config, "config.json"),
+        (lambda folder: (folder / "config.json").write_text("{"), "config.json"),
     ],
 )
 def test_a_bad_model_folder(
-    tmp_path: Path, stt: Command, spoil: Callable[[Path], None], told: str
+    tmp_path: Path, stt: Command, spoil: Callable[[Path], None], message: str
 ) -> None:
     folder = tiny_tdt.build(tmp_path / "spoilt")
     spoil(folder)
     done = stt("-q", "good1.wav", use=folder)
     assert (done.returncode, done.stdout) == (1, "")
     assert len(done.stderr.splitlines()) == 1, done.stderr
-    assert told in done.stderr
+    assert message in done.stderr
     assert str(folder) in done.stderr
 
 
@@ -366,40 +324,3 @@ def test_wrong_usage(stt: Command, arguments: tuple[str, ...]) -> None:
     assert (done.returncode, done.stdout) == (2, "")
     assert "Traceback" not in done.stderr
     assert done.stderr.strip()
-
-
-def _spools(pid: int, spool: Path) -> bool:
-    """Whether a process keeps what comes in: on Linux in a file without a name."""
-    held = []
-    for link in Path(f"/proc/{pid}/fd").glob("*"):
-        with contextlib.suppress(OSError):
-            held.append(str(link.readlink()))
-    return any(name.startswith(str(spool)) for name in held) or any(spool.glob("stt-input-*"))
-
-
-@pytest.mark.e2e
-@POSIX
-def test_ctrl_c_while_standard_input_comes_in(here: Path, model: Path) -> None:
-    spool = here / "spool"
-    spool.mkdir()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "stt", "transcribe", "-m", model, "-"],
-        cwd=here,
-        env=environment(TMPDIR=str(spool)),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-    assert process.stdin
-    process.stdin.write(bytes(100))
-    process.stdin.flush()
-    deadline = time.monotonic() + 60
-    while not _spools(process.pid, spool) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert _spools(process.pid, spool)
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert out == b""
-    assert b"Traceback" not in err
-    assert not list(spool.glob("stt-*"))  # ONNX Runtime leaves a file of its own there

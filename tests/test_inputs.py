@@ -33,9 +33,23 @@ def named(*paths: str, recursive: bool = False) -> dict[str, str]:
     return {Path(i.source).as_posix(): i.stem.as_posix() for i in inputs}
 
 
-def test_files_keep_their_order_and_lose_their_suffix(here: Path) -> None:
-    make("b.wav", "a.mp3")
-    assert list(named("b.wav", "a.mp3").items()) == [("b.wav", "b"), ("a.mp3", "a")]
+@pytest.mark.parametrize(
+    ("there", "asked", "stems"),
+    [
+        (["b.wav", "a.mp3"], ["b.wav", "a.mp3"], ["b", "a"]),
+        (["a.mp3", "a.wav", "b.wav"], ["a.mp3", "a.wav", "b.wav"], ["a.mp3", "a.wav", "b"]),
+        (["x/a.wav", "y/a.wav"], ["x/a.wav", "y/a.wav"], ["a", "a-2"]),
+        (["x/a.wav", "y/a.wav", "z/a.mp3"], ["x/a.wav", "y", "z"], ["a", "a-2", "a.mp3"]),
+        ([], ["-", "-"], ["stdin"]),
+        ([], ["gone.wav", "-"], ["gone", "stdin"]),  # a missing file fails when it is opened
+    ],
+)
+def test_files_keep_their_order_and_names_apart(
+    here: Path, there: list[str], asked: list[str], stems: list[str]
+) -> None:
+    make(*there)
+    sources = there or dict.fromkeys(asked)
+    assert list(named(*asked).items()) == list(zip(sources, stems, strict=True))
 
 
 def test_a_folder_gives_its_recordings_sorted(here: Path) -> None:
@@ -59,8 +73,7 @@ def test_a_folder_without_recordings_tells_the_cure(here: Path) -> None:
     assert str(error) == "none: no recordings in this folder; name a recording"
 
 
-def test_a_missing_file_is_left_to_fail_when_opened(here: Path) -> None:
-    assert named("gone.wav", "-") == {"gone.wav": "gone", "-": "stdin"}
+def test_an_empty_name_is_an_error(here: Path) -> None:
     inputs, errors = collect([""], recursive=False)
     assert not inputs
     assert "an empty name" in str(errors[0])
@@ -71,21 +84,6 @@ def test_named_twice_done_once(here: Path, again: str, monkeypatch: pytest.Monke
     make("in/a.wav")
     monkeypatch.chdir("in")
     assert named("a.wav", again) == {"a.wav": "a"}
-
-
-def test_standard_input_is_read_once(here: Path) -> None:
-    assert named("-", "-") == {"-": "stdin"}
-
-
-def test_names_apart(here: Path) -> None:
-    make("a.mp3", "a.wav", "b.wav")
-    assert named("a.mp3", "a.wav", "b.wav") == {"a.mp3": "a.mp3", "a.wav": "a.wav", "b.wav": "b"}
-
-
-def test_the_same_name_in_two_folders(here: Path) -> None:
-    make("x/a.wav", "y/a.wav", "z/a.mp3")
-    assert named("x/a.wav", "y/a.wav") == {"x/a.wav": "a", "y/a.wav": "a-2"}
-    assert named("x/a.wav", "y", "z") == {"x/a.wav": "a", "y/a.wav": "a-2", "z/a.mp3": "a.mp3"}
 
 
 def test_a_name_that_looks_like_a_number(here: Path) -> None:

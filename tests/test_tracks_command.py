@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import jsonschema
@@ -15,28 +15,13 @@ import soundfile
 import stt
 from stt.audio.segmenter import Utterance
 from stt.audio.selection import Selection
-from stt.cli import main
 from stt.engine.fallback import Fallback
 from support import media
+from support.command import SAID, Run
 from support.loading import load_model
-from support.paths import DIGITS, ROOT
+from support.paths import CLIPS, DIGITS, ROOT
 
-CLIPS = DIGITS / "clips"
-
-Run = Callable[..., tuple[int, str, str]]
 RATE = 16_000
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    """Transcribe with the digits model; returns exit code, stdout, stderr."""
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        code = main(["transcribe", "-m", str(DIGITS), *map(str, arguments)])
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return call
 
 
 def clip(name: str, seconds: float) -> media.Samples:
@@ -46,11 +31,10 @@ def clip(name: str, seconds: float) -> media.Samples:
     return np.pad(samples, (0, max(0, round(seconds * RATE) - len(samples))))
 
 
-def words(name: str) -> str:
-    lines = (
-        line.split("\t") for line in (CLIPS / "references.tsv").read_text("utf-8").splitlines()
-    )
-    return dict(lines)[name]  # type: ignore[arg-type]
+@pytest.fixture
+def run(stt_run: Run) -> Run:
+    """Transcribe with the digits model."""
+    return partial(stt_run, "transcribe", "-m", DIGITS)
 
 
 FOUR, TWO = "four-digits.flac", "two-digits.flac"
@@ -76,12 +60,12 @@ def test_each_channel_is_heard_for_itself(run: Run, call_record: Path) -> None:
     code, out, err = run("--channel", "each", call_record)
     assert code == 0
     assert sorted(filter(None, out.splitlines())) == [
-        f"[left] {words(FOUR)}",
-        f"[right] {words(TWO)}",
+        f"[left] {SAID[FOUR]}",
+        f"[right] {SAID[TWO]}",
     ]
     assert "0:09 of audio" in err
     code, out, _ = run("--channel", "right", call_record)
-    assert (code, out) == (0, f"{words(TWO)}\n")
+    assert (code, out) == (0, f"{SAID[TWO]}\n")
 
 
 def test_every_format_names_the_channel(run: Run, call_record: Path, tmp_path: Path) -> None:
@@ -93,8 +77,8 @@ def test_every_format_names_the_channel(run: Run, call_record: Path, tmp_path: P
     schema = json.loads((ROOT / "docs" / "transcript.schema.json").read_text("utf-8"))
     jsonschema.validate(document, schema)
     assert {(s["channel"], s["text"]) for s in document["segments"]} == {
-        ("left", words(FOUR)),
-        ("right", words(TWO)),
+        ("left", SAID[FOUR]),
+        ("right", SAID[TWO]),
     }
     starts = [segment["start"] for segment in document["segments"]]
     assert starts == sorted(starts)
@@ -103,33 +87,33 @@ def test_every_format_names_the_channel(run: Run, call_record: Path, tmp_path: P
     assert coverage["decoded"] + sum(coverage["skipped"].values()) == pytest.approx(18.0)
     for form in ("txt", "srt", "vtt", "ass", "tsv"):
         text = (out / f"call.{form}").read_text("utf-8")
-        assert f"[left] {words(FOUR).split()[0]}" in text
-        assert f"[right] {words(TWO).split()[0]}" in text
+        assert f"[left] {SAID[FOUR].split()[0]}" in text
+        assert f"[right] {SAID[TWO].split()[0]}" in text
 
 
 def test_a_track_is_chosen(run: Run, film: Path) -> None:
-    assert run("--track", "2", film)[:2] == (0, f"{words(FOUR)}\n")
-    assert run("--track", "fr", film)[:2] == (0, f"{words(TWO)}\n")
+    assert run("--track", "2", film)[:2] == (0, f"{SAID[FOUR]}\n")
+    assert run("--track", "fr", film)[:2] == (0, f"{SAID[TWO]}\n")
     code, out, _ = run("--track", "all", film)
     assert code == 0
     assert sorted(filter(None, out.splitlines())) == [
-        f"[track 2] {words(FOUR)}",
-        f"[track 3] {words(TWO)}",
+        f"[track 2] {SAID[FOUR]}",
+        f"[track 3] {SAID[TWO]}",
     ]
 
 
-def test_a_silent_default_track_is_told_with_the_cure(run: Run, film: Path) -> None:
+def test_a_silent_default_track_is_noted_with_the_cure(run: Run, film: Path) -> None:
     code, out, err = run(film)
     assert (code, out) == (0, "")
     assert "note: track 1 holds no speech, tracks 2 and 3 do: choose one with --track 2" in err
     assert "track 2 (ger, mono)" in err
 
 
-def test_other_tracks_are_told_of(run: Run, tmp_path: Path) -> None:
+def test_other_tracks_are_named(run: Run, tmp_path: Path) -> None:
     sounds = [np.repeat(clip(name, 6.0), 3) for name in (FOUR, TWO)]
     path = media.tracks(tmp_path / "a.mka", sounds, 48_000, "flac", default=1)
     code, out, err = run(path)
-    assert (code, out) == (0, f"{words(TWO)}\n")
+    assert (code, out) == (0, f"{SAID[TWO]}\n")
     assert "note: of 2 sound tracks, track 2 is heard; --track N, LANG or all chooses from" in err
 
 
@@ -137,7 +121,7 @@ def test_a_track_of_which_nothing_can_be_had_costs_no_other(run: Run, tmp_path: 
     sounds = [np.repeat(clip(FOUR, 6.0), 3), np.zeros(0, np.float32)]
     path = media.tracks(tmp_path / "a.mka", sounds, 48_000, "flac")
     code, out, err = run("--track", "all", path)
-    assert (code, out) == (1, f"[track 1] {words(FOUR)}\n")
+    assert (code, out) == (1, f"[track 1] {SAID[FOUR]}\n")
     assert "warning: track 2: holds no audio (0 samples)" in err
 
 
@@ -158,7 +142,7 @@ def test_times_of_a_stretch_are_those_of_the_recording(run: Run, call_record: Pa
 
 
 @pytest.mark.parametrize(
-    ("flags", "code", "told"),
+    ("flags", "code", "message"),
     [
         (["--start", "1:00"], 1, "the start (1:00) lies beyond its end (0:09)"),
         (["--start", "5", "--end", "2"], 2, "the end (0:02) must lie after the start (0:05)"),
@@ -169,11 +153,11 @@ def test_times_of_a_stretch_are_those_of_the_recording(run: Run, call_record: Pa
     ],
 )
 def test_what_is_not_there_is_one_line(
-    run: Run, call_record: Path, flags: list[str], code: int, told: str
+    run: Run, call_record: Path, flags: list[str], code: int, message: str
 ) -> None:
     found, out, err = run("-q", *flags, call_record)
     assert (found, out) == (code, "")
-    assert told in err
+    assert message in err
     assert len(err.splitlines()) == 1
 
 
@@ -221,15 +205,15 @@ def test_what_is_remembered_of_each_channel_is_not_recognised_again(call_record:
 
 def test_in_python_too(call_record: Path) -> None:
     found = stt.transcribe(call_record, DIGITS, channel="right", start=1, end="0:08")
-    assert found.text == words(TWO)
+    assert found.text == SAID[TWO]
     samples, rate = soundfile.read(call_record, dtype="float32")
     each = stt.load(DIGITS).hearing(channel="each")
     segments = each.transcribe(samples, sample_rate=rate).segments
-    assert {s.channel: s.text for s in segments} == {"left": words(FOUR), "right": words(TWO)}
+    assert {s.channel: s.text for s in segments} == {"left": SAID[FOUR], "right": SAID[TWO]}
     assert {s.channel for s in each.segments(samples, sample_rate=rate)} == {"left", "right"}
     inverted = np.stack([samples[:, 0], -samples[:, 0]], 1)
     heard = stt.load(DIGITS).transcribe(inverted, sample_rate=rate)
-    assert heard.text == words(FOUR)
+    assert heard.text == SAID[FOUR]
     assert heard.coverage is not None
     assert heard.coverage.notes == (
         "its channels cancel each other (opposite polarity): their difference is read",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -83,62 +84,55 @@ def test_repeated_words_are_neither_doubled_nor_swallowed() -> None:
 
 
 def test_committed_words_stand_against_a_hypothesis_that_has_them_otherwise() -> None:
-    agreement = Agreement()
-    for _ in range(2):
-        agreement.update(words("the cat sat"), LATER)
+    agreement = agreed("the cat sat")
     agreement.update(words("a bat sat on it"), LATER)
     assert (agreement.committed, agreement.draft) == ("the cat sat", "on it")
 
 
 def test_a_hypothesis_that_hears_nothing_leaves_no_draft() -> None:
-    agreement = Agreement()
-    for _ in range(2):
-        agreement.update(words("the cat"), LATER)
+    agreement = agreed("the cat")
     agreement.update([], LATER)
     assert (agreement.committed, agreement.draft) == ("the cat", "")
+
+
+def agreed(committed: str) -> Agreement:
+    """An utterance of which these words are committed."""
+    agreement = Agreement()
+    for _ in range(2):
+        agreement.update(words(committed), LATER)
+    return agreement
 
 
 # --- settling -----------------------------------------------------------------------------------
 
 
-def settled(committed: str, *final: Segment, seam: bool = False) -> tuple[str, int]:
-    agreement = Agreement()
-    for _ in range(2):
-        agreement.update(words(committed), LATER)
-    found = agreement.settle(final, seam=seam)
+@pytest.mark.parametrize(
+    ("committed", "final", "seam", "text", "disagreements"),
+    [
+        ("the cat", "the cat sat", False, "the cat sat", 0),
+        ("the cat", "a cat sat", False, "the cat sat", 1),
+        ("the old cat", "the cat sat", False, "the old cat sat", 1),
+        ("the cat", "", False, "the cat", 2),
+        ("one two", "one two three", True, "one two three", 0),
+    ],
+)
+def test_committed_words_stand_in_the_final_text_and_disagreements_are_counted(
+    committed: str, final: str, seam: bool, text: str, disagreements: int
+) -> None:
+    found = agreed(committed).settle([segment(final)] if final else [], seam=seam)
+    assert (found.text, found.disagreements) == (text, disagreements)
     assert " ".join(s.text for s in found.segments) == found.text
-    return found.text, found.disagreements
-
-
-def test_the_final_text_goes_on_behind_what_was_committed() -> None:
-    assert settled("the cat", segment("the cat sat")) == ("the cat sat", 0)
-
-
-def test_committed_words_stand_and_disagreements_are_counted() -> None:
-    assert settled("the cat", segment("a cat sat")) == ("the cat sat", 1)
-
-
-def test_committed_words_that_the_final_has_not_stay() -> None:
-    assert settled("the old cat", segment("the cat sat")) == ("the old cat sat", 1)
-    assert settled("the cat") == ("the cat", 2)
 
 
 def test_nothing_committed_leaves_the_final_as_it_is() -> None:
     final = (segment("The cat."), segment("It sat.", 5.0, timed=False))
-    agreement = Agreement()
-    found = agreement.settle(final)
+    found = Agreement().settle(final)
     assert (found.segments, found.text) == (final, "The cat. It sat.")
-
-
-def test_a_segment_whose_words_went_to_others_is_dropped() -> None:
-    agreement = Agreement()
-    assert agreement.settle([Segment(0, 1, "", 0.0)]).segments == ()
+    assert Agreement().settle([Segment(0, 1, "", 0.0)]).segments == (), "without words it goes"
 
 
 def test_segments_keep_their_own_words_and_times() -> None:
-    agreement = Agreement()
-    for _ in range(2):
-        agreement.update(words("the cat"), LATER)
+    agreement = agreed("the cat")
     (one, two) = agreement.settle([segment("a cat sat"), segment("and left", 5.0)]).segments
     assert [w.text for w in one.words] == ["the", "cat", "sat"]
     assert [w.start for w in one.words] == [0.0, 0.5, 1.0]
@@ -146,9 +140,7 @@ def test_segments_keep_their_own_words_and_times() -> None:
 
 
 def test_at_a_seam_words_committed_behind_the_cut_are_carried() -> None:
-    agreement = Agreement()
-    for _ in range(2):
-        agreement.update(words("one two three four"), LATER)
+    agreement = agreed("one two three four")
     found = agreement.settle([segment("one two")], seam=True)
     assert (found.text, [w.text for w in found.carried]) == ("one two", ["three", "four"])
     behind = Agreement(carried=found.carried)
@@ -156,14 +148,8 @@ def test_at_a_seam_words_committed_behind_the_cut_are_carried() -> None:
     assert behind.settle([segment("three for five", 1.0)]).text == "three four five"
 
 
-def test_at_a_seam_that_covers_all_nothing_is_carried() -> None:
-    assert settled("one two", segment("one two three"), seam=True) == ("one two three", 0)
-
-
 def test_at_a_seam_that_hears_nothing_all_is_carried() -> None:
-    agreement = Agreement()
-    for _ in range(2):
-        agreement.update(words("one two"), LATER)
+    agreement = agreed("one two")
     found = agreement.settle([], seam=True)
     assert (found.text, [w.text for w in found.carried]) == ("", ["one", "two"])
 

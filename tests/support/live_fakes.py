@@ -10,6 +10,9 @@ import numpy as np
 from stt.audio.segmenter import Utterance
 from stt.audio.vad import FRAME
 from stt.events import Committed, Event, Final
+from stt.streaming.jobs import Pace
+from stt.streaming.replay import Replay
+from stt.streaming.session import LiveSession
 from stt.transcript import Segment, Word
 from stt.types import Samples
 
@@ -100,3 +103,20 @@ def assert_nothing_committed_changes(events: Iterable[Event]) -> None:
             assert whole[: len(pending)] == pending
             pending = event.carried.split()
     assert not pending
+
+
+def run(
+    samples: Samples,
+    recognizer: Reader | None = None,
+    cost: float = 0.05,
+    pace: Pace | None = None,
+    size: int = 800,
+) -> list[Event]:
+    """Events of a stream when every job takes `cost` seconds."""
+    session = LiveSession(Ears(), pace)
+    replay = Replay(session, recognizer or Reader(), lambda *_: cost)
+    return list(replay.events(blocks(samples, size)))
+
+
+def of(kind: type, events: list[Event]) -> list:  # type: ignore[type-arg]
+    return [event for event in events if isinstance(event, kind)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -154,3 +155,39 @@ def test_a_copy_of_a_pipe_can_be_read_again_and_again(
         if platform == "linux" and sys.platform == "linux":
             assert list(there.iterdir()) == []
     assert list(there.iterdir()) == []
+
+
+def _spools(pid: int, spool: Path) -> bool:
+    """Whether a process keeps what comes in: on Linux in a file without a name."""
+    held = []
+    for link in Path(f"/proc/{pid}/fd").glob("*"):
+        with contextlib.suppress(OSError):
+            held.append(str(link.readlink()))
+    return any(name.startswith(str(spool)) for name in held) or any(spool.glob("stt-input-*"))
+
+
+@pytest.mark.e2e
+@POSIX
+def test_ctrl_c_while_standard_input_comes_in(tmp_path: Path) -> None:
+    spool = tmp_path / "spool"
+    spool.mkdir()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "stt", "transcribe", "-m", str(DIGITS), "-"],
+        env=os.environ | {"TMPDIR": str(spool)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdin
+    process.stdin.write(bytes(100))
+    process.stdin.flush()
+    deadline = time.monotonic() + 60
+    while not _spools(process.pid, spool) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert _spools(process.pid, spool)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert out == b""
+    assert b"Traceback" not in err
+    assert not list(spool.glob("stt-*"))  # ONNX Runtime leaves a file of its own there
