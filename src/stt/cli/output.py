@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 import click
 
 from stt.errors import OutputError, UsageError
-from stt.system.files import expanded
 
 if TYPE_CHECKING:
     from stt.settings.loading import Settings
@@ -160,6 +159,7 @@ def output_file(
             has its suffix.
     """
     from stt.audio.files import STDIN
+    from stt.system.files import expanded
 
     file = OutputFile(expanded(Path(named)))
     if file.path.is_dir() or named.endswith(("/", os.sep)):
