@@ -118,7 +118,7 @@ def test_without_a_home_models_go_beside_the_settings(
         monkeypatch.setattr("stt.settings.places.user_models", lambda home=home: home)
         places = find_places(None, tmp_path, None)
         assert places.new == tmp_path / "models"
-        assert places.told_reach(places.new).endswith("settings file is in force")
+        assert places.described_reach(places.new).endswith("settings file is in force")
         with pytest.raises(ModelError, match="STT_MODELS_DIR"):
             find_places(None, None, None).target("parakeet")
 

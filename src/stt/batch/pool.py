@@ -14,7 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from stt.batch.journal import JournalCache
 from stt.engine.dynamic_batcher import DynamicBatcher
@@ -35,50 +35,19 @@ class StoppedError(Exception):
     """Nobody wants the rest."""
 
 
-class Pool(Protocol):
+@dataclass(frozen=True, slots=True)
+class Pool:
     """What recordings are transcribed on, several at a time."""
 
-    @property
-    def count(self) -> int:
-        """How many recordings are under way at most."""
-        ...
-
-    @property
-    def fingerprint(self) -> Mapping[str, Any]:
-        """All that words depend on but the sound, see `stt.batch.pool`."""
-        ...
-
-    @property
-    def readers(self) -> ThreadPoolExecutor:
-        """Threads to call `transcribe` in."""
-        ...
-
-    def transcribe(self, source: Source, cache: JournalCache | None = None) -> Transcript:
-        """Transcribe a recording, in the calling thread; see Transcriber.transcribe."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class LocalPool:
-    """A pool on this machine: threads that each take one recording, and share what recognises."""
-
     count: int
+    """How many recordings are under way at most."""
     readers: ThreadPoolExecutor
+    """Threads to call `transcribe` in."""
     fingerprint: Mapping[str, Any]
-    _transcriber: ModelTranscriber
-    _on_step: OnStep | None
-    _stopped: threading.Event
-
-    def transcribe(self, source: Source, cache: JournalCache | None = None) -> Transcript:
-        """See Pool."""
-
-        def step_taken(step: Step, duration: float | None) -> None:
-            if self._stopped.is_set():
-                raise StoppedError
-            if self._on_step:
-                self._on_step(source, step, duration)
-
-        return self._transcriber.transcribe(source, on_step=step_taken, cache=cache)
+    """All that words depend on but the sound, see `stt.batch.pool`."""
+    transcribe: Callable[[Source, JournalCache | None], Transcript]
+    """(recording, what is known of it): transcribes in the calling thread, as
+    Transcriber.transcribe does."""
 
 
 @contextmanager
@@ -99,7 +68,17 @@ def local_pool(transcriber: ModelTranscriber, on_step: OnStep | None) -> Iterato
         shared = replace(transcriber, recognizer=recognizer, pool=pool)
         readers = stack.enter_context(ThreadPoolExecutor(count, "recording"))
         stack.callback(stopped.set)  # before the threads are waited for
-        yield LocalPool(count, readers, fingerprint(transcriber), shared, on_step, stopped)
+
+        def transcribe(source: Source, cache: JournalCache | None) -> Transcript:
+            def step_taken(step: Step, duration: float | None) -> None:
+                if stopped.is_set():
+                    raise StoppedError
+                if on_step:
+                    on_step(source, step, duration)
+
+            return shared.transcribe(source, on_step=step_taken, cache=cache)
+
+        yield Pool(count, readers, fingerprint(transcriber), transcribe)
 
 
 def transcribe_many(
@@ -119,7 +98,7 @@ def transcribe_many(
 
         def one(source: Source) -> Transcript | SttError:
             try:
-                return pool.transcribe(source)
+                return pool.transcribe(source, None)
             except SttError as error:
                 return error
 

@@ -24,7 +24,7 @@ from stt import errors
 from stt.audio.segmenter import Utterance
 from stt.audio.selection import ALL_OF_IT, Selection
 from stt.batch.journal import CachedUtterance, JournalCache
-from stt.batch.pool import OnStep, Source, StoppedError
+from stt.batch.pool import OnStep, Pool, Source, StoppedError
 from stt.batch.ray_engine import About, Absent, Engine, Failed, Item, Proceeds, connected, last_line
 from stt.errors import AudioError, ModelError
 from stt.settings.loading import LoadedSettings
@@ -47,7 +47,7 @@ class _Worker:
     place: str
     """Node, and which of its GPUs."""
     actor: Any
-    telling: Any
+    answer: Any
     """Reference to what it is about; None once that is known."""
     lives: bool = True
     starts: int = 1
@@ -61,7 +61,8 @@ class _Cluster:
     settings: Mapping[str, Any]
     selection: Selection
     note: Callable[[str], None]
-    stopped: threading.Event
+    on_step: OnStep | None
+    stopped: threading.Event = field(default_factory=threading.Event)
     """Set when nobody wants the rest."""
     about: About | None = None
     """What the first engine runs; all others must run the same."""
@@ -103,10 +104,6 @@ class _Cluster:
                 return worker
         raise StoppedError
 
-    def give(self, worker: _Worker) -> None:
-        """Give an engine back."""
-        self._free.put(worker)
-
     def lost(self, worker: _Worker) -> None:
         """Note that an engine is gone; another is started where the node lives."""
         with self._lock:
@@ -122,18 +119,76 @@ class _Cluster:
             for worker in self._workers.values():
                 self.ray.kill(worker.actor)
 
+    def transcribe(self, source: Source, cache: JournalCache | None) -> Transcript:
+        """Have a recording transcribed, by another engine where one is lost; see pool.Pool.
+
+        Raises:
+            ModelError: no node is left, or several were lost over this recording.
+        """
+        exceptions = self.ray.exceptions
+        for _ in range(ATTEMPTS):
+            worker = self.take()
+            try:
+                return self._on(worker, str(source), cache)
+            except exceptions.RayTaskError as error:  # the engine lives: it is this recording
+                raise ModelError(
+                    f"{source}: an engine failed on {worker.place} ({last_line(error)}); look at "
+                    "that node's disk and memory"
+                ) from error
+            except exceptions.RayError:
+                if self.stopped.is_set():
+                    raise StoppedError from None
+                self.lost(worker)
+            finally:
+                self._free.put(worker)  # one that is lost is passed over
+        raise ModelError(
+            f"{source}: {ATTEMPTS} engines were lost over it; try it alone, without Ray"
+        )
+
+    def _on(self, worker: _Worker, source: str, cache: JournalCache | None) -> Transcript:
+        """Have a recording transcribed by one engine, noting what comes of it at once."""
+        assert self.about is not None
+        about, selection = self.about, self.selection
+        builder = TranscriptBuilder(about.model, about.choice, selection, about.language)
+        known = cache.all() if cache else []
+        for item in self._items(worker, source, known):
+            if self.stopped.is_set():
+                raise StoppedError
+            if isinstance(item, Failed):
+                raise getattr(errors, item.kind)(item.detail)
+            assert isinstance(item, Proceeds)
+            if cache is not None:
+                _keep(item.kept, cache)
+            builder.take(item.step)
+            if self.on_step:
+                self.on_step(source, item.step.overall(item.duration), item.duration)
+        return builder.transcript(source)
+
+    def _items(self, worker: _Worker, source: str, known: list[CachedUtterance]) -> Iterator[Item]:
+        ray, path = self.ray, Path(source)
+        transcribe, absolute = worker.actor.transcribe, str(path.absolute())
+        size = _read(path, lambda: path.stat().st_size)
+        for reference in transcribe.remote(absolute, size, None, known):
+            item: Item = ray.get(reference)
+            if not isinstance(item, Absent):
+                yield item
+                continue
+            sent = ray.put(_read(path, path.read_bytes))
+            for other in transcribe.remote(absolute, size, sent, known):
+                yield ray.get(other)
+
     def _look(self) -> None:
         """Take in nodes that joined, and engines that are ready."""
         with self._lock:
             if time.monotonic() - self._looked >= _LOOK_S:
                 self._looked = time.monotonic()
                 self._start_engines()
-            waiting = {w.telling: w for w in self._workers.values() if w.lives and w.telling}
+            waiting = {w.answer: w for w in self._workers.values() if w.lives and w.answer}
             if not waiting and not any(worker.lives for worker in self._workers.values()):
                 raise ModelError("no node of the cluster runs the model; see what was told above")
             ready, _ = self.ray.wait(list(waiting), timeout=0.3) if waiting else ([], [])
-            for telling in ready:
-                self._ready(waiting[telling])
+            for answer in ready:
+                self._ready(waiting[answer])
 
     def _start_engines(self) -> None:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -150,19 +205,19 @@ class _Cluster:
             actor = remote.options(scheduling_strategy=there, max_concurrency=16, **needs).remote(
                 settings, self.selection
             )
-            telling = actor.about.remote()
-            self._workers[place] = _Worker(place, actor, telling, starts=starts)
+            answer = actor.about.remote()
+            self._workers[place] = _Worker(place, actor, answer, starts=starts)
 
     def _ready(self, worker: _Worker) -> None:
         """Take an engine into service, if it runs what the others do."""
         try:
-            about: About = self.ray.get(worker.telling)
+            about: About = self.ray.get(worker.answer)
         except self.ray.exceptions.RayError as error:
             cause = getattr(error, "cause", None) or error
             self.note(f"{worker.place} runs no engine: {last_line(cause)}")
             worker.lives, worker.starts = False, RESTARTS
             return
-        worker.telling = None
+        worker.answer = None
         if self.about is None:
             self.about = about
         if about.fingerprint != self.about.fingerprint:
@@ -186,75 +241,6 @@ def _places(ray: Any) -> Iterator[tuple[str, str, dict[str, float]]]:
             yield f"{name} GPU {number}", node["NodeID"], {"num_cpus": cpus // gpus, "num_gpus": 1}
         if not gpus:
             yield name, node["NodeID"], {"num_cpus": cpus}
-
-
-@dataclass(frozen=True, slots=True)
-class RayPool:
-    """A pool on a cluster."""
-
-    count: int
-    fingerprint: Mapping[str, Any]
-    readers: ThreadPoolExecutor
-    _cluster: _Cluster
-    _on_step: OnStep | None
-
-    def transcribe(self, source: Source, cache: JournalCache | None = None) -> Transcript:
-        """See pool.Pool.
-
-        Raises:
-            ModelError: no node is left, or several were lost over this recording.
-        """
-        exceptions = self._cluster.ray.exceptions
-        for _ in range(ATTEMPTS):
-            worker = self._cluster.take()
-            try:
-                return self._on(worker, str(source), cache)
-            except exceptions.RayTaskError as error:  # the engine lives: it is this recording
-                raise ModelError(
-                    f"{source}: an engine failed on {worker.place} ({last_line(error)}); look at "
-                    "that node's disk and memory"
-                ) from error
-            except exceptions.RayError:
-                if self._cluster.stopped.is_set():
-                    raise StoppedError from None
-                self._cluster.lost(worker)
-            finally:
-                self._cluster.give(worker)  # one that is lost is passed over
-        raise ModelError(
-            f"{source}: {ATTEMPTS} engines were lost over it; try it alone, without Ray"
-        )
-
-    def _on(self, worker: _Worker, source: str, cache: JournalCache | None) -> Transcript:
-        """Have a recording transcribed by one engine, noting what comes of it at once."""
-        assert self._cluster.about is not None
-        about, selection = self._cluster.about, self._cluster.selection
-        builder = TranscriptBuilder(about.model, about.choice, selection, about.language)
-        known = cache.all() if cache else []
-        for item in self._items(worker, source, known):
-            if self._cluster.stopped.is_set():
-                raise StoppedError
-            if isinstance(item, Failed):
-                raise getattr(errors, item.kind)(item.detail)
-            assert isinstance(item, Proceeds)
-            if cache is not None:
-                _keep(item.kept, cache)
-            builder.take(item.step)
-            if self._on_step:
-                self._on_step(source, item.step.overall(item.duration), item.duration)
-        return builder.transcript(source)
-
-    def _items(self, worker: _Worker, source: str, known: list[CachedUtterance]) -> Iterator[Item]:
-        ray, path = self._cluster.ray, Path(source)
-        transcribe, absolute = worker.actor.transcribe, str(path.absolute())
-        size = _read(path, lambda: path.stat().st_size)
-        for reference in transcribe.remote(absolute, size, None, known):
-            item: Item = ray.get(reference)
-            if not isinstance(item, Absent):
-                yield item
-                continue
-            sent = ray.put(_read(path, path.read_bytes))
-            for other in transcribe.remote(absolute, size, sent, known):
-                yield ray.get(other)
 
 
 def _read(path: Path, what: Callable[[], Read]) -> Read:
@@ -283,7 +269,7 @@ def ray_pool(
     on_step: OnStep | None,
     note: Callable[[str], None],
     selection: Selection = ALL_OF_IT,
-) -> Iterator[RayPool]:
+) -> Iterator[Pool]:
     """Open a pool on a Ray cluster, and start an engine on each of its nodes.
 
     Args:
@@ -302,7 +288,7 @@ def ray_pool(
         values = loaded.settings.model_dump()
         first = next(iter(loaded.places), None)  # before those of each node
         values["models_dir"] = None if first is None else str(first.folder)
-        cluster = _Cluster(ray, values, selection, note, threading.Event())
+        cluster = _Cluster(ray, values, selection, note, on_step)
         about = cluster.first()
         nodes = len({node["NodeID"] for node in ray.nodes() if node["Alive"]})
         note(
@@ -312,7 +298,7 @@ def ray_pool(
         count = 2 * cluster.at_once + 16  # some always wait, and look for nodes that join
         with ThreadPoolExecutor(count, "recording") as readers:
             try:
-                yield RayPool(count, about.fingerprint, readers, cluster, on_step)
+                yield Pool(count, readers, about.fingerprint, cluster.transcribe)
             finally:
                 cluster.stop()
     finally:

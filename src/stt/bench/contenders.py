@@ -130,9 +130,9 @@ class Worker:
         if not answer:
             self._process.wait()
             self._errors.seek(0)
-            told = (self._errors.read().strip() or "it was killed").splitlines()[-1]
-            told = re.sub(r"^[\w.]+(Error|Exception): ", "", told)
-            raise ModelError(f"{self.contender} did not run: {told}")
+            reason = (self._errors.read().strip() or "it was killed").splitlines()[-1]
+            reason = re.sub(r"^[\w.]+(Error|Exception): ", "", reason)
+            raise ModelError(f"{self.contender} did not run: {reason}")
         parsed: dict[str, Any] = json.loads(answer)
         return parsed
 

@@ -162,10 +162,10 @@ def _effective(loaded: LoadedSettings) -> dict[str, Any]:
 def _table(loaded: LoadedSettings) -> str:
     rows = [("key", "value", "from")]
     rows += [(key, _shown(value), loaded.origins[key]) for key, value in _effective(loaded).items()]
-    return "\n".join((*columns(rows), "", told_places(loaded.places)))
+    return "\n".join((*columns(rows), "", places_text(loaded.places)))
 
 
-def told_places(places: Places) -> str:
+def places_text(places: Places) -> str:
     """The folders that models are looked for in, a line each."""
     lines = [f"  {place.folder}  ({place.what})\n" for place in places]
     try:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from stt.cli.config import FILE_OPTION, named_file, told_places
+from stt.cli.config import FILE_OPTION, named_file, places_text
 from stt.cli.output import columns
 from stt.cli.parsing import installed
 from stt.errors import ModelError, UsageError
@@ -50,7 +50,7 @@ def models(context: click.Context, file: Path | None, as_json: bool) -> None:
         click.echo("".join(f"\n{item.name} cannot run: {item.problem}" for item in damaged))
     if there := [(f"  {item.name}", str(item.folder)) for item in items if item.folder]:
         click.echo("\n".join(("\ninstalled in", *columns(there))))
-    click.echo(f"\n{told_places(places)}", nl=False)
+    click.echo(f"\n{places_text(places)}", nl=False)
     if missing := next((item.name for item in items if item.folder is None), None):
         click.echo(f"install one: stt setup {missing}")
 

@@ -255,7 +255,7 @@ def _starter(
 
 
 def _told_place(folder: Path, places: Places) -> str:
-    return f"installed in {folder.absolute()}, {places.told_reach(folder.absolute().parent)}"
+    return f"installed in {folder.absolute()}, {places.described_reach(folder.absolute().parent)}"
 
 
 def _check_quickly(folder: Path, events: Events, say: Say) -> int:

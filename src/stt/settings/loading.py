@@ -209,8 +209,8 @@ class _Layer:
             details = error.errors(include_url=False)
             lists = {detail["loc"][:1] for detail in details if len(detail["loc"]) > 1}
             # A list is not reported again as too short once its wrong elements are left out.
-            told = [self._problem(detail) for detail in details if detail["loc"] not in lists]
-            return [*dict.fromkeys(told)]  # a choice of two kinds fails as each of them
+            found = [self._problem(detail) for detail in details if detail["loc"] not in lists]
+            return [*dict.fromkeys(found)]  # a choice of two kinds fails as each of them
         return []
 
     def _problem(self, detail: ErrorDetails) -> str:

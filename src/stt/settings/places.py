@@ -82,9 +82,9 @@ class Places:
         for folder in self._preferred:
             if _writable(folder):
                 return folder
-        told = ", ".join(str(folder) for folder in self._preferred) or "there is no home folder"
+        folders = ", ".join(str(folder) for folder in self._preferred) or "there is no home folder"
         raise ModelError(
-            f"no folder to put models in can be written to ({told}); name one of yours in "
+            f"no folder to put models in can be written to ({folders}); name one of yours in "
             "STT_MODELS_DIR, or with `stt config set models_dir DIR`"
         )
 
@@ -97,7 +97,7 @@ class Places:
         found = None if self._named else self.find(name)
         return self.new if found is None else found.parent
 
-    def told_reach(self, folder: Path) -> str:
+    def described_reach(self, folder: Path) -> str:
         """From where a model in a models folder is found, for people."""
         place = next((place for place in self.all if place.folder == folder), None)
         if place is None or not place.everywhere:

@@ -146,7 +146,7 @@ class Settings(BaseSettings):
 KEYS: tuple[str, ...] = tuple(Settings.model_fields)
 
 
-# --- told to people ----------------------------------------------------------------------------
+# --- said to people ----------------------------------------------------------------------------
 
 
 def plain(value: Any) -> Any:
