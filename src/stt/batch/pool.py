@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from stt.batch.journal import JournalCache
-from stt.engine.dynamic_batcher import DynamicBatcher
+from stt.engine.batching import GatheringRecognizer
 from stt.engine.folder import MANIFEST, TUNED, ModelFolder
 from stt.engine.manifest import Manifest
 from stt.engine.recognizer import recognizing_pool
@@ -61,7 +61,7 @@ def local_pool(transcriber: ModelTranscriber, on_step: OnStep | None) -> Iterato
     recognizer, taken = transcriber.recognizer, transcriber.recognizer.streams
     if recognizer.provider != "cpu":
         taken = transcriber.cutting.batch_size
-        recognizer = DynamicBatcher(recognizer, taken)
+        recognizer = GatheringRecognizer(recognizer, taken)
     count = (transcriber.jobs or taken) + 1
     with ExitStack() as stack:
         pool = stack.enter_context(recognizing_pool(recognizer))
@@ -120,7 +120,7 @@ def fingerprint(transcriber: ModelTranscriber) -> dict[str, Any]:
     choice, cutting, heard = transcriber.choice, transcriber.cutting, transcriber.selection
     return {
         "model": transcriber.model,
-        "model files": _digest_of_files(transcriber.folder, choice.precision),
+        "model files": _digest_of_files(transcriber.folder, choice.precision, choice.provider),
         "precision": choice.precision,
         "provider": choice.provider,
         "longest utterance": cutting.max_utterance_s,
@@ -134,12 +134,14 @@ def fingerprint(transcriber: ModelTranscriber) -> dict[str, Any]:
     }
 
 
-def _digest_of_files(folder: ModelFolder, precision: str) -> str:
+def _digest_of_files(folder: ModelFolder, precision: str, provider: str) -> str:
     """A digest of the files that one precision runs: by the manifest's hashes where it has them."""
     family = folder.family
     names = [*family.graphs(precision), *family.parts(precision)]
     if folder.tuned and precision == "fp32":
         names += family.graphs(TUNED)
+    if precision in folder.cuda and provider == "cuda":
+        names += family.for_cuda(precision)
     known = Manifest.read(folder.path).files if (folder.path / MANIFEST).exists() else {}
     digests = []
     for name in (*names, *(f"{name}.data" for name in names), "vocab.txt", "config.json"):

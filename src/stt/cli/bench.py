@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from stt.cli.options import CONFIG_OPTION, QUIET_OPTION
 from stt.cli.output import columns
-from stt.cli.parsing import CONFIG_OPTION, MODEL_OPTION, QUIET_OPTION, some_of
+from stt.cli.parsing import models, some_of
 from stt.cli.progress import SetupProgress, StageProgress
 
 if TYPE_CHECKING:
@@ -49,7 +50,13 @@ def _numbers(least: int, most: int) -> _Parse:
 
 
 @click.command()
-@MODEL_OPTION
+@click.option(
+    "-m",
+    "--model",
+    metavar="NAME|DIR",
+    shell_complete=models,
+    help="auto, an installed model, or a folder.",
+)
 @click.option(
     "--audio",
     type=click.Path(exists=True, file_okay=False, path_type=Path),

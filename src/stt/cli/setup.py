@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 import click
 
 from stt.cli import outcomes
+from stt.cli.options import CONFIG_OPTION, QUIET_OPTION
 from stt.cli.output import columns, report
-from stt.cli.parsing import CONFIG_OPTION, QUIET_OPTION, installable, some_of
+from stt.cli.parsing import installable, some_of
 from stt.cli.progress import SetupProgress
 from stt.errors import ModelError, UsageError
 
@@ -66,6 +67,12 @@ THOROUGH_S = 399.0
     help="Prove on audio of up to 399 s, not only of utterances' lengths: minutes more, and 16 GB "
     "of memory.",
 )
+@click.option(
+    "--provider",
+    type=click.Choice(["auto", "cuda"]),
+    default="auto",
+    help="cuda: make what only CUDA runs too, though no card is here.  [default: auto]",
+)
 @click.option("--check", is_flag=True, help="Only verify what is installed; change nothing.")
 @click.option("--quick", is_flag=True, help="With --check: files and one clip, no proofs.")
 @CONFIG_OPTION
@@ -79,6 +86,7 @@ def setup(
     force: bool,
     keep_fp32: bool | None,
     keep_failed: bool,
+    provider: str,
     rtol: float,
     atol: float | None,
     thorough: bool,
@@ -149,6 +157,7 @@ def setup(
             force,
             keep_fp32,
             keep_failed,
+            provider=provider,
             search="mixed" in named,
             rtol=rtol,
             atol=atol,

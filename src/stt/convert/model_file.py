@@ -123,9 +123,9 @@ def write(path: Path, model: onnx.ModelProto, weights: Iterable[Weight]) -> None
 
 
 def write_beside(path: Path, model: onnx.ModelProto, weights: Iterable[Weight]) -> None:
-    """Write a model that shares the weights files of another in the same folder.
+    """Write a model that shares the weights of another in the same folder.
 
-    Weights that lie in such a `.data` file are referred to, others go inside the file.
+    Weights that lie in a file there as they are are referred to, others go inside the file.
 
     Raises:
         OSError: e.g. a full disk; nothing is left behind and an older file stays as it was.
@@ -134,7 +134,7 @@ def write_beside(path: Path, model: onnx.ModelProto, weights: Iterable[Weight]) 
         file.write(model.SerializeToString())
         for weight in weights:
             place = weight.place
-            if place and place[0].parent == path.parent and place[0].suffix == ".data":
+            if place and place[0].parent == path.parent:
                 _append_reference(file, weight, place[0].name, (place[1], weight.nbytes))
             else:
                 _append(file, weight)

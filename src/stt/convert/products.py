@@ -69,7 +69,7 @@ def pointwise_as_matmul(file: GraphFile) -> int:
 
 def _is_pointwise(file: GraphFile, node: NodeProto) -> bool:
     weight = file.weights.get(node.input[1])
-    if weight is None or weight.elem_type != TensorProto.FLOAT:
+    if weight is None or weight.elem_type not in (TensorProto.FLOAT, TensorProto.FLOAT16):
         return False
     attributes = {a.name: get_attribute_value(a) for a in node.attribute}
     return (

@@ -27,6 +27,8 @@ STARTER = "starter"
 
 TUNED = "tuned"
 """Stands in file names where a precision does: FP32 written tighter by `stt.convert.attention`."""
+CUDA = "cuda"
+"""Stands behind the precision in names of files that only CUDA runs, see `stt.convert.cuda`."""
 _UNSURE = 1.15
 """How far a speed that was measured once may be off: one machine measured 12.3 and then 9.7."""
 
@@ -80,15 +82,17 @@ class ModelFolder:
     """Precisions that decode with their decoder_joint in parts: complete, proven, not int8.
 
     In int8 the parts are slower for one utterance, and a batch does not give what each gives alone:
-    its LSTM quantises all of them by one scale (docs/measurements/speed.md).
+    its LSTM quantises all of them by one scale (docs/speed.md).
     """
     tuned: bool = False
     """Whether FP32 is there in its tuned form too: complete and proven."""
+    cuda: frozenset[str] = frozenset()
+    """Precisions that are there in a form for CUDA too: complete and proven."""
 
     @property
     def as_published(self) -> ModelFolder:
         """The folder as if nothing were there but the files of each precision themselves."""
-        return replace(self, tuned=False)
+        return replace(self, tuned=False, cuda=frozenset())
 
     def check_vocabulary(self) -> None:
         """Read the vocabulary as a whole.
@@ -122,6 +126,8 @@ class ModelFamily(ABC):
     """Its graphs, without precision and ending; the encoder first."""
     part_stems: tuple[str, ...] = ()
     """What its second graph becomes when it is taken apart, see `stt.convert.split`."""
+    step_stem: str | None = None
+    """A round of its decoder as one graph, see `stt.convert.decoding_step`."""
     vocabulary: tuple[str, ...]
     """Files beside the graphs that it needs."""
     feature_sizes: tuple[int, ...] = ()
@@ -138,6 +144,17 @@ class ModelFamily(ABC):
     def parts(self, precision: str) -> tuple[str, ...]:
         """Return the file names of the second graph's parts; none where it is not taken apart."""
         return tuple(_file_name(stem, precision) for stem in self.part_stems)
+
+    @property
+    def step_durations(self) -> int:
+        """How many outputs of its decoder are durations."""
+        return 0
+
+    def for_cuda(self, precision: str) -> tuple[str, ...]:
+        """Return the file names of a precision's form for CUDA: its graphs, and the step's last."""
+        form = cuda_form(precision)
+        steps = () if self.step_stem is None else (_file_name(self.step_stem, form),)
+        return (*self.graphs(form), *steps)
 
     def vocabulary_problem(self, path: Path) -> str | None:
         """Say what is wrong with the vocabulary of the folder `path`, read as a whole."""
@@ -168,6 +185,16 @@ class ModelFamily(ABC):
         Raises:
             ModelError: its files do not load, or do not fit together.
         """
+
+
+def cuda_form(precision: str) -> str:
+    """Return what stands in file names for a precision's form for CUDA."""
+    return CUDA if precision == "fp32" else f"{precision}.{CUDA}"
+
+
+def plain(form: str) -> str:
+    """Return the precision that a form for CUDA is of."""
+    return "fp32" if form == CUDA else form.removesuffix(f".{CUDA}")
 
 
 def _file_name(stem: str, precision: str) -> str:
@@ -201,10 +228,8 @@ def read_folder(path: Path, families: Mapping[str, ModelFamily]) -> ModelFolder:
         for precision in PRECISIONS
     }
     if all(problems.values()):
-        missing = "; ".join(dict.fromkeys(p for p in problems.values() if p))
-        raise ModelError(
-            f"{path}: no complete model: {missing}; run `stt setup` for this model again"
-        )
+        told = "; ".join(dict.fromkeys(p for p in problems.values() if p))
+        raise ModelError(f"{path}: no complete model: {told}; run `stt setup` for this model again")
     split = frozenset(
         precision
         for precision in manifest.split & {"fp32", "fp16"}
@@ -214,8 +239,14 @@ def read_folder(path: Path, families: Mapping[str, ModelFamily]) -> ModelFolder:
     tuned = manifest.tuned and problems["fp32"] is None
     if tuned:
         tuned = not any(_file_problem(path, n, manifest.sizes) for n in family.graphs(TUNED))
+    cuda = frozenset(
+        precision
+        for precision in manifest.cuda & {"fp32", "fp16"}
+        if problems[precision] is None
+        and not any(_file_problem(path, n, manifest.sizes) for n in family.for_cuda(precision))
+    )
     return ModelFolder(
-        path, family, config, problems, manifest.proofs, manifest.measured, split, tuned
+        path, family, config, problems, manifest.proofs, manifest.measured, split, tuned, cuda
     )
 
 
@@ -302,6 +333,7 @@ class _Manifest:
     measured: Mapping[tuple[str, str], Measurement]
     split: frozenset[str]
     tuned: bool
+    cuda: frozenset[str]
 
     @staticmethod
     def read(path: Path) -> _Manifest:
@@ -319,6 +351,7 @@ class _Manifest:
                 },
                 frozenset(n for n, e in content.get("splits", {}).items() if e["proven"] is True),
                 content.get("tuned", {}).get("proven") is True,
+                frozenset(n for n, e in content.get("cuda", {}).items() if e["proven"] is True),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ModelError(
@@ -328,6 +361,6 @@ class _Manifest:
 
 
 def _measurement(row: Mapping[str, Any]) -> Measurement:
-    found = [row.get(name) for name in ("load_s", "peak_mib", "rtfx_low", "rtfx_high")]
-    figures = [None if figure is None else float(figure) for figure in found]
+    told = [row.get(name) for name in ("load_s", "peak_mib", "rtfx_low", "rtfx_high")]
+    figures = [None if figure is None else float(figure) for figure in told]
     return Measurement(float(row["rtfx"]), row["correct"] is True, *figures)

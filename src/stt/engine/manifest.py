@@ -39,6 +39,8 @@ class Manifest:
     """Precision -> the same of its decoder_joint taken apart, and what that was made from."""
     tuned: dict[str, Any] = field(default_factory=dict)
     """What was found of FP32 written tighter: as of a precision, and what it was made from."""
+    cuda: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Precision -> the same of its form for CUDA."""
     measurements: list[dict[str, Any]] = field(default_factory=list)
     """precision, provider, correct, and the rest of a `stt.install.measure.Speed`."""
     timings: dict[str, float] = field(default_factory=dict)
@@ -79,7 +81,7 @@ class Manifest:
         """What was found of an artifact: proven, why, checks, made_from; empty where nothing was.
 
         Args:
-            section: precisions, splits or tuned.
+            section: precisions, splits, cuda or tuned.
             precision: which, in its section; the section `tuned` has one only.
         """
         entries: dict[str, Any] = getattr(self, section)
@@ -100,6 +102,7 @@ class Manifest:
             getattr(self, section).pop(precision, None)
         if section == "precisions":
             self.splits.pop(precision, None)
+            self.cuda.pop(precision, None)
             self.measurements = [m for m in self.measurements if m["precision"] != precision]
         for name in names:
             self.files.pop(name, None)
@@ -127,12 +130,12 @@ def tools() -> dict[str, str]:
     return found
 
 
-def sha256_of(path: Path, on_read: Callable[[int], None] = lambda _: None) -> str:
-    """SHA-256 of a file in hex; `on_read` is called with the bytes read so far."""
+def sha256_of(path: Path, told: Callable[[int], None] = lambda _: None) -> str:
+    """SHA-256 of a file in hex; `told` is called with the bytes read so far."""
     digest, done = hashlib.sha256(), 0
     with path.open("rb") as file:
         while block := file.read(_BLOCK):
             digest.update(block)
             done += len(block)
-            on_read(done)
+            told(done)
     return digest.hexdigest()

@@ -136,6 +136,14 @@ class Probe(ABC):
         """
         raise ModelError("this model has no parts")
 
+    def in_one_step(self) -> PartsProbe:
+        """Load a round of the decoder as one graph, see `ModelFamily.step_stem`.
+
+        Raises:
+            ModelError: it has none, or it does not load.
+        """
+        raise ModelError("this model decodes in no rounds")
+
 
 class PartsProbe(Protocol):
     """A decoder in parts, to be held against the whole one."""

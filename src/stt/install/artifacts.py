@@ -17,6 +17,8 @@ from typing import Any
 
 from stt.convert import fp16, mixed
 from stt.convert.attention import tune
+from stt.convert.cuda import write_for_cuda
+from stt.convert.decoding_step import write_step
 from stt.convert.products import cpu_saturates
 from stt.convert.split import split_file
 from stt.engine.folder import TUNED
@@ -38,7 +40,7 @@ class Artifact:
     name: str
     """For people."""
     section: str
-    """Where in the manifest its verdict stands: precisions, splits or tuned."""
+    """Where in the manifest its verdict stands: precisions, splits, cuda or tuned."""
     precision: str
     sources: tuple[str, ...]
     """The graph that each of `files` is made from."""
@@ -150,6 +152,7 @@ def artifacts(
     precisions: Sequence[str],
     *,
     gpu: bool,
+    cuda: bool,
     tolerance: Options | None,
     force: bool,
 ) -> list[Artifact]:
@@ -163,6 +166,7 @@ def artifacts(
         prover: what they are proven with.
         precisions: those ordered.
         gpu: whether a provider other than the CPU is here.
+        cuda: whether forms for CUDA are wanted.
         tolerance: see `options_of`, as of `force`.
     """
     converted = {
@@ -170,14 +174,18 @@ def artifacts(
         for p in precisions
     }
     decoders = {}
+    there = bool(at.manifest.verdict("precisions", "fp16").get("proven"))
+    halves = ("fp16",) if there or "fp16" in precisions else ()
     if at.model.family.parts("fp32"):
-        there = bool(at.manifest.verdict("precisions", "fp16").get("proven"))
-        halves = ("fp16",) if there or "fp16" in precisions else ()
         decoders = {p: in_parts(at, prover, p) for p in ("fp32", *halves)}
-    half = [one for d in (converted, decoders) if (one := d.get("fp16"))]
+    forms = {p: for_cuda(at, prover, p) for p in (*halves, "fp32")} if cuda else {}
+    half = [one for made in (converted, decoders, forms) if (one := made.get("fp16"))]
     fp32 = [one for one in (decoders.get("fp32"), tuned(at, prover)) if one]
+    for_card = [forms["fp32"]] if cuda else []
     int8 = [converted["int8"]] if "int8" in converted else []
-    return [*half, *fp32, *int8] if gpu else [*fp32[:1], *int8, *fp32[1:], *half]
+    if gpu:
+        return [*half, *for_card, *fp32, *int8]
+    return [*fp32[:1], *int8, *fp32[1:], *half, *for_card]
 
 
 def converted_precision(
@@ -272,6 +280,40 @@ def tuned(at: Installation, prover: Prover) -> Artifact:
         works=works,
         without="fp32 stays as it is",
         work=prover.work("fp32"),
+    )
+
+
+def for_cuda(at: Installation, prover: Prover, precision: str) -> Artifact:
+    """A precision without convolutions and with rounds as one graph, for CUDA (`convert.cuda`)."""
+    family = at.model.family
+    encoder, *others = family.graphs(precision)
+    files = family.for_cuda(precision)
+
+    def make() -> Done | None:
+        at.events.progress(f"writing {precision} for CUDA", 0, 1)
+        if write_for_cuda(at.folder / encoder, at.folder / files[0]):
+            (at.folder / files[0]).unlink()
+            return None
+        for source, name in zip(others, files[1:], strict=False):
+            shutil.copyfile(at.folder / source, at.folder / name)
+        if family.step_stem is not None:
+            write_step(at.folder / others[0], at.folder / files[-1], family.step_durations)
+        return {}
+
+    return Artifact(
+        name=f"{precision} for CUDA",
+        section="cuda",
+        precision=precision,
+        sources=(encoder, *others, *others)[: len(files)],
+        files=files,
+        make=make,
+        prove=partial(prover.for_cuda, precision),
+        works=lambda verdict: (
+            f"{precision}: written for CUDA, where nothing is built anew when lengths change; "
+            f"{verdict.why}"
+        ),
+        without=f"on CUDA {precision} runs as it is, which is slow where lengths change",
+        work=prover.work(precision),
     )
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from stt.convert.counting import CountingError, counted, cut_lengths, miscounted
 from stt.convert.model_file import GraphFile, read
-from stt.engine.folder import ModelFolder
+from stt.engine.folder import ModelFolder, cuda_form
 from stt.engine.recognizer import Decoded, DecoderStep, PartsProbe
 from stt.install.observation import Clip, Observation
 from stt.types import Floats
@@ -50,6 +50,8 @@ BOUNDS: Mapping[str, Bounds] = {
     "fp16": Bounds(0.02, 0.02),
     "int8": Bounds(0.30, 0.30),
     "tuned": Bounds(1e-4, 1e-6),
+    cuda_form("fp32"): Bounds(1e-4, 1e-6),
+    cuda_form("fp16"): Bounds(0.02, 0.02),
 }
 
 
@@ -137,6 +139,12 @@ def compare_parts(parts: PartsProbe, seen: Observation, precision: str) -> Verdi
             _same_tokens_in_parts("together", whole, together),
         )
     )
+
+
+def compare_rounds(rounds: PartsProbe, seen: Observation) -> tuple[Check, ...]:
+    """Judge rounds as one graph by what the whole decoder_joint of the same precision gave."""
+    frames, whole = seen.frames[:_PARTS_CLIPS], seen.decoded[:_PARTS_CLIPS]
+    return (_same_tokens_in_parts("in rounds", whole, rounds.decode(frames)),)
 
 
 def _same_logits(parts: PartsProbe, steps: Sequence[DecoderStep], bound: float) -> Check:

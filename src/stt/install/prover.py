@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from stt import models
-from stt.engine.folder import TUNED
+from stt.engine.folder import TUNED, cuda_form
 from stt.engine.manifest import Manifest
 from stt.engine.recognizer import Feed, Probe
 from stt.engine.sessions import runtime_errors
@@ -100,6 +100,22 @@ class Prover:
                 return proof.compare_parts(parts, seen, precision)
         except _refusals() as error:
             return Verdict((_unloadable(error),))
+
+    def for_cuda(self, precision: str) -> Verdict:
+        """Prove a precision's form for CUDA beside FP32, on the CPU, and its rounds beside it.
+
+        Raises:
+            ModelError: FP32 does not load.
+        """
+        form = cuda_form(precision)
+        encoder = self._beside_fp32(form, ())
+        if not encoder.proven or self.at.model.family.step_stem is None:
+            return encoder
+        try:
+            rounds = self._probe(form).in_one_step()
+            return Verdict((*encoder.checks, *proof.compare_rounds(rounds, self._seen[form])))
+        except _refusals() as error:
+            return Verdict((*encoder.checks, _unloadable(error)))
 
     def feeds(self) -> tuple[list[Feed], list[Feed]]:
         """Return inputs of FP32's graphs on real speech, see `observation.feeds`."""
@@ -222,7 +238,7 @@ def check(
     model = at.model
     there = [name for name, entry in at.manifest.precisions.items() if entry["proven"]]
     proven = there if model.problems["fp32"] is None else []
-    beside = [*proven, *(["fp32"] if model.tuned else [])]
+    beside = [*proven, *(["fp32"] if model.tuned else []), *sorted(model.cuda)]
     works = [prover.work(precision) for precision in beside]
     clock.plan({"read": _gigabytes(at)}, *([prover.work_fp32()] if works else []), *works)
     events.note(
@@ -241,6 +257,8 @@ def check(
             proofs[precision] = partial(prover.precision, precision)
         if precision in model.split:
             proofs[f"{precision}, decoder in parts"] = partial(prover.parts, precision)
+    for precision in sorted(model.cuda):
+        proofs[f"{precision} for CUDA"] = partial(prover.for_cuda, precision)
     verdicts = {name: prove() for name, prove in proofs.items()}
     return [f"{name}: {verdict.why}" for name, verdict in verdicts.items() if not verdict.proven]
 

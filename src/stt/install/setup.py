@@ -60,6 +60,8 @@ class SetupOptions:
     rtol: float = 0.02
     """Of the search: see `stt.convert.mixed.within`."""
     atol: float | None = None
+    provider: str = "auto"
+    """One to prepare for although it is not here: cuda."""
     longest_s: float = proof.LONGEST_S
     """Seconds of the longest utterance that conversions are proven for on audio."""
 
@@ -185,10 +187,17 @@ class _Job:
         """Bring about all artifacts; says whether anything was made or proven."""
         order, at = self.order, self.at
         prover = Prover(at, self.clips, order.longest_s, self.clock)
-        gpu = measure.providers_here() != ["cpu"]
+        here = measure.providers_here()
+        cuda = "cuda" in (*here, order.provider)
         tolerance = {"rtol": order.rtol, "atol": order.atol} if order.search else None
         wanted = artifacts(
-            at, prover, order.precisions, gpu=gpu, tolerance=tolerance, force=order.force
+            at,
+            prover,
+            order.precisions,
+            gpu=here != ["cpu"],
+            cuda=cuda,
+            tolerance=tolerance,
+            force=order.force,
         )
         todo: list[Artifact] = []
         for one in wanted:
@@ -262,7 +271,7 @@ class _Job:
 
     def _has_sources(self, artifact: Artifact) -> bool:
         """Whether what it is made from is there and may be used."""
-        if artifact.section == "splits" and artifact.precision != "fp32":
+        if artifact.section in ("splits", "cuda") and artifact.precision != "fp32":
             return bool(self.manifest.verdict("precisions", artifact.precision).get("proven"))
         return self.at.model.problems["fp32"] is None
 
@@ -284,7 +293,8 @@ class _Job:
             self.manifest.files.pop(name, None)
         self.manifest.splits.pop("fp32", None)
         self.manifest.tuned = {}
-        self.at.delete(family.graphs(TUNED))
+        self.manifest.cuda.pop("fp32", None)
+        self.at.delete((*family.graphs(TUNED), *family.for_cuda("fp32")))
         self.at.save()
         for name in names:
             (self.work / name).unlink(missing_ok=True)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from stt.engine.folder import TUNED, ModelFolder
+from stt.engine.folder import TUNED, ModelFolder, cuda_form
 from stt.engine.recognizer import Feed
 from stt.engine.sessions import (
     Runtime,
@@ -26,9 +26,16 @@ from stt.engine.sessions import (
     short_name,
 )
 from stt.errors import ModelError, NonFiniteOutput
-from stt.models.label_looping import Decoding, label_looping
+from stt.models.label_looping import Decoding, Networks, label_looping
 from stt.models.nemo_features import MelBands, mel_bands, nemo_features
-from stt.models.split_transducer import LstmState, SplitTransducer, joint_feed, load_split
+from stt.models.split_transducer import (
+    LstmState,
+    SplitTransducer,
+    joint_feed,
+    load_graph,
+    load_split,
+)
+from stt.models.step_networks import StepNetworks
 from stt.models.tdt import DURATIONS, TdtVocabulary, greedy_tdt
 from stt.models.whisper_session import OrtWhisper
 from stt.models.whisper_vocabulary import WhisperVocabulary, load_vocabulary
@@ -38,7 +45,8 @@ from stt.types import Floats, Samples
 def load_asr(folder: ModelFolder, precision: str, runtime: Runtime) -> Any:
     """Load one precision of a model folder through onnx-asr and return its inner model object.
 
-    On the CPU FP32 is loaded in its tuned form where there is one (`stt.convert.attention`).
+    On the CPU FP32 is loaded in its tuned form where there is one (`stt.convert.attention`), on
+    CUDA each precision in its form for it (`stt.convert.cuda`).
 
     Raises:
         ModelError: onnx-asr or ONNX Runtime refuses the files; the text says which and why.
@@ -49,6 +57,8 @@ def load_asr(folder: ModelFolder, precision: str, runtime: Runtime) -> Any:
     named = "" if precision == "fp32" else precision
     if runtime.provider == "cpu" and folder.tuned and precision == "fp32":
         named = TUNED
+    if runtime.provider == "cuda" and precision in folder.cuda:
+        named = cuda_form(precision)
     refusals: tuple[type[Exception], ...] = (ModelLoadingError, OSError, *runtime_errors())
     try:
         adapter = onnx_asr.load_model(
@@ -59,11 +69,11 @@ def load_asr(folder: ModelFolder, precision: str, runtime: Runtime) -> Any:
             providers=session_providers(runtime.provider),
         )
     except refusals as error:
-        raise ModelError(_message(error, folder.path)) from error
+        raise ModelError(_told(error, folder.path)) from error
     return adapter.asr  # type: ignore[attr-defined, unused-ignore]
 
 
-def _message(error: Exception, path: Path) -> str:
+def _told(error: Exception, path: Path) -> str:
     """Shorten ONNX Runtime's message to one line about the file."""
     text = " ".join(str(error).split()).replace(f"{path}/", "")
     if "Protobuf parsing failed" in text:
@@ -188,6 +198,8 @@ class TdtModel(NemoModel):
     vocabulary: TdtVocabulary
     split: SplitTransducer | None = None
     """The decoder_joint in parts, which then decode; None: it decodes whole."""
+    rounds: Any | None = None
+    """A session of a round of the decoder as one graph, which decodes what the parts project."""
 
     def decode(self, batch: Sequence[Floats]) -> list[Decoding]:
         """Decode encoder frames, float32 [T, D] of each utterance.
@@ -197,9 +209,13 @@ class TdtModel(NemoModel):
         """
         if self.split is not None:
             lengths = [len(frames) for frames in batch]
-            networks = self.split.batch(batch, self.vocabulary)
-            return label_looping(networks, lengths, self.vocabulary)
+            return label_looping(self._networks(self.split, batch), lengths, self.vocabulary)
         return [self._decode_fused(frames, index) for index, frames in enumerate(batch)]
+
+    def _networks(self, parts: SplitTransducer, batch: Sequence[Floats]) -> Networks:
+        if self.rounds is None:
+            return parts.batch(batch, self.vocabulary)
+        return StepNetworks(self.rounds, [parts.project(frames) for frames in batch])
 
     def _decode_fused(self, frames: Floats, index: int) -> Decoding:
         try:
@@ -253,6 +269,7 @@ def load_tdt(
     check_features(asr, asr._encoder, folder.path)
     outputs = next(o for o in asr._decoder_joint.get_outputs() if o.name == "outputs").shape[-1]
     size, blank = _vocabulary(asr, outputs, len(durations))
+    stays_on_card = runtime.provider == "cuda" and precision in folder.cuda & folder.split
     return TdtModel(
         asr,
         dict(asr._vocab),
@@ -260,6 +277,7 @@ def load_tdt(
         running_provider(asr._encoder),
         TdtVocabulary(size, blank, durations, max_symbols=asr._max_tokens_per_step),
         load_parts(folder, precision, runtime) if precision in folder.split else None,
+        load_step(folder, precision, runtime) if stays_on_card else None,
     )
 
 
@@ -278,7 +296,22 @@ def load_parts(folder: ModelFolder, precision: str, runtime: Runtime) -> SplitTr
         options = session_options(runtime.threads_each, spinning=False)
         return load_split(paths, options, session_providers(runtime.provider))
     except refusals as error:
-        raise ModelError(_message(error, folder.path)) from error
+        raise ModelError(_told(error, folder.path)) from error
+
+
+def load_step(folder: ModelFolder, precision: str, runtime: Runtime) -> Any:
+    """Load a round of a precision's decoder as one graph (`stt.convert.decoding_step`).
+
+    Raises:
+        ModelError: it does not load.
+    """
+    path = folder.path / folder.family.for_cuda(precision)[-1]
+    refusals: tuple[type[Exception], ...] = (OSError, *runtime_errors())
+    try:
+        options = session_options(runtime.threads_each, spinning=False)
+        return load_graph(path, options, session_providers(runtime.provider))
+    except refusals as error:
+        raise ModelError(_told(error, folder.path)) from error
 
 
 def _vocabulary(asr: Any, outputs: object, durations: int) -> tuple[int, int]:

@@ -95,14 +95,21 @@ def load_split(paths: Sequence[Path], options: Any, providers: Sequence[Any]) ->
     Raises:
         OSError, or an exception of ONNX Runtime's: they do not load.
     """
+    return SplitTransducer(*(load_graph(path, options, providers) for path in paths))
+
+
+def load_graph(path: Path, options: Any, providers: Sequence[Any]) -> Any:
+    """Load one graph of a decoder.
+
+    Raises:
+        OSError, or an exception of ONNX Runtime's: it does not load.
+    """
     from onnxruntime import InferenceSession
 
     # This fusion and that of float16 weights together crash ONNX Runtime 1.31.1 on a float16
     # prediction network; it gains nothing here.
     off = ["MatmulTransposeFusion"]
-    return SplitTransducer(
-        *(InferenceSession(p, options, providers, disabled_optimizers=off) for p in paths)
-    )
+    return InferenceSession(path, options, providers, disabled_optimizers=off)
 
 
 class LoneNetworks:

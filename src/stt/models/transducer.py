@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from stt.engine.folder import ModelFolder
+from stt.engine.folder import ModelFolder, plain
 from stt.engine.recognizer import Decoded, DecoderStep, Feed, PartsProbe, Probe, Recognizer, Speech
 from stt.engine.sessions import Runtime
 from stt.errors import ModelError, NonFiniteOutput
 from stt.models.nemo import NemoFamily, TokenRecognizer, encode_batch
-from stt.models.onnx_asr_edge import TdtModel, load_parts, load_tdt, usable
+from stt.models.onnx_asr_edge import TdtModel, load_parts, load_step, load_tdt, usable
 from stt.models.redecoding import redecoded
 from stt.models.split_transducer import LstmState, SplitTransducer, joint_feed
 from stt.models.tdt import Emission, greedy_tdt, until_next
@@ -28,6 +28,12 @@ class Transducer(NemoFamily):
     """Frames it may move on after a token; none for a plain transducer."""
     graph_stems = ("encoder-model", "decoder_joint-model")
     part_stems = ("prediction-model", "encoder_projection-model", "joint-model")
+    step_stem = "decoding_step-model"
+
+    @property
+    def step_durations(self) -> int:
+        """See ModelFamily."""
+        return len(self.durations)
 
     def load(self, folder: ModelFolder, precision: str, runtime: Runtime) -> Recognizer:
         """See ModelFamily."""
@@ -113,6 +119,15 @@ class _TransducerProbe(Probe):
         if parts is None:
             raise ModelError(f"{self._folder.path}: has no parts for {self._precision}")
         return _SplitProbe(parts, replace(self._model, split=parts))
+
+    def in_one_step(self) -> PartsProbe:
+        """See Probe."""
+        precision = plain(self._precision)
+        parts = load_parts(self._folder, precision, Runtime())
+        if parts is None:
+            raise ModelError(f"{self._folder.path}: has no parts for {precision}")
+        rounds = load_step(self._folder, precision, Runtime())
+        return _SplitProbe(parts, replace(self._model, split=parts, rounds=rounds))
 
 
 class _SplitProbe:

@@ -1,0 +1,93 @@
+"""Forms for CUDA on the digits model: made, proven, used where CUDA runs, and nowhere else."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from stt.engine.sessions import Runtime
+from stt.install.prover import check
+from stt.install.setup import SetupOptions
+from stt.models import inspect, onnx_asr_edge
+from stt.models.onnx_asr_edge import TdtModel, load_tdt
+from stt.models.step_networks import StepNetworks
+from support.place import CLIPS, Place, make_quick
+
+WITH_CUDA = SetupOptions(precisions=("fp16",), provider="cuda")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    with pytest.MonkeyPatch.context() as patch:
+        make_quick(patch)
+        place = Place(tmp_path_factory.mktemp("cuda"))
+        place.set_up(WITH_CUDA)
+    return place
+
+
+@pytest.fixture
+def place(made: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+    make_quick(monkeypatch)
+    return Place(tmp_path, made)
+
+
+def on_cuda(folder: Path, precision: str, monkeypatch: pytest.MonkeyPatch) -> TdtModel:
+    """Load as on a card: the files of CUDA, on this machine's processor."""
+    monkeypatch.setattr(onnx_asr_edge, "session_providers", lambda _: ["CPUExecutionProvider"])
+    return load_tdt(inspect(folder), precision, Runtime("cuda", 1))
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_a_card_runs_them_and_hears_the_same(
+    place: Place, precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert inspect(place.folder).cuda == {"fp32", "fp16"}
+    plain = load_tdt(inspect(place.folder), precision, Runtime("cpu", 1))
+    card = on_cuda(place.folder, precision, monkeypatch)
+    assert card.asr._encoder._model_path.endswith("cuda.onnx")
+    assert isinstance(card._networks(card.split, [plain.encode(CLIPS[0].samples)]), StepNetworks)
+    assert plain.rounds is None
+    for clip in CLIPS[:3]:
+        (ours,), (theirs,) = (m.decode([m.encode(clip.samples)]) for m in (card, plain))
+        assert [(e.id, e.frame, e.duration) for e in ours.emissions] == [
+            (e.id, e.frame, e.duration) for e in theirs.emissions
+        ]
+
+
+def test_what_is_there_is_not_made_again_and_checked_with_the_rest(place: Place) -> None:
+    place.set_up(WITH_CUDA)
+    assert not [note for note in place.notes if "CUDA" in note]
+    assert check(place.folder, place.events, CLIPS) == []
+
+
+def test_a_damaged_one_is_not_used_and_is_made_again(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (place.folder / "decoding_step-model.fp16.cuda.onnx").write_bytes(b"damaged")
+    assert inspect(place.folder).cuda == {"fp32"}
+    assert on_cuda(place.folder, "fp16", monkeypatch).rounds is None
+    place.set_up(WITH_CUDA)
+    assert inspect(place.folder).cuda == {"fp32", "fp16"}
+    assert [note.split(":")[0] for note in place.notes if "CUDA" in note] == [
+        "fp16",
+        "fp16 for CUDA",
+    ]
+
+
+def test_they_share_the_weights_of_what_they_were_made_of(place: Place) -> None:
+    for name in ("encoder-model.fp16", "encoder-model"):
+        form = place.folder / f"{name}.cuda.onnx"
+        sources = [*place.folder.glob(f"{name}.onnx*")]
+        assert form.stat().st_size < 0.7 * sum(path.stat().st_size for path in sources)
+
+
+def test_without_a_card_none_is_made_unasked(tmp_path: Path, made: Place) -> None:
+    del made
+    assert SetupOptions().provider == "auto"
+    with pytest.MonkeyPatch.context() as patch:
+        make_quick(patch)
+        place = Place(tmp_path)
+    assert not [*place.folder.glob("*cuda*")]
+    shutil.rmtree(place.models)
