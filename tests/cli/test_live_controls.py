@@ -1,10 +1,11 @@
-"""Push-to-talk: the key's two ways, and what passes while it is down."""
+"""Push-to-talk, and `--exec`: order, failures, and the end."""
 
 from __future__ import annotations
 
 import os
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,9 +14,10 @@ from hypothesis import strategies as st
 
 from stt.audio.microphone import Block
 from stt.cli import live_controls
-from stt.cli.live_controls import PushToTalk, keys, while_talking
-from stt.events import Problem
+from stt.cli.live_controls import ExecHook, PushToTalk, keys, while_talking
+from stt.events import Final, Problem, State
 
+POSIX = pytest.mark.skipif(sys.platform == "win32", reason="a POSIX shell or terminal")
 RATE = 1000
 SIZE = 50
 
@@ -111,7 +113,7 @@ def test_problems_pass_always() -> None:
     assert list(while_talking([problem], PushToTalk(), RATE)) == [problem]
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals")
+@POSIX
 def test_keys_are_heard_one_by_one_and_the_terminal_is_left_as_it_was(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -132,3 +134,42 @@ def test_keys_are_heard_one_by_one_and_the_terminal_is_left_as_it_was(
         assert len(pressed) == 3
         assert termios.tcgetattr(terminal) == before
     os.close(control)
+
+
+def final(text: str) -> Final:
+    return Final(1, 0.0, 1.0, 1.0, 1.0, (), text, 0.1)
+
+
+@POSIX
+def test_texts_come_one_after_the_other_and_all_before_the_end(tmp_path: Path) -> None:
+    got, notes = tmp_path / "got", list[str]()
+    with ExecHook(f"sleep 0.05; cat >> {got}", notes.append, notes.append) as running:
+        began = time.monotonic()
+        for text in ["one", "two\nlines", "ünï"]:
+            running.take(final(text))
+        running.take(final(""))
+        running.take(State(0.0, "listening"))
+        assert time.monotonic() - began < 0.05, "recognition does not wait"
+    assert got.read_text("utf-8") == "one\ntwo lines\nünï\n"
+    assert notes == []
+
+
+@POSIX
+def test_output_and_failure_are_told(tmp_path: Path) -> None:
+    notes: list[str] = []
+    with ExecHook("cat; echo oops >&2; exit 7", notes.append, notes.append) as running:
+        running.take(final("hello"))
+    assert notes == ["hello", "oops", "--exec: the command ended with exit code 7"]
+
+
+@POSIX
+def test_a_command_that_hangs_is_stopped_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live_controls, "_PATIENCE_S", 0.3)
+    notes: list[str] = []
+    began = time.monotonic()
+    with ExecHook("sleep 60", notes.append, notes.append) as running:
+        running.take(final("one"))
+        running.take(final("two"))
+        time.sleep(0.1)
+    assert time.monotonic() - began < 10
+    assert notes == ["--exec: stopped after 0.3 s; 2 texts were not handed on"]
