@@ -1,4 +1,4 @@
-"""Command lines that README and docs print: parsers take them, and what can run here runs."""
+"""README and docs say what is true: Python and commands run; options, files and links exist."""
 
 from __future__ import annotations
 
@@ -18,15 +18,92 @@ import pytest
 
 from stt.cli import main
 from stt.cli import stt as command_line
-from support.paths import ROOT
+from support.paths import CLIPS, DIGITS, ROOT
 
-FOLDERS = (ROOT / "scripts", ROOT / "benchmarks")
-DIGITS = ROOT / "tests" / "data" / "parakeet-digits"
 PAGES = [
     *(ROOT / name for name in ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md")),
     *sorted((ROOT / "docs").rglob("*.md")),
     *(ROOT / folder / "README.md" for folder in ("samples", "tests")),
 ]
+README = (ROOT / "README.md").read_text("utf-8")
+DOCS = {path.name: path.read_text("utf-8") for path in sorted((ROOT / "docs").glob("*.md"))}
+PAGE_OF = {"transcribe": "files.md", "live": "live.md", "setup": "setup.md", "bench": "speed.md"}
+"""Command with a synopsis -> the page that has it."""
+
+
+def test_the_readme_is_short() -> None:
+    assert len(README.split()) <= 1300
+
+
+def test_the_python_example_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "samples").symlink_to(ROOT / "samples", target_is_directory=True)
+    example, live_example = re.findall(r"```python\n(.*?)```", DOCS["python.md"], re.DOTALL)
+    [short] = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    assert [line.split("  #")[0] for line in example.splitlines()][: len(short.splitlines())] == (
+        short.splitlines()
+    )
+    compile(live_example, "python.md", "exec")  # tests/sound has a microphone to run the like on
+    monkeypatch.chdir(tmp_path)
+    exec(compile(example, "python.md", "exec"), {})
+    assert (tmp_path / "weather.srt").exists()
+    first, used, *segments = capsys.readouterr().out.splitlines()
+    assert "rain" in first
+    assert used.startswith(("starter fp32", "parakeet "))
+    assert re.match(r"\d+\.\d\d \d+\.\d\d \w+", segments[0])
+
+
+@pytest.mark.parametrize("name", sorted(command_line.commands))
+def test_every_command_is_in_the_readme(name: str) -> None:
+    assert f"stt {name}" in README
+
+
+@pytest.mark.parametrize("name", sorted(PAGE_OF))
+def test_every_option_is_on_its_page(name: str) -> None:
+    told = re.search(rf"```\n(stt {name} (?:PATH|\[).*?)```", DOCS[PAGE_OF[name]], re.DOTALL)
+    assert told
+    for parameter in command_line.commands[name].params:
+        if parameter.param_type_name == "option" and parameter.name != "help":
+            assert any(flag in told[1] for flag in parameter.opts), parameter.opts
+
+
+_LINKS = re.compile(r"\]\(([^)\s]+)\)")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_files_and_headings_that_a_page_links_to_exist(page: Path) -> None:
+    for link in _LINKS.findall(page.read_text("utf-8")):
+        name, _, heading = link.partition("#")
+        if "://" in name:
+            continue
+        target = page.parent / name if name else page
+        assert target.exists(), link
+        if heading:
+            assert heading in _headings(target), link
+
+
+def _headings(page: Path) -> set[str]:
+    """The headings of a page as links name them."""
+    lines = re.findall(r"^#+ (.*)$", page.read_text("utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", line.lower()).replace(" ", "-") for line in lines}
+
+
+def test_every_page_of_the_docs_is_linked_from_the_readme() -> None:
+    linked = {link.split("#")[0] for link in _LINKS.findall(README)}
+    assert {f"docs/{name}" for name in DOCS} <= linked
+
+
+def test_modules_that_the_architecture_names_exist() -> None:
+    text = (ROOT / "ARCHITECTURE.md").read_text("utf-8")
+    named = set(re.findall(r"[a-z_]+/\w+\.py|(?<=`)\w+\.py", text))
+    assert len(named) > 40
+    bases = (ROOT, ROOT / "src" / "stt", ROOT / "tests")
+    missing = {name for name in named if not any((base / name).exists() for base in bases)}
+    assert not missing
+
+
+FOLDERS = (ROOT / "scripts", ROOT / "benchmarks")
 _BEGINS = re.compile(
     r"(stt|make|pip|uv|pytest|python -m pytest|(python )?(scripts|benchmarks)/\w+\.py)(\s|$)"
 )
@@ -72,9 +149,6 @@ def test_there_are_many() -> None:
     assert "stt setup --precision mixed --rtol 0.01" in LINES
 
 
-# --- stt -------------------------------------------------------------------------------------
-
-
 def _commands(group: click.Group) -> Iterator[click.Command]:
     for command in group.commands.values():
         yield command
@@ -109,18 +183,17 @@ def _examples(line: str) -> bool:
 
 
 @pytest.mark.parametrize("line", [line for line in of("stt") if _examples(line)])
+@pytest.mark.usefixtures("no_variables")
 def test_what_can_run_here_runs(
     line: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    clip = DIGITS / "clips" / "two-digits.flac"
+    clip = CLIPS / "two-digits.flac"
     for name in ("talk.mp3", "a.wav", "FILE", "DIR/a.flac"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         shutil.copy(clip, tmp_path / name)
-    for key in [key for key in os.environ if key.startswith("STT_")]:
-        monkeypatch.delenv(key)
     monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
@@ -133,9 +206,6 @@ def test_what_can_run_here_runs(
     told = capfd.readouterr().err
     assert code == 0, told
     assert "Traceback" not in told
-
-
-# --- scripts ---------------------------------------------------------------------------------
 
 
 class _ParsedError(Exception):
@@ -227,9 +297,6 @@ def test_a_note_names_the_commit_of_a_script_that_is_gone() -> None:
             )
 
 
-# --- make, pip, uv, pytest -------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("line", of("make"))
 def test_make_has_the_target(line: str) -> None:
     target = next((word for word in arguments(line)[1:] if "=" not in word), "demo")
@@ -255,3 +322,23 @@ def test_tests_that_are_named_exist(line: str) -> None:
     for word in arguments(line):
         if word.startswith("tests/"):
             assert (ROOT / word).exists()
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+@pytest.mark.parametrize(("answer", "is_kept"), [("n\n", True), ("", True), ("y\n", False)])
+def test_no_is_an_answer_and_no_failure(tmp_path: Path, answer: str, is_kept: bool) -> None:
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    for name in ("models", "build", ".venv"):
+        (tmp_path / name).mkdir()
+    done = subprocess.run(
+        ["make", "distclean"],
+        cwd=tmp_path,
+        input=answer,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert ("nothing is deleted" in done.stdout) == is_kept
+    left = {path.name for path in tmp_path.iterdir()} - {"Makefile"}
+    assert left == ({"models", "build", ".venv"} if is_kept else set())
