@@ -81,14 +81,10 @@ def test_ordinary_speech_is_not_changed_by_a_bit(said: Samples, level: float, fl
     np.testing.assert_array_equal(heard(samples), samples)
 
 
-@pytest.mark.parametrize("level", [-20.0, -40.0, -60.0, -85.0])
-def test_noise_alone_is_not_changed(level: float) -> None:
-    samples = noise(20.0, level)
+@pytest.mark.parametrize("level", [-20.0, -40.0, -60.0, -85.0, -1_000.0])
+def test_noise_alone_and_zeros_are_not_changed(level: float) -> None:
+    samples = noise(12.0, level)
     np.testing.assert_array_equal(heard(samples), samples)
-
-
-def test_zeros_stay_zeros() -> None:
-    assert not heard(np.zeros(5 * RATE, np.float32)).any()
 
 
 @pytest.mark.parametrize("seconds", [0.0, 0.01, 0.5, 3.99, 4.0, 9.3])
@@ -245,15 +241,12 @@ def test_where_an_offset_comes_and_goes_there_is_no_click(said: Samples) -> None
     ("hertz", "least", "most"),
     [(20, -80, -50), (50, -30, -20), (100, -3.2, -2.8), (200, -0.3, 0.1), (3_000, -0.1, 0.1)],
 )
-def test_what_the_high_pass_lets_through(hertz: float, least: float, most: float) -> None:
+def test_what_the_high_pass_lets_through_from_call_to_call(
+    hertz: float, least: float, most: float
+) -> None:
     tone = np.sin(2 * np.pi * hertz * np.arange(4 * RATE) / RATE).astype(np.float32)
-    found = HighPass()(tone)[2 * RATE :]
-    assert least < 20 * np.log10(np.std(found) / np.std(tone[2 * RATE :])) < most
-
-
-def test_the_high_pass_goes_on_from_call_to_call() -> None:
-    samples = noise(3.0, -20.0)
-    whole, filtered = HighPass()(samples), HighPass()
-    parts = [filtered(part) for part in blocks(samples, 777)]
+    whole, filtered = HighPass()(tone), HighPass()
+    assert least < 20 * np.log10(np.std(whole[2 * RATE :]) / np.std(tone[2 * RATE :])) < most
+    parts = [filtered(part) for part in blocks(tone, 777)]
     np.testing.assert_allclose(np.concatenate(parts), whole, atol=1e-6)
-    assert len(filtered(samples[:0])) == 0
+    assert len(filtered(tone[:0])) == 0

@@ -78,7 +78,7 @@ def test_two_in_one_second_have_two_names(tmp_path: Path) -> None:
         made.discard()
 
 
-def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="file"):
         Recording(16_000, tmp_path / "file" / "folder")
@@ -87,19 +87,19 @@ def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
 # --- keeping ---------------------------------------------------------------------------------
 
 
-def test_kept_under_a_name_it_is_moved_there(tmp_path: Path) -> None:
+@pytest.mark.parametrize("taken", [False, True])
+def test_kept_under_a_name_it_is_moved_there_and_replaces_nothing(
+    tmp_path: Path, taken: bool
+) -> None:
+    if taken:
+        (tmp_path / "talk.flac").write_text("mine")
     made = Recording(16_000, tmp_path / "state")
     made.write(noise(100))
-    assert made.keep(tmp_path / "talk.flac") == tmp_path / "talk.flac" == made.path
+    path = tmp_path / ("talk-2.flac" if taken else "talk.flac")
+    assert made.keep(tmp_path / "talk.flac") == path == made.path
     assert list((tmp_path / "state").iterdir()) == []
-    assert len(read(tmp_path / "talk.flac")) == 100
-
-
-def test_a_file_that_appeared_meanwhile_is_not_replaced(tmp_path: Path) -> None:
-    (tmp_path / "talk.flac").write_text("mine")
-    made = Recording(16_000, tmp_path / "state")
-    assert made.keep(tmp_path / "talk.flac") == tmp_path / "talk-2.flac"
-    assert (tmp_path / "talk.flac").read_text() == "mine"
+    assert len(read(path)) == 100
+    assert not taken or (tmp_path / "talk.flac").read_text() == "mine"
 
 
 @pytest.fixture
@@ -138,9 +138,9 @@ def test_where_the_other_disk_is_full_it_stays_and_the_text_says_where(
     made = Recording(16_000, tmp_path / "state")
     made.write(noise(5_000))
     (tmp_path / "other").mkdir()
-    with pytest.raises(OutputError, match="No space left") as told:
+    with pytest.raises(OutputError, match="No space left") as caught:
         made.keep(tmp_path / "other" / "talk.flac")
-    assert str(made.path) in str(told.value)
+    assert str(made.path) in str(caught.value)
     assert len(read(made.path)) == 5_000
     assert list((tmp_path / "other").iterdir()) == []
 

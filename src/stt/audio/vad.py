@@ -37,10 +37,6 @@ class SpeechProbability:
 
     def __init__(self) -> None:
         self._session = _session()
-        self.reset()
-
-    def reset(self) -> None:
-        """Forget what was heard."""
         self._hidden = np.zeros(_STATE, np.float32)
         self._cell = np.zeros(_STATE, np.float32)
         self._context = np.zeros(_CONTEXT, np.float32)
