@@ -23,13 +23,13 @@ RATE = 8_000
 BLOCK = RATE // 20
 
 
-def told(check: SoundCheck, sound: Samples, block: int = BLOCK) -> list[tuple[float, Trouble]]:
-    """Push it; return what was said, with the seconds heard by then."""
-    said = []
+def troubles(check: SoundCheck, sound: Samples, block: int = BLOCK) -> list[tuple[float, Trouble]]:
+    """Push it; return what was found, with the seconds heard by then."""
+    found = []
     for start in range(0, len(sound), block):
         part = sound[start : start + block]
-        said += [((start + len(part)) / RATE, each) for each in check.push(part)]
-    return said
+        found += [((start + len(part)) / RATE, each) for each in check.push(part)]
+    return found
 
 
 def noise(seconds: float, peak: float) -> Samples:
@@ -44,73 +44,56 @@ def constant(seconds: float, value: float = 0.0) -> Samples:
 # --- troubles --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("value", [0.0, 1 / 32_768, -0.02])
-def test_three_seconds_of_one_value_are_silence_and_told_once(value: float) -> None:
-    ((at, trouble),) = told(SoundCheck(RATE), constant(20, value))
-    assert trouble is Trouble.SILENCE
-    assert at == pytest.approx(PATIENCE, abs=0.051)
+LOUD, CALM = np.clip(noise(4, 1.2), -1, 1), noise(4, 0.3)
 
 
-def test_hardly_anything_for_three_seconds_is_too_low() -> None:
-    ((at, trouble),) = told(SoundCheck(RATE), noise(20, 0.0005))
-    assert trouble is Trouble.LOW
-    assert at == pytest.approx(PATIENCE, abs=0.051)
-
-
-def test_too_loud_is_told_after_three_seconds() -> None:
-    sound = np.clip(noise(20, 1.2), -1, 1)
-    ((at, trouble),) = told(SoundCheck(RATE), sound)
-    assert trouble is Trouble.CLIPPING
+@pytest.mark.parametrize(
+    ("sound", "trouble"),
+    [
+        *((constant(20, value), Trouble.SILENCE) for value in (0.0, 1 / 32_768, -0.02)),
+        (noise(20, 0.0005), Trouble.LOW),
+        (np.clip(noise(20, 1.2), -1, 1), Trouble.CLIPPING),
+    ],
+)
+def test_what_is_wrong_for_three_seconds_is_found_once(sound: Samples, trouble: Trouble) -> None:
+    ((at, found),) = troubles(SoundCheck(RATE), sound)
+    assert found is trouble
     assert at == pytest.approx(PATIENCE, abs=0.051)
 
 
 @pytest.mark.parametrize(
-    "sound",
+    ("parts", "expected"),
     [
-        pytest.param(noise(20, 0.3), id="a voice"),
-        pytest.param(noise(20, 0.005), id="a quiet room"),
-        pytest.param(np.concatenate([noise(1, 0.1), noise(60, 0.0005)]), id="a pause"),
-        pytest.param(np.concatenate([noise(2, 0.3), constant(2.9), noise(5, 0.3)]), id="a gap"),
-        pytest.param(np.concatenate([noise(5, 0.3), constant(0.001, 1), noise(5, 0.3)]), id="bang"),
+        pytest.param([noise(20, 0.3)], [], id="a voice"),
+        pytest.param([noise(20, 0.005)], [], id="a quiet room"),
+        pytest.param([noise(1, 0.1), noise(60, 0.0005)], [], id="a pause"),
+        pytest.param([noise(2, 0.3), constant(2.9), noise(5, 0.3)], [], id="a gap"),
+        pytest.param([noise(5, 0.3), constant(0.001, 1), noise(5, 0.3)], [], id="a bang"),
+        pytest.param([noise(1, 0.3), constant(4)] * 10, [Trouble.SILENCE] * 3, id="a noise gate"),
+        pytest.param([constant(4), noise(2, 0.3), constant(4)], [Trouble.SILENCE] * 2, id="muted"),
+        pytest.param([LOUD, CALM, LOUD], [Trouble.CLIPPING], id="one episode of clipping"),
+        pytest.param([LOUD, noise(15, 0.3), LOUD], [Trouble.CLIPPING] * 2, id="two of clipping"),
     ],
 )
-def test_nothing_is_said_of_good_sound(sound: Samples) -> None:
-    assert told(SoundCheck(RATE), sound) == []
+def test_good_sound_and_episodes(parts: list[Samples], expected: list[Trouble]) -> None:
+    found = troubles(SoundCheck(RATE), np.concatenate(parts))
+    assert [trouble for _, trouble in found] == expected
 
 
 @settings(deadline=None, max_examples=25)
 @given(block=st.integers(80, RATE), seconds=st.floats(PATIENCE + 1.5, 6.0))
 def test_what_is_said_does_not_depend_on_the_size_of_the_blocks(block: int, seconds: float) -> None:
-    ((at, trouble),) = told(SoundCheck(RATE), constant(seconds), block)
+    ((at, trouble),) = troubles(SoundCheck(RATE), constant(seconds), block)
     assert trouble is Trouble.SILENCE
     assert PATIENCE <= at + 1e-6 <= PATIENCE + block / RATE + 0.01
 
 
-def test_a_noise_gate_is_told_of_three_times_at_most() -> None:
-    sound = np.concatenate([noise(1, 0.3), constant(4)] * 10)
-    assert [trouble for _, trouble in told(SoundCheck(RATE), sound)] == [Trouble.SILENCE] * 3
-
-
-def test_clipping_is_told_again_after_ten_seconds_without_it() -> None:
-    loud, calm = np.clip(noise(4, 1.2), -1, 1), noise(4, 0.3)
-    one_episode = np.concatenate([loud, calm, loud])
-    two = np.concatenate([loud, noise(15, 0.3), loud])
-    assert len(told(SoundCheck(RATE), one_episode)) == 1
-    assert len(told(SoundCheck(RATE), two)) == 2
-
-
-def test_muted_then_unmuted_then_muted_is_told_twice() -> None:
-    sound = np.concatenate([constant(4), noise(2, 0.3), constant(4)])
-    times = [at for at, _ in told(SoundCheck(RATE), sound)]
-    assert times == pytest.approx([3.0, 9.0], abs=0.06)
-
-
 def test_another_device_is_judged_anew() -> None:
     check = SoundCheck(RATE)
-    told(check, noise(5, 0.3))
+    troubles(check, noise(5, 0.3))
     check.restart()
     assert check.level.peak_db == SILENT_DB
-    assert [trouble for _, trouble in told(check, noise(5, 0.0005))] == [Trouble.LOW]
+    assert [trouble for _, trouble in troubles(check, noise(5, 0.0005))] == [Trouble.LOW]
 
 
 # --- the level -------------------------------------------------------------------------------
@@ -119,18 +102,15 @@ def test_another_device_is_judged_anew() -> None:
 def test_the_level_is_that_of_the_last_third_of_a_second() -> None:
     check = SoundCheck(RATE)
     assert check.level.rms_db == check.level.peak_db == SILENT_DB
-    told(check, np.concatenate([constant(2, 0.5), constant(0.3, 0.1)]))
+    troubles(check, np.concatenate([constant(2, 0.5), constant(0.3, 0.1)]))
     assert check.level.peak_db == pytest.approx(-20, abs=0.1)
     assert check.level.rms_db == pytest.approx(-20, abs=0.1)
+    assert check.push(np.zeros(0, np.float32)) == []
 
 
 @pytest.mark.parametrize(("value", "db"), [(1, 0), (0.1, -20), (0, SILENT_DB), (1e-9, SILENT_DB)])
 def test_decibels(value: float, db: float) -> None:
     assert decibels(value) == pytest.approx(db)
-
-
-def test_an_empty_block_changes_nothing() -> None:
-    assert SoundCheck(RATE).push(np.zeros(0, np.float32)) == []
 
 
 # --- the clock -------------------------------------------------------------------------------
