@@ -26,7 +26,7 @@ from stt.system.packages import require
 from stt.text.hallucination import NOT_ENGLISH, Likelihood
 from stt.text.transcript import Transcript, now
 from stt.transcript import Choice, Coverage, Segment, together
-from stt.types import ReportProgress
+from stt.types import SAMPLE_RATE, ReportProgress
 
 OnStep = Callable[[Step, float | None], None]
 """(step, seconds of the whole recording where known): called as a recording proceeds."""
@@ -183,8 +183,8 @@ class ModelTranscriber:
         except (AudioError, ModelError) as error:
             if part.count == 1:
                 raise
-            told = str(error).removeprefix(f"{printable(part.stream.name)}: ")
-            yield Step(part.stream.start, coverage=Coverage(0.0, failures=(told,)))
+            message = str(error).removeprefix(f"{printable(part.stream.name)}: ")
+            yield Step(part.stream.start, coverage=Coverage(0.0, failures=(message,)))
 
     def _with_notes(
         self, coverage: Coverage, part: Part, *, silent: bool, doubted: bool
@@ -317,7 +317,7 @@ def load_with(
         auto_int8=settings.auto_int8,
         jobs=jobs,
     )
-    longest = min(settings.max_segment_s, folder.max_audio_s - TRAILING_SILENCE / 16_000)
+    longest = min(settings.max_segment_s, folder.max_audio_s - TRAILING_SILENCE / SAMPLE_RATE)
     threshold = settings.vad_threshold if settings.vad else 0.0
     cutting = Cutting(longest, threshold, settings.batch_size)
     return ModelTranscriber(

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from stt.batch.journal import JournalCache
-from stt.engine.batching import GatheringRecognizer
+from stt.engine.dynamic_batcher import DynamicBatcher
 from stt.engine.folder import MANIFEST, TUNED, ModelFolder
 from stt.engine.manifest import Manifest
 from stt.engine.recognizer import recognizing_pool
@@ -61,7 +61,7 @@ def local_pool(transcriber: ModelTranscriber, on_step: OnStep | None) -> Iterato
     recognizer, taken = transcriber.recognizer, transcriber.recognizer.streams
     if recognizer.provider != "cpu":
         taken = transcriber.cutting.batch_size
-        recognizer = GatheringRecognizer(recognizer, taken)
+        recognizer = DynamicBatcher(recognizer, taken)
     count = (transcriber.jobs or taken) + 1
     with ExitStack() as stack:
         pool = stack.enter_context(recognizing_pool(recognizer))

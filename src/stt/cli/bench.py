@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from stt.cli.options import CONFIG_OPTION, QUIET_OPTION
 from stt.cli.output import columns
-from stt.cli.parsing import models, some_of
+from stt.cli.parsing import CONFIG_OPTION, MODEL_OPTION, QUIET_OPTION, some_of
 from stt.cli.progress import SetupProgress, StageProgress
 
 if TYPE_CHECKING:
@@ -50,13 +49,7 @@ def _numbers(least: int, most: int) -> _Parse:
 
 
 @click.command()
-@click.option(
-    "-m",
-    "--model",
-    metavar="NAME|DIR",
-    shell_complete=models,
-    help="auto, an installed model, or a folder.",
-)
+@MODEL_OPTION
 @click.option(
     "--audio",
     type=click.Path(exists=True, file_okay=False, path_type=Path),

@@ -9,13 +9,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stt.cli.output import report
 from stt.cli.progress import ENOUGH_S, PLAIN_EVERY_S, Shown, bar, clock
-from stt.cli.summary import SUMMARY, Summary, Tally, failure_lines, outcome_lines
+from stt.cli.summary import SUMMARY, Summary, Tally, outcome_lines
 from stt.system.files import printable
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from stt.batch.folder import Delivery, Job, Outcome
     from stt.batch.journal import Entry, Journal
     from stt.batch.pool import OnStep, Pool
-    from stt.cli.options import FolderOptions
     from stt.errors import AudioError
     from stt.pipeline import Step
     from stt.text.transcript import Transcript
@@ -39,6 +39,20 @@ Collect = Callable[[], "tuple[list[Job], list[AudioError]]"]
 
 OpenPool = Callable[["OnStep"], "AbstractContextManager[Pool]"]
 """Opens what recordings are transcribed on."""
+
+
+@dataclass(frozen=True, slots=True)
+class FolderOptions:
+    """How a folder is gone about."""
+
+    retry_failed: bool = False
+    """Only what failed before."""
+    watch: bool = False
+    """Wait for more, until Ctrl-C."""
+    move_done: Path | None = None
+    """Where recordings go that are done."""
+    quiet: bool = False
+    """Only errors on stderr."""
 
 
 def into_folder(
@@ -263,7 +277,7 @@ class FolderProgress(Shown):
         if outcome.error is not None:
             self.say(outcome.detail, outcome.error)
         else:
-            for line in failure_lines(outcome) if self._quiet else outcome_lines(outcome):
+            for line in outcome_lines(outcome, quiet=self._quiet):
                 self.say(line)
 
     def news(self, line: str) -> None:

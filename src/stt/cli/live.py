@@ -12,21 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from stt.cli.options import (
-    CONFIG_OPTION,
-    QUIET_OPTION,
-    LiveOptions,
-    check,
-    load_model,
-    model_options,
-)
 from stt.cli.output import report
-from stt.cli.parsing import HintedCommand
-from stt.cli.progress import StageProgress, clock
+from stt.cli.parsing import CONFIG_OPTION, QUIET_OPTION, HintedCommand, model_options
+from stt.cli.progress import StageProgress, clock, load_model
 
 if TYPE_CHECKING:
     from stt.audio.microphone import Block, Microphone
-    from stt.cli.live_controls import PushToTalk
+    from stt.cli.live_controls import LiveOptions, PushToTalk
     from stt.cli.screen import Output, Tally
     from stt.events import Event, Problem
     from stt.settings.loading import LoadedSettings
@@ -97,6 +89,8 @@ def live(list_: bool, config: Path | None, **options: Any) -> int:
 
         click.get_current_context().invoke(devices)
         return 0
+    from stt.cli.live_controls import LiveOptions, check
+
     flags = {key: options.pop(key) for key in ("model", "precision", "provider", "strict")}
     asked = LiveOptions(**options)
     check(asked)

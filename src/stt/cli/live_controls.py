@@ -1,4 +1,4 @@
-"""What a user has `stt live` do beside showing text: push-to-talk, and a command for each text."""
+"""What `stt live` is asked: what goes together, push-to-talk, and a command for each text."""
 
 from __future__ import annotations
 
@@ -11,14 +11,87 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
 from queue import SimpleQueue
 
 import numpy as np
 
+from stt.audio.files import STDIN, check_there
 from stt.audio.microphone import Block
+from stt.cli.outcomes import drop_stdout_if_closed, stdout_is_closed
+from stt.cli.output import check_folder
+from stt.errors import OutputError, UsageError
 from stt.events import Event, Final, Problem
 from stt.text.subtitles import one_line
+from stt.transcript import FORMAT_NAMES
+
+
+@dataclass(frozen=True, slots=True)
+class LiveOptions:
+    """The options of one call."""
+
+    device: str | None
+    input_: Path | None
+    fast: bool
+    save: Path | None
+    record: Path | None
+    duration: float | None
+    push_to_talk: bool
+    plain: bool
+    type_to: str | None
+    command: str | None
+    quiet: bool
+
+    @property
+    def lines(self) -> bool:
+        """Whether text goes out line by line rather than on a screen."""
+        return self.plain or self.type_to is not None or not sys.stdout.isatty()
+
+
+def check(options: LiveOptions) -> None:
+    """Refuse before anything is heard what could not be done after it."""
+    _check_input(options)
+    if stdout_is_closed() and options.save is None and options.command is None:
+        raise OutputError("standard output is closed, so no text can be shown; add --save FILE")
+    drop_stdout_if_closed()
+    if options.push_to_talk and (sys.stdin is None or not sys.stdin.isatty()):
+        raise UsageError("--push-to-talk needs a terminal to press keys in")
+    if options.save is None:
+        return
+    if options.save.suffix.lower().removeprefix(".") not in FORMAT_NAMES:
+        raise UsageError(
+            f"{options.save}: --save takes a name that ends in {', '.join(FORMAT_NAMES)}"
+        )
+    if options.save.exists():
+        raise OutputError(f"{options.save}: is there already; give another name, or move it away")
+    if not options.save.parent.is_dir():
+        raise OutputError(
+            f"{options.save}: the folder {options.save.parent} does not exist; make it first"
+        )
+    check_folder(options.save.parent, "--save")
+
+
+def _check_input(options: LiveOptions) -> None:
+    """Refuse what does not go with a recording, or without one, and a recording that is none."""
+    if options.input_ is None:
+        if options.fast:
+            raise UsageError("--fast goes with a recording: add --input FILE")
+        return
+    for option, given in {
+        "--device": options.device is not None,
+        "--record": options.record is not None,
+        "--push-to-talk with --fast": options.push_to_talk and options.fast,
+    }.items():
+        if given:
+            raise UsageError(f"{option} does not go with --input FILE, which is the sound; drop it")
+    if str(options.input_) == STDIN:
+        raise UsageError(
+            "--input takes a file that ends; for sound that goes on make a virtual microphone, see "
+            "docs/live.md"
+        )
+    check_there(options.input_)
+
 
 KEY = " "
 """The key: space."""

@@ -1,12 +1,13 @@
-"""What click is taught: hints for what other programs have, lists with commas, shell completion."""
+"""What click is taught: hints for what other programs have, completion, options in common."""
 
 from __future__ import annotations
 
 import os
 import shlex
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 from click.shell_completion import CompletionItem
@@ -246,3 +247,62 @@ def setting_values(
     if key in ("models_dir", "output_dir"):
         return [CompletionItem(incomplete, type="dir")]
     return _those(choices_of(key), incomplete)
+
+
+# --- options of several commands -------------------------------------------------------------
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+MODEL_OPTION = click.option(
+    "-m",
+    "--model",
+    metavar="NAME|DIR",
+    shell_complete=models,
+    help="auto, an installed model, or a folder.",
+)
+_MODEL_OPTIONS = (
+    MODEL_OPTION,
+    click.option(
+        "-p",
+        "--precision",
+        type=click.Choice(("auto", "fp16", "fp32", "int8")),
+        help="Weights to run.",
+    ),
+    click.option(
+        "--provider",
+        type=click.Choice(("auto", "cpu", "cuda", "tensorrt", "directml", "coreml")),
+        help="Where to run.",
+    ),
+    click.option("--strict/--no-strict", default=None, help="Make a fallback of -p an error."),
+)
+_SUBTITLE_OPTIONS = (
+    click.option("--line-chars", metavar="N", help="Subtitles: characters in a line, at most."),
+    click.option("--lines", metavar="N", help="Subtitles: lines at a time, at most."),
+    click.option("--chars-per-second", metavar="N", help="Subtitles: reading speed to allow for."),
+    click.option("--cue-min-s", metavar="S", help="Subtitles: how long one stays at least."),
+    click.option("--cue-max-s", metavar="S", help="Subtitles: how long one stays at most."),
+    click.option("--cue-gap-s", metavar="S", help="Subtitles: pause between two."),
+    click.option(
+        "--word-timestamps/--no-word-timestamps",
+        default=None,
+        help="vtt and ass: when each word is said (karaoke).",
+    ),
+)
+CONFIG_OPTION = click.option(
+    "--config", metavar="FILE", type=click.Path(path_type=Path), help="Settings file."
+)
+QUIET_OPTION = click.option("-q", "--quiet", is_flag=True, help="Only errors on stderr.")
+
+
+def model_options(command: Command) -> Command:
+    """Add the options that choose a model and how it runs; they come as settings' names."""
+    for option in reversed(_MODEL_OPTIONS):
+        command = option(command)
+    return command
+
+
+def subtitle_options(command: Command) -> Command:
+    """Add the options that say how subtitles are made; they come as settings' names."""
+    for option in reversed(_SUBTITLE_OPTIONS):
+        command = option(command)
+    return command

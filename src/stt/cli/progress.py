@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from threading import Event, Lock, Thread
 from typing import TYPE_CHECKING, TypeVar
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from rich.progress import Progress, Task, TaskID
 
     from stt.pipeline import Step
+    from stt.settings.loading import LoadedSettings
+    from stt.transcriber import ModelTranscriber
 
 PLAIN_EVERY_S = 10.0
 _LONGEST_NAME = 24
@@ -141,6 +144,56 @@ class StageProgress(Shown):
             self._task = self._bar.add_task(stage, total=total, status="")
             self._stage = stage
         self._bar.update(self._task, completed=done, total=total)
+
+
+def load_model(loaded: LoadedSettings, *, quiet: bool, live: bool = False) -> ModelTranscriber:
+    """Load what the settings name, and say on stderr what it is and why, unless `quiet`.
+
+    `live`: see `stt.load`.
+
+    Raises:
+        SttError: with the cure in the text.
+    """
+    from stt.transcriber import load_with
+
+    with StageProgress(quiet=quiet) as progress:
+        transcriber = load_with(loaded, progress, live=live)
+    if not quiet:
+        _announce(transcriber, loaded.settings.precision)
+    return transcriber
+
+
+def _introduce_starter(folder: Path) -> None:
+    """Say what the starter is: all of it once, later in a short line."""
+    from stt.install.catalog import PARAKEET_V3
+
+    introduced = folder / ".introduced"
+    if introduced.exists():
+        report("starter model: English only; `stt setup` brings Parakeet, 25 languages")
+        return
+    report(
+        "using the built-in starter model (Whisper tiny.en): English only, small, and less "
+        "accurate than Parakeet"
+    )
+    report(
+        f"for Parakeet ({PARAKEET_V3.size / 1e9:.1f} GB, 25 languages, word times) run: stt setup"
+    )
+    with suppress(OSError):  # a folder that others own: then it is said each time
+        introduced.touch()
+
+
+def _announce(transcriber: ModelTranscriber, requested: str) -> None:
+    from stt.engine.folder import STARTER
+
+    if transcriber.model == STARTER:
+        _introduce_starter(transcriber.folder.path)
+    choice = transcriber.choice
+    if requested not in ("auto", choice.precision):
+        report(f"warning: precision {requested} was asked for, {choice.precision} runs")
+    report(
+        f"model {transcriber.model}, precision {choice.precision}, provider {choice.provider} "
+        f"({choice.reason})"
+    )
 
 
 _BYTES = 1_000_000

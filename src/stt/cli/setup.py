@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING
 import click
 
 from stt.cli import outcomes
-from stt.cli.options import CONFIG_OPTION, QUIET_OPTION
 from stt.cli.output import columns, report
-from stt.cli.parsing import installable, some_of
+from stt.cli.parsing import CONFIG_OPTION, QUIET_OPTION, installable, some_of
 from stt.cli.progress import SetupProgress
 from stt.errors import ModelError, UsageError
 

@@ -6,7 +6,6 @@ import json
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,28 +31,16 @@ _WORTH_TELLING_S = 1.0
 """Seconds of skipped audio like speech from which on it is reported."""
 
 
-@dataclass(frozen=True, slots=True)
-class Counts:
-    """How many recordings of a run ended how."""
-
-    done: int
-    failed: int
-    before: int = 0
-    """Done in an earlier run."""
-    copied: int = 0
-    partly: int = 0
-
-    def __str__(self) -> str:
-        """Return e.g. `2 done, 1 done in part, 0 failed`."""
-        counts = {
-            "done": self.done,
-            "done before": self.before,
-            "copied": self.copied,
-            "done in part": self.partly,
-            "failed": self.failed,
-        }
-        always = ("done", "failed")
-        return ", ".join(f"{n} {what}" for what, n in counts.items() if n or what in always)
+def counts(done: int, failed: int, *, before: int = 0, copied: int = 0, partly: int = 0) -> str:
+    """Return how many recordings ended how, e.g. `2 done, 1 done in part, 0 failed`."""
+    named = {
+        "done": done,
+        "done before": before,
+        "copied": copied,
+        "done in part": partly,
+        "failed": failed,
+    }
+    return ", ".join(f"{n} {what}" for what, n in named.items() if n or what in ("done", "failed"))
 
 
 class Tally:
@@ -93,15 +80,12 @@ class Tally:
         return self.states.total()
 
     def __str__(self) -> str:
-        """Return how many were done, and how many failed."""
-        return str(
-            Counts(
-                done=self.states["done"],
-                before=self.states["kept"] + self.states["written"],
-                copied=self.states["copied"],
-                partly=len(self.partly),
-                failed=len(self.failed) + self.unread,
-            )
+        return counts(
+            self.states["done"],
+            len(self.failed) + self.unread,
+            before=self.states["kept"] + self.states["written"],
+            copied=self.states["copied"],
+            partly=len(self.partly),
         )
 
 
@@ -213,28 +197,20 @@ def _values(outcome: Outcome, transcript: Transcript | None) -> dict[str, Any]:
     }
 
 
-def outcome_lines(outcome: Outcome) -> Iterator[str]:
-    """Say what became of a recording that did not fail."""
+def outcome_lines(outcome: Outcome, *, quiet: bool) -> Iterator[str]:
+    """Say what became of a recording that did not fail; `quiet`: only why it is done in part."""
     source, transcript = printable(outcome.job.source), outcome.transcript
     written = printable(", ".join(map(str, outcome.written)))
-    if outcome.state == "kept":
+    if outcome.state == "kept" and not quiet:
         yield f"{source}: done before"
-    elif outcome.state in ("written", "copied"):
+    elif outcome.state in ("written", "copied") and not quiet:
         yield f"{source}: {outcome.detail or 'done before'} -> {written}"
-    elif transcript is not None:
-        again = f"; {outcome.detail}" if outcome.detail else ""
-        nothing = "" if transcript.text else "; no speech found"
-        line = f"{source}: {clock(transcript.duration)} of audio{nothing} -> {written}{again}"
-        yield line
-        yield from (f"{source}: {warning}" for warning in warnings(transcript.coverage))
-
-
-def failure_lines(outcome: Outcome) -> Iterator[str]:
-    """Say why a recording is done only in part."""
-    source = printable(outcome.job.source)
-    coverage = outcome.transcript.coverage if outcome.transcript else None
-    if outcome.state == "partly":
-        yield from (f"{source}: {line}" for line in warnings(coverage, quiet=True))
+    elif transcript is not None and outcome.state in ("done", "partly"):
+        if not quiet:
+            again = f"; {outcome.detail}" if outcome.detail else ""
+            nothing = "" if transcript.text else "; no speech found"
+            yield f"{source}: {clock(transcript.duration)} of audio{nothing} -> {written}{again}"
+        yield from (f"{source}: {line}" for line in warnings(transcript.coverage, quiet=quiet))
 
 
 def warnings(coverage: Coverage | None, *, quiet: bool = False) -> Iterator[str]:

@@ -9,23 +9,24 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from stt.cli import outcomes
-from stt.cli.options import (
+from stt.cli.output import report
+from stt.cli.parsing import (
     CONFIG_OPTION,
     QUIET_OPTION,
-    FolderOptions,
-    load_model,
+    FormatList,
+    HintedCommand,
+    flattened,
     model_options,
+    one_of,
     subtitle_options,
 )
-from stt.cli.output import report
-from stt.cli.parsing import FormatList, HintedCommand, flattened, one_of
-from stt.cli.progress import RecordingProgress, pace
+from stt.cli.progress import RecordingProgress, load_model, pace
 from stt.errors import OutputError, SttError, UsageError
 from stt.transcript import FORMAT_NAMES
 
 if TYPE_CHECKING:
     from stt.audio.selection import Selection
-    from stt.cli.folder import OpenPool
+    from stt.cli.folder import FolderOptions, OpenPool
     from stt.cli.inputs import Input
     from stt.cli.output import OutputFile
     from stt.errors import AudioError
@@ -131,6 +132,8 @@ def transcribe(
     named = given.get("output_dir")
     file = output_file(named, given.get("formats", ()), FORMAT_NAMES, paths) if named else None
     if settings.output_dir and file is None:
+        from stt.cli.folder import FolderOptions
+
         options = FolderOptions(retry_failed, watch, Path(move_done) if move_done else None, quiet)
         return _into_folder(asked, Path(settings.output_dir), options, force=force, ray=ray)
     for option, given_it in {
@@ -205,11 +208,10 @@ def _one_by_one(asked: _Asked, settings: Settings, file: OutputFile | None) -> i
             report(error, error)
     partly = sum(bool(one.coverage and one.coverage.failures) for one in done)
     if not quiet and len(found) > 1:
-        from stt.cli.summary import Counts
+        from stt.cli.summary import counts
 
         audio, elapsed = sum(t.duration for t in done), sum(t.elapsed for t in done)
-        counts = Counts(done=len(done) - partly, partly=partly, failed=failed)
-        report(f"{counts}; {pace(audio, elapsed)}")
+        report(f"{counts(len(done) - partly, failed, partly=partly)}; {pace(audio, elapsed)}")
     return 1 if failed or partly else 0
 
 

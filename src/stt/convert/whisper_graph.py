@@ -37,7 +37,7 @@ def write_graphs(
     """Write encoder_model.onnx and decoder_model_merged.onnx, each with a .data file beside it.
 
     Encoder: input_features float32 [B, mels, F] -> last_hidden_state float32 [B, F / 2, width].
-    Whisper was trained on F = 3000 only; what comes of less is measured in docs/live.md.
+    Whisper was trained on F = 3000 only; docs/measurements/live.md has what comes of less.
 
     Decoder: one step with its cache, in the layout of optimum's merged decoders. Inputs: input_ids
     int64 [B, S]; encoder_hidden_states float32 [B, F / 2, width]; for each layer i

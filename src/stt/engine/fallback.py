@@ -34,15 +34,15 @@ class Fallback:
 
     def __str__(self) -> str:
         """Return one line for the user."""
-        return f"{self._told}; this recording goes on in fp32"
+        return f"{self._message}; this recording goes on in fp32"
 
     @property
     def choice(self) -> Choice:
         """What runs from there on, and why."""
-        return Choice("fp32", self.provider, f"{self._told}; fp32 from there on")
+        return Choice("fp32", self.provider, f"{self._message}; fp32 from there on")
 
     @property
-    def _told(self) -> str:
+    def _message(self) -> str:
         return f"{self.left} gave nothing usable at {clock(self.at)} ({self.why})"
 
 

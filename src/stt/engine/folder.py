@@ -82,7 +82,7 @@ class ModelFolder:
     """Precisions that decode with their decoder_joint in parts: complete, proven, not int8.
 
     In int8 the parts are slower for one utterance, and a batch does not give what each gives alone:
-    its LSTM quantises all of them by one scale (docs/speed.md).
+    its LSTM quantises all of them by one scale (docs/measurements/speed.md).
     """
     tuned: bool = False
     """Whether FP32 is there in its tuned form too: complete and proven."""
@@ -228,8 +228,10 @@ def read_folder(path: Path, families: Mapping[str, ModelFamily]) -> ModelFolder:
         for precision in PRECISIONS
     }
     if all(problems.values()):
-        told = "; ".join(dict.fromkeys(p for p in problems.values() if p))
-        raise ModelError(f"{path}: no complete model: {told}; run `stt setup` for this model again")
+        missing = "; ".join(dict.fromkeys(p for p in problems.values() if p))
+        raise ModelError(
+            f"{path}: no complete model: {missing}; run `stt setup` for this model again"
+        )
     split = frozenset(
         precision
         for precision in manifest.split & {"fp32", "fp16"}
@@ -361,6 +363,6 @@ class _Manifest:
 
 
 def _measurement(row: Mapping[str, Any]) -> Measurement:
-    told = [row.get(name) for name in ("load_s", "peak_mib", "rtfx_low", "rtfx_high")]
-    figures = [None if figure is None else float(figure) for figure in told]
+    found = [row.get(name) for name in ("load_s", "peak_mib", "rtfx_low", "rtfx_high")]
+    figures = [None if figure is None else float(figure) for figure in found]
     return Measurement(float(row["rtfx"]), row["correct"] is True, *figures)

@@ -130,12 +130,12 @@ def tools() -> dict[str, str]:
     return found
 
 
-def sha256_of(path: Path, told: Callable[[int], None] = lambda _: None) -> str:
-    """SHA-256 of a file in hex; `told` is called with the bytes read so far."""
+def sha256_of(path: Path, on_read: Callable[[int], None] = lambda _: None) -> str:
+    """SHA-256 of a file in hex; `on_read` is called with the bytes read so far."""
     digest, done = hashlib.sha256(), 0
     with path.open("rb") as file:
         while block := file.read(_BLOCK):
             digest.update(block)
             done += len(block)
-            told(done)
+            on_read(done)
     return digest.hexdigest()

@@ -180,12 +180,12 @@ class Known:
     def _weight(self, precision: str, than: str) -> str:
         """Tell load time and memory of one against the other's; empty where neither is known."""
         one, other = self._measurement(precision), self._measurement(than)
-        told = []
+        figures = []
         if one and other and one.load_s is not None and other.load_s is not None:
-            told.append(f"loads in {one.load_s:.1f} s against {other.load_s:.1f}")
+            figures.append(f"loads in {one.load_s:.1f} s against {other.load_s:.1f}")
         if one and other and one.peak_mib is not None and other.peak_mib is not None:
-            told.append(f"{one.peak_mib:,.0f} MiB against {other.peak_mib:,.0f}")
-        return ", ".join(told)
+            figures.append(f"{one.peak_mib:,.0f} MiB against {other.peak_mib:,.0f}")
+        return ", ".join(figures)
 
     def _is_lighter(self, half: str) -> bool:
         """Whether it loads faster than fp32 and takes less memory."""
@@ -265,10 +265,10 @@ def _last_resort(known: Known, passed: dict[str, str]) -> tuple[str, str]:
     """Take one that was passed over for want of proof, rather than nothing."""
     left = [p for p in PRECISIONS if not (known.unusable(p) or known.slow_int8(p))]
     if not left:
-        told = "; ".join(f"{precision}: {why}" for precision, why in passed.items())
+        reasons = "; ".join(f"{precision}: {why}" for precision, why in passed.items())
         again = f"run `stt setup {shlex.quote(known.model)}`" if known.model else "run `stt setup`"
-        cure = "" if "; correct " in told else f"; {again} again"
-        raise ModelError(f"no precision of this model can be used ({told}){cure}")
+        cure = "" if "; correct " in reasons else f"; {again} again"
+        raise ModelError(f"no precision of this model can be used ({reasons}){cure}")
     precision = min(left, key=known.refuted)  # the first of those not found wrong
     del passed[precision]
     return precision, f"{precision} is {known.doubt(precision)}, but nothing better is left"
@@ -284,8 +284,8 @@ def _by_name(precision: str, known: Known) -> str:
 
 
 def _reason(requested: str, passed: Mapping[str, str], remark: str) -> str:
-    told = {name: why for name, why in passed.items() if name == "fp16" or why != absent(name)}
-    parts = [f"{name} passed over: {why}" for name, why in told.items() if name != requested]
+    shown = {name: why for name, why in passed.items() if name == "fp16" or why != absent(name)}
+    parts = [f"{name} passed over: {why}" for name, why in shown.items() if name != requested]
     if requested != "auto":
         parts.insert(0, f"{requested} was asked for, but: {passed[requested]}")
     return "; ".join([*parts, remark] if remark else parts)

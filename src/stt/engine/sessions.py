@@ -58,8 +58,8 @@ class Runtime:
         """Share the CPU's `threads` out among `jobs` utterances; 0: as was fastest.
 
         That is the fewest threads to each that may be: one thread does all of an utterance without
-        ever waiting for another (docs/speed.md). With None, and on another provider, all threads
-        work on one.
+        ever waiting for another (docs/measurements/speed.md). With None, and on another provider,
+        all threads work on one.
         """
         if jobs is None or provider != "cpu":
             return cls(provider, threads)
@@ -98,11 +98,11 @@ def running_graphs() -> Iterator[None]:
     except MemoryError as error:
         raise ModelError(_NO_MEMORY) from error
     except runtime_errors() as error:
-        told = _HEAD.sub("", " ".join(str(error).split()))
-        if _ALLOCATION.search(told):
+        message = _HEAD.sub("", " ".join(str(error).split()))
+        if _ALLOCATION.search(message):
             raise ModelError(_NO_MEMORY) from error
         raise ModelError(
-            f"the model cannot run ({told[:200]}); its files do not fit one another or "
+            f"the model cannot run ({message[:200]}); its files do not fit one another or "
             "config.json: run `stt setup` for this model again"
         ) from error
 

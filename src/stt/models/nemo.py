@@ -18,7 +18,7 @@ from stt.models.tdt import Emission
 from stt.text import words
 from stt.text.words import lengthened
 from stt.transcript import Segment, Token
-from stt.types import Floats, Samples
+from stt.types import SAMPLE_RATE, Floats, Samples
 
 _POSITIONS = 5000
 """Encoder frames in the position table of NeMo's exports: a hard limit. A `max_audio_s` in
@@ -27,7 +27,7 @@ _MIN_SAMPLES = 1_600
 """An utterance shorter than 0.1 s has too few feature frames for the encoder's subsampling."""
 PADDING = 0.2
 """Most of a row that may be padding."""
-SAMPLES = 600 * 16_000
+SAMPLES = 600 * SAMPLE_RATE
 """Most samples, padding too, of a batch at 16 kHz: activations are in proportion."""
 
 
@@ -114,7 +114,7 @@ class TokenRecognizer(ABC):
 
     def _segments(self, emissions: Sequence[Emission], samples: Samples) -> list[Segment]:
         tokens = [token for token in map(self._token, emissions) if not _is_special(token.text)]
-        seconds = len(samples) / 16_000
+        seconds = len(samples) / SAMPLE_RATE
         spoken = words.words(tokens, self._frame_s, 0.0, seconds)
         return words.segments(lengthened(words.refined(spoken, samples), seconds))
 
@@ -132,8 +132,8 @@ def _is_special(piece: str) -> bool:
 def encode_batch(model: NemoModel, batch: Sequence[Samples]) -> list[Floats]:
     """Return encoder frames, float32 [T, D], of each of float32 [n] utterances at 16 kHz.
 
-    On the CPU one after the other, which is faster there (docs/speed.md); elsewhere in batches of
-    like length.
+    On the CPU one after the other, which is faster there (docs/measurements/speed.md); elsewhere
+    in batches of like length.
 
     Raises:
         NonFiniteOutput: NaN or infinity in them; its `index` is the utterance's.

@@ -69,11 +69,11 @@ def load_asr(folder: ModelFolder, precision: str, runtime: Runtime) -> Any:
             providers=session_providers(runtime.provider),
         )
     except refusals as error:
-        raise ModelError(_told(error, folder.path)) from error
+        raise ModelError(_message(error, folder.path)) from error
     return adapter.asr  # type: ignore[attr-defined, unused-ignore]
 
 
-def _told(error: Exception, path: Path) -> str:
+def _message(error: Exception, path: Path) -> str:
     """Shorten ONNX Runtime's message to one line about the file."""
     text = " ".join(str(error).split()).replace(f"{path}/", "")
     if "Protobuf parsing failed" in text:
@@ -296,7 +296,7 @@ def load_parts(folder: ModelFolder, precision: str, runtime: Runtime) -> SplitTr
         options = session_options(runtime.threads_each, spinning=False)
         return load_split(paths, options, session_providers(runtime.provider))
     except refusals as error:
-        raise ModelError(_told(error, folder.path)) from error
+        raise ModelError(_message(error, folder.path)) from error
 
 
 def load_step(folder: ModelFolder, precision: str, runtime: Runtime) -> Any:

@@ -22,9 +22,10 @@ from stt.transcript import Segment
 from stt.types import SAMPLE_RATE, Floats, Samples
 
 SPARE_S = 5.0
-"""Seconds of silence encoded behind an utterance; with 2 s live text gets worse (docs/live.md)."""
+"""Seconds of silence encoded behind an utterance; with 2 s live text gets worse
+(docs/measurements/live.md)."""
 _HASTY_WINDOW_S = 10.0
-"""Seconds encoded at least in a hurry: as good as 30, and faster (docs/live.md)."""
+"""Seconds encoded at least in a hurry: as good as 30, and faster (docs/measurements/live.md)."""
 _SHORTEST_REST = 0.5  # seconds; less than this behind the last piece is not looked at again
 
 
@@ -101,7 +102,7 @@ class WhisperRecognizer:
                 interrupted=self._interrupted,
             )
         return [
-            lengthened([_segment(piece) for piece in result.pieces], len(samples) / 16_000)
+            lengthened([_segment(piece) for piece in result.pieces], len(samples) / SAMPLE_RATE)
             for result, samples in zip(results, batch, strict=True)
         ]
 

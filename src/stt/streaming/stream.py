@@ -257,7 +257,7 @@ def pace_for(transcriber: ModelTranscriber) -> Pace:
 
     A model without word times needs more before a word may stand: where a word ends is a guess
     then, and of ten speakers' 13 minutes 80 words of 1,459 were heard otherwise in the end, as
-    against 25 of 1,051 (docs/live.md).
+    against 25 of 1,051 (docs/measurements/live.md).
     """
     cutting = transcriber.cutting
     window_s = min(Pace().window_s, cutting.max_utterance_s)

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stt.transcript import Segment, Token, Word
-from stt.types import Samples
+from stt.types import SAMPLE_RATE, Samples
 
 PAUSE = 1.0
 """Seconds between two words that end a segment even without punctuation."""
@@ -140,7 +140,7 @@ def refined(words: Sequence[Word], samples: Samples) -> list[Word]:
     for index in reversed(range(len(starts) - 1)):  # a start moves on, but not past the next word's
         starts[index] = min(starts[index], starts[index + 1])
     for index, word in enumerate(words):
-        latest = starts[index + 1] if index + 1 < len(words) else len(samples) / 16_000
+        latest = starts[index + 1] if index + 1 < len(words) else len(samples) / SAMPLE_RATE
         end = _end(loud, starts[index], max(word.end, starts[index]), latest)
         made.append(replace(word, start=starts[index], end=end))
     return made
@@ -148,7 +148,7 @@ def refined(words: Sequence[Word], samples: Samples) -> list[Word]:
 
 def _loud(samples: Samples) -> _Flags | None:
     """Whether each block is speech by its level; None where levels do not tell."""
-    size = round(BLOCK_S * 16_000)
+    size = round(BLOCK_S * SAMPLE_RATE)
     blocks = samples[: len(samples) // size * size].reshape(-1, size)
     if not len(blocks):
         return None

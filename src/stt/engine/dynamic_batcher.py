@@ -26,7 +26,7 @@ class _Request:
     answer: Future[list[list[Segment]]]
 
 
-class GatheringRecognizer:
+class DynamicBatcher:
     """A `Recognizer` for many threads, over one that works best on many utterances at once."""
 
     def __init__(self, inner: Recognizer, most: int) -> None:
@@ -51,7 +51,7 @@ class GatheringRecognizer:
         """See Recognizer: one caller for each utterance of a batch."""
         return self._most
 
-    def hasty(self, _: Callable[[], bool]) -> GatheringRecognizer:
+    def hasty(self, _: Callable[[], bool]) -> DynamicBatcher:
         """Return this one; see Recognizer."""
         return self
 
@@ -81,7 +81,7 @@ class GatheringRecognizer:
         return taken
 
     def _answer(self, together: list[_Request]) -> None:
-        """Recognise and hand the results out; one that collapses is told so, the others go on."""
+        """Hand the results out; one that collapses has its error, the others go on."""
         try:
             found = self._inner.recognize(
                 [one for request in together for one in request.batch],

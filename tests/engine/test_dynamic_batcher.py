@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from stt.engine.batching import GatheringRecognizer
+from stt.engine.dynamic_batcher import DynamicBatcher
 from stt.errors import NonFiniteOutput
 from stt.transcript import Segment
 
@@ -49,13 +49,13 @@ def answers(
     slow: Slow, most: int, *batches: tuple[float, ...]
 ) -> list[list[str] | BaseException | None]:
     """Hand the batches over in this order, all but the first while that is recognised."""
-    gathering = GatheringRecognizer(slow, most)
+    batcher = DynamicBatcher(slow, most)
     with ThreadPoolExecutor(len(batches)) as pool:
-        futures = [pool.submit(gathering.recognize, utterances(*batches[0]))]
+        futures = [pool.submit(batcher.recognize, utterances(*batches[0]))]
         assert slow.begun.wait(10)
         for number, batch in enumerate(batches[1:], start=1):
-            futures.append(pool.submit(gathering.recognize, utterances(*batch)))
-            while len(gathering._waiting) < number:
+            futures.append(pool.submit(batcher.recognize, utterances(*batch)))
+            while len(batcher._waiting) < number:
                 pass
         slow.go.set()
         return [
@@ -77,7 +77,7 @@ def test_a_batch_larger_than_the_most_is_not_cut() -> None:
     assert slow.batches == [[1.0], [2.0, 3.0, 4.0], [5.0]]
 
 
-def test_one_that_collapses_is_told_so_and_the_others_go_on() -> None:
+def test_one_that_collapses_has_its_error_and_the_others_go_on() -> None:
     slow = Slow(broken=4.0)
     first, second, third, last = answers(slow, 8, (1.0,), (2.0,), (3.0, 4.0), (5.0,))
     assert (first, second, last) == (["1.0"], ["2.0"], ["5.0"])
@@ -93,8 +93,8 @@ def test_any_other_failure_reaches_every_caller() -> None:
 def test_after_a_failure_it_works_again() -> None:
     slow = Slow(error=ValueError("once"))
     slow.go.set()
-    gathering = GatheringRecognizer(slow, 4)
+    batcher = DynamicBatcher(slow, 4)
     with pytest.raises(ValueError, match="once"):
-        gathering.recognize(utterances(1.0))
+        batcher.recognize(utterances(1.0))
     slow.error = None
-    assert gathering.recognize(utterances(1.0))[0][0].text == "1.0"
+    assert batcher.recognize(utterances(1.0))[0][0].text == "1.0"
