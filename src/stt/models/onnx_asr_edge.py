@@ -311,7 +311,7 @@ def load_step(folder: ModelFolder, precision: str, runtime: Runtime) -> Any:
         options = session_options(runtime.threads_each, spinning=False)
         return load_graph(path, options, session_providers(runtime.provider))
     except refusals as error:
-        raise ModelError(_told(error, folder.path)) from error
+        raise ModelError(_message(error, folder.path)) from error
 
 
 def _vocabulary(asr: Any, outputs: object, durations: int) -> tuple[int, int]:
