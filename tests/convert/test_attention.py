@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -22,15 +23,20 @@ LIMIT = FRAMES * 8
 """Feature frames of the longest audio that takes them."""
 
 
+@pytest.fixture(scope="module", autouse=True)
+def few_frames() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(attention, "FRAMES", FRAMES)
+        yield
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The digits encoder, its weights beside it as Parakeet's are, and its tuned form."""
     place = tmp_path_factory.mktemp("tuned")
     for name in ("encoder-model.onnx", "encoder-model.onnx.data"):
         shutil.copy(DIGITS / name, place)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(attention, "FRAMES", FRAMES)
-        assert tune(place / "encoder-model.onnx", place / "tuned.onnx") == 4
+    assert tune(place / "encoder-model.onnx", place / "tuned.onnx") == 4
     file = read(ENCODER)
     assert fuse_relative_attention(file) == 4
     write(place / "fused.onnx", file.model, file.weights.values())

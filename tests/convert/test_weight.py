@@ -49,7 +49,7 @@ def test_not_a_number_stays_so():
     assert (tally.clipped, tally.raised) == (0, 0)
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(floats)
 def test_every_number_is_the_nearest_half_within_the_limits_and_counted(values: np.ndarray):
     tally, before = Tally(), values.copy()

@@ -16,7 +16,6 @@ from stt.convert.element_types import (
     FLOAT16,
     FLOATS,
     Schemas,
-    Signature,
     Types,
     output_types,
     type_name,
@@ -84,15 +83,11 @@ class Plan:
             self.precision[index] = FLOAT if index in self.exact else asked
             self._need(index, node)
             if node.op_type not in SOURCES and not subgraphs(node):
-                signature = self.schemas.signature(node)
-                now.update(
-                    zip(node.output, self.results(index, node, signature, given), strict=False)
-                )
+                now.update(zip(node.output, self.results(index, node, given), strict=False))
         self._need_outputs()
 
     def _need(self, index: int, node: onnx.NodeProto) -> None:
-        signature = self.schemas.signature(node)
-        wanted = self.wanted(index, node, signature, self._given[index])
+        wanted = self.wanted(index, node, self._given[index])
         for name, need in zip(node.input, wanted, strict=False):
             if need:
                 self.needs[name].add(need)
@@ -116,10 +111,9 @@ class Plan:
                 self.precision[index] = FLOAT16
             self._need(index, node)
 
-    def wanted(
-        self, index: int, node: onnx.NodeProto, signature: Signature, given: list[int]
-    ) -> list[int]:
+    def wanted(self, index: int, node: onnx.NodeProto, given: list[int]) -> list[int]:
         """For each input the float type it must have; 0 where the node takes what comes."""
+        signature = self.schemas.signature(node)
         if subgraphs(node) or not signature.inputs:  # what it was written for
             before = [self.before.get(name) for name in node.input]
             return [elem_type if elem_type in FLOATS else 0 for elem_type in before]
@@ -134,14 +128,12 @@ class Plan:
                 needs.append(self.precision[index] if port.flexible else next(iter(fixed)))
         return needs
 
-    def results(
-        self, index: int, node: onnx.NodeProto, signature: Signature, given: list[int]
-    ) -> list[int]:
+    def results(self, index: int, node: onnx.NodeProto, given: list[int]) -> list[int]:
         """Element types of a node's outputs when its inputs have been made what it wants."""
-        wanted = self.wanted(index, node, signature, given)
+        wanted = self.wanted(index, node, given)
         fed = [need or elem_type for need, elem_type in zip(wanted, given, strict=False)]
         fed += given[len(fed) :]
-        return output_types(node, signature, fed)
+        return output_types(node, self.schemas.signature(node), fed)
 
     def source_type(self, index: int, node: onnx.NodeProto, now: int) -> int:
         """The float type a Cast or another source is to give."""
@@ -247,7 +239,7 @@ class Rewriting:
             return
         signature = self.plan.schemas.signature(node)
         given = [self.of.get(name, 0) for name in node.input]
-        wanted = self.plan.wanted(index, node, signature, given)
+        wanted = self.plan.wanted(index, node, given)
         why = "its length arithmetic must be exact" if index in self.plan.exact else ""
         for position, need in enumerate(wanted):
             if need and given[position] != need:

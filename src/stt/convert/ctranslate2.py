@@ -31,15 +31,7 @@ import numpy.typing as npt
 from stt.errors import ModelError
 
 _BINARY_VERSION = 6
-_BFLOAT16 = "bfloat16"
-_TYPES: tuple[tuple[str, int], ...] = (
-    ("float32", 4),
-    ("int8", 1),
-    ("int16", 2),
-    ("int32", 4),
-    ("float16", 2),
-    (_BFLOAT16, 2),
-)
+_TYPES = ("float32", "int8", "int16", "int32", "float16", "bfloat16")
 _MAX_RANK = 8
 _GELU = 3  # CTranslate2's number for the exact, erf-based GELU
 
@@ -53,6 +45,11 @@ class Variable:
     """float32, int8, int16, int32, float16 or bfloat16."""
     offset: int
     """Bytes from the start of the file."""
+
+    @property
+    def stored(self) -> np.dtype[np.generic]:
+        """As numpy knows it; bfloat16 comes as its bits."""
+        return np.dtype("uint16" if self.dtype == "bfloat16" else self.dtype).newbyteorder("<")
 
 
 @dataclass(frozen=True)
@@ -82,8 +79,7 @@ class Ctranslate2Model:
     def array(self, name: str) -> npt.NDArray[np.generic]:
         """A read-only view of the values as stored; bfloat16 comes as its uint16 bits."""
         place = self.variable(name)
-        dtype = np.dtype("uint16" if place.dtype == _BFLOAT16 else place.dtype).newbyteorder("<")
-        values = np.frombuffer(self.data, dtype, math.prod(place.shape), place.offset)
+        values = np.frombuffer(self.data, place.stored, math.prod(place.shape), place.offset)
         return values.reshape(place.shape)
 
     def float32(self, name: str) -> npt.NDArray[np.float32]:
@@ -93,7 +89,7 @@ class Ctranslate2Model:
         """
         place = self.variable(name)
         values = self.array(name)
-        if place.dtype == _BFLOAT16:  # bfloat16 is the upper half of a float32
+        if place.dtype == "bfloat16":  # bfloat16 is the upper half of a float32
             return (values.astype(np.uint32) << np.uint32(16)).view(np.float32)
         if place.dtype not in ("float32", "float16"):
             raise ModelError(
@@ -155,9 +151,13 @@ class _Cursor:
         shape = tuple(self.number("I") for _ in range(rank))
         type_id = self.number("B")
         size = self.number("I")
-        if type_id >= len(_TYPES) or size != math.prod(shape) * _TYPES[type_id][1]:
+        if type_id >= len(_TYPES):
             raise self.foreign()
-        return Variable(shape, _TYPES[type_id][0], self.skip(size))
+        found = Variable(shape, _TYPES[type_id], self.offset)
+        if size != math.prod(shape) * found.stored.itemsize:
+            raise self.foreign()
+        self.skip(size)
+        return found
 
     def foreign(self) -> ModelError:
         return ModelError(

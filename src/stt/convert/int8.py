@@ -46,11 +46,9 @@ _SMALLEST_MATRIX = 4096
 _SMALLEST_EMBEDDING = 1 << 20
 """Elements: smaller tables are positions and the like, of which there is nothing to gain."""
 _INTEGER = frozenset(
-    {
-        *("DynamicQuantizeLinear", "QuantizeLinear", "DequantizeLinear", "MatMulInteger"),
-        *("ConvInteger", "DynamicQuantizeMatMul", "MatMulIntegerToFloat", "DynamicQuantizeLSTM"),
-        *("QLinearMatMul", "QLinearConv", "MatMulNBits"),
-    }
+    {"DynamicQuantizeLinear", "QuantizeLinear", "DequantizeLinear", "MatMulInteger", "ConvInteger"}
+    | {"DynamicQuantizeMatMul", "MatMulIntegerToFloat", "DynamicQuantizeLSTM", "QLinearMatMul"}
+    | {"QLinearConv", "MatMulNBits"}
 )
 
 

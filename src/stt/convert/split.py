@@ -25,7 +25,7 @@ from onnx.helper import make_graph, make_model, make_node, make_tensor_value_inf
 from stt.convert.element_types import FLOAT, FLOAT16, Types, infer
 from stt.convert.graph import Lookup, attribute, called, needed, refill, subgraphs
 from stt.convert.model_file import GraphFile, read, write
-from stt.convert.weight import reported, value_of
+from stt.convert.weight import Array, reported, value_of
 from stt.errors import ModelError
 from stt.models.split_transducer import (
     FRAMES,
@@ -215,12 +215,12 @@ class _Graph:
         weights = {key: w for key, w in self._file.weights.items() if key in used}
         made = GraphFile(model, weights)
         if name != "prediction":
-            quantise_rows_apart(made)
+            _quantise_rows_apart(made)
         return made
 
 
-def quantise_rows_apart(file: GraphFile) -> int:
-    """Rewrite every `DynamicQuantizeMatMul` of a graph in place; returns how many there were.
+def _quantise_rows_apart(file: GraphFile) -> None:
+    """Rewrite every `DynamicQuantizeMatMul` of a graph in place.
 
     It takes one scale for all it is given: a frame would come out otherwise with the neighbours it
     is computed with. Here every row of the activations has its scale and zero point, the very ones
@@ -234,18 +234,15 @@ def quantise_rows_apart(file: GraphFile) -> int:
         ModelError: activations are quantised in a form that is not rewritten.
     """
     nodes: list[onnx.NodeProto] = []
-    found = 0
     positive = {n.output[0] for n in file.model.graph.node if n.op_type in ("Relu", "Sigmoid")}
     for node in file.model.graph.node:
         if node.op_type == "DynamicQuantizeLinear":
             raise ModelError(f"cannot be taken apart: {node.name} quantises all frames together")
         if node.op_type == "DynamicQuantizeMatMul":
             nodes += _Product(file, node, node.input[0] in positive).nodes
-            found += 1
         else:
             nodes.append(node)
     refill(file.model.graph.node, nodes)
-    return found
 
 
 class _Product:
@@ -261,7 +258,6 @@ class _Product:
         known = not zero or (zero in zeros and not zeros[zero].dims)
         if not known or stored is None or len(stored.shape) != 2:
             raise ModelError(f"cannot be taken apart: {node.name} has weights of another form")
-        self._zero = int(value_of(zeros[zero])) if zero else 0
         weights = [weight, "", zero] if zero else [weight]
         top = self._node("ReduceMax", values, axes=[-1], keepdims=1)
         if positive:
@@ -274,17 +270,17 @@ class _Product:
             row_scale = self._scale(self._node("Sub", top, low))
             down = self._node("Round", self._node("Div", self._node("Neg", low), row_scale))
             rounded = self._node("Round", self._node("Div", values, row_scale))
-            integers = self._cast(self._bytes(self._node("Add", rounded, down)), _UINT8)
-            whole = self._node("MatMulInteger", integers, *weights)
-            shift = self._node("Mul", self._cast(down, _INT32), self._columns(weight))
+            moved = self._node("Add", rounded, down)
+            moved = self._node("Clip", moved, self._number(0.0), self._number(255.0))
+            whole = self._node("MatMulInteger", self._cast(moved, _UINT8), *weights)
+            columns = stored.load().astype(np.int32) - (int(value_of(zeros[zero])) if zero else 0)
+            sums = columns.sum(0, dtype=np.int32)
+            shift = self._node("Mul", self._cast(down, _INT32), self._constant(sums))
             product = self._node("Sub", whole, shift)
         scaled = self._node("Mul", self._cast(product, FLOAT), scale)
-        self._last("Mul", scaled, row_scale, bias)
-
-    def _last(self, op: str, one: str, two: str, bias: str) -> None:
-        if bias:
-            one, two, op = self._node(op, one, two), bias, "Add"
-        self.nodes.append(make_node(op, [one, two], [self._name], f"{self._name}/rows"))
+        last = [self._node("Mul", scaled, row_scale), bias] if bias else [scaled, row_scale]
+        op = "Add" if bias else "Mul"
+        self.nodes.append(make_node(op, last, [self._name], f"{self._name}/rows"))
 
     def _node(self, op: str, *inputs: str, **attributes: Any) -> str:
         output = f"{self._name}/rows/{len(self.nodes)}"
@@ -296,22 +292,14 @@ class _Product:
         step = self._node("Div", extent, self._number(255.0))
         return self._node("Max", step, self._number(float(np.finfo(np.float32).tiny)))
 
-    def _bytes(self, values: str) -> str:
-        return self._node("Clip", values, self._number(0.0), self._number(255.0))
-
     def _cast(self, values: str, to: int) -> str:
         return self._node("Cast", values, to=to)
 
     def _number(self, value: float) -> str:
         return self._constant(np.array(value, np.float32))
 
-    def _columns(self, weight: str) -> str:
-        values = self._file.weights[weight].load().astype(np.int32) - self._zero
-        sums = values.sum(0, dtype=np.int32)
-        return self._constant(sums)
-
-    def _constant(self, values: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> str:
-        name = f"{self._name}/rows/{len(self.nodes)}/{values.size}"
-        name = f"{name}/{len(self._file.model.graph.initializer)}"
-        self._file.model.graph.initializer.append(numpy_helper.from_array(values, name))
+    def _constant(self, values: Array) -> str:
+        stored = self._file.model.graph.initializer
+        name = f"{self._name}/rows/{len(self.nodes)}/{values.size}/{len(stored)}"
+        stored.append(numpy_helper.from_array(values, name))
         return name

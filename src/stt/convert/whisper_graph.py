@@ -124,9 +124,8 @@ class _GraphWriter:
 
     def graph(self) -> onnx.GraphProto:
         """The graph collected so far."""
-        return helper.make_graph(
-            self._nodes, self._name, self._inputs, self._outputs, self._initializers
-        )
+        ends = (self._inputs, self._outputs)
+        return helper.make_graph(self._nodes, self._name, *ends, self._initializers)
 
     def save(self, path: Path) -> None:
         """Check the model and write it to `path`; `onnx.checker.ValidationError` if it is wrong."""
