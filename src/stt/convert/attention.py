@@ -21,7 +21,7 @@ are those at distances T - 1 down to 1 - T: shorter audio's lie in the middle of
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -340,5 +340,11 @@ def tune(source: Path, target: Path) -> int:
         return 0
     layers = precompute_positions(file)
     if layers:
-        write_beside(target, file.model, tidied(file))
+        write_beside(target, file.model, [_shared(weight) for weight in tidied(file)])
     return layers
+
+
+def _shared(weight: Weight) -> Weight:
+    """Weights in a `.data` file are referred to; those inside a graph come along."""
+    shared = weight.place is not None and weight.place[0].suffix == ".data"
+    return weight if shared else replace(weight, place=None)
