@@ -34,9 +34,8 @@ from stt.errors import ModelError
 from stt.install.starter import ensure_starter, installed_weights
 from stt.models import FAMILIES
 from stt.models.whisper import split_pieces, transcribe
-from stt.models.whisper_decoding import Rules, Said
+from stt.models.whisper_decoding import Rules, Said, load_vocabulary
 from stt.models.whisper_session import WINDOW_SECONDS, OrtWhisper, log_mel
-from stt.models.whisper_vocabulary import load_vocabulary
 from stt.types import SAMPLE_RATE, Samples
 
 sys.path.append(str(Path(__file__).parents[1] / "scripts"))

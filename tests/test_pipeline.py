@@ -316,7 +316,7 @@ def test_speech_without_a_pause_is_whole(seconds: float, streams: int) -> None:
 
 
 class PassedOver(Parrot):
-    """Finds the second half of every utterance by decoding again only, as `engine.redecoding`."""
+    """Finds the second half of every utterance by decoding again only, as `models.redecoding`."""
 
     def __init__(self) -> None:
         super().__init__()

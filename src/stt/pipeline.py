@@ -8,7 +8,7 @@ from concurrent.futures import Executor, Future
 from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
-from stt.audio.conditioning import AHEAD, Conditioner, Heard, conditioned
+from stt.audio.conditioning import AHEAD, Conditioner, conditioned
 from stt.audio.samples import resampled
 from stt.audio.segmenter import Segmenter, Skipped, Utterance, utterances
 from stt.audio.vad import FRAME, SpeechProbability
@@ -95,31 +95,17 @@ def recognized(
     conditioner = Conditioner(AHEAD)
     run = _Run(recognizer, cutting.batch_size, pool, cache)
     readable = _Readable(blocks)
+    max_frames = int(cutting.max_utterance_s * SAMPLE_RATE) // FRAME
+    # where it is not to cut (a threshold of 0) the VAD still tells what is to be believed
+    segmenter = Segmenter(max_frames, cutting.vad_threshold, overlap=recognizer.tells_words)
     try:
         heard = conditioned(resampled(readable, rate), conditioner)
-        cut = _noted(_cut(heard, cutting, recognizer), conditioner)
-        for item in _placed(cut, round(start * SAMPLE_RATE)):
+        cut = utterances(heard, SpeechProbability(), segmenter)
+        for item in _placed(cut, round(start * SAMPLE_RATE), conditioner):
             yield from run.take(item)
-        for step in run.finish(readable.error):
-            yield _with_notes(step, conditioner.notes(start))
+        yield from run.finish(readable.error, conditioner.notes(start))
     finally:
         run.cancel()
-
-
-def _noted(
-    items: Iterable[Utterance | Skipped | int], conditioner: Conditioner
-) -> Iterator[Utterance | Skipped | int]:
-    """Tell the conditioner where there is speech."""
-    for item in items:
-        if isinstance(item, Utterance):
-            conditioner.speech(item.start // FRAME, item.end // FRAME)
-        yield item
-
-
-def _with_notes(step: Step, notes: Sequence[str]) -> Step:
-    if step.coverage is None or not notes:
-        return step
-    return replace(step, coverage=replace(step.coverage, notes=(*step.coverage.notes, *notes)))
 
 
 class _Readable:
@@ -137,21 +123,13 @@ class _Readable:
             self.error = error
 
 
-def _cut(
-    blocks: Iterable[Heard], cutting: Cutting, recognizer: GuardedRecognizer
-) -> Iterator[Utterance | Skipped | int]:
-    max_frames = int(cutting.max_utterance_s * SAMPLE_RATE) // FRAME
-    # where it is not to cut (a threshold of 0) the VAD still tells what is to be believed
-    segmenter = Segmenter(max_frames, cutting.vad_threshold, overlap=recognizer.tells_words)
-    return utterances(blocks, SpeechProbability(), segmenter)
-
-
 def _placed(
-    items: Iterable[Utterance | Skipped | int], offset: int
+    items: Iterable[Utterance | Skipped | int], offset: int, conditioner: Conditioner
 ) -> Iterator[Utterance | Skipped | int]:
-    """Move what was cut by so many samples, to where it is in the recording."""
+    """Move what was cut by so many samples, and tell the conditioner where there is speech."""
     for item in items:
         if isinstance(item, Utterance):
+            conditioner.speech(item.start // FRAME, item.end // FRAME)
             yield replace(item, start=item.start + offset)
         elif isinstance(item, Skipped):
             yield replace(item, start=item.start + offset, end=item.end + offset)
@@ -212,8 +190,8 @@ class _Run:
         while waiting and (len(waiting) > self._streams or waiting[0].is_settled):
             yield self._settled()
 
-    def finish(self, unread: AudioError | None) -> Iterator[Step]:
-        """Yield the rest; `unread`: why there is no more of it."""
+    def finish(self, unread: AudioError | None, notes: Sequence[str]) -> Iterator[Step]:
+        """Yield the rest; `unread`: why there is no more of it; `notes`: on how it was read."""
         if self._batch:
             self._begin()
         while self._under_way:
@@ -221,7 +199,7 @@ class _Run:
         self._account.check(unread)
         rest = self._stitcher.finish()
         self._account.recovered(rest)
-        coverage = self._account.coverage(unread)
+        coverage = self._account.coverage(unread, notes)
         yield Step(self._heard / SAMPLE_RATE, rest, coverage=coverage)
 
     def cancel(self) -> None:
@@ -325,7 +303,7 @@ class _Account:
             if error is not None:
                 raise error
 
-    def coverage(self, unread: AudioError | None) -> Coverage:
+    def coverage(self, unread: AudioError | None, notes: Sequence[str]) -> Coverage:
         read = [span for place, span in enumerate(self._heard) if place not in self._failed]
         skipped = Counter(self._skipped)
         decoded = _length([span for span in read if span not in self._zero])
@@ -340,7 +318,7 @@ class _Account:
             self._like_speech / SAMPLE_RATE,
             (*failures, *([] if unread is None else [f"it ends early: {unread}"])),
             self.invented,
-            tuple(map(_recovered, self._recovered)),
+            (*map(_recovered, self._recovered), *notes),
         )
 
 

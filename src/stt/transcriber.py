@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
-from contextlib import ExitStack, closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -178,13 +178,23 @@ class ModelTranscriber:
 
     def _steps_of(self, part: Part, cache: UtteranceCache | None) -> Iterator[Step]:
         """Yield a part's steps; where nothing of one can be had, the others are wanted still."""
+        recognizer = GuardedRecognizer(self.recognizer, self.choice.precision, self.reserve)
+        if cache is not None and part.number > 1:
+            cache = PartCache(cache, part.number)
+        stream = part.stream
+        own = nullcontext(self.pool) if self.pool else recognizing_pool(self.recognizer)
         try:
-            yield from self._steps(part, cache)
+            with own as pool:
+                yield from recognized(
+                    *(stream.blocks, stream.sample_rate, recognizer, self.cutting, pool),
+                    cache=cache,
+                    start=stream.start,
+                )
         except (AudioError, ModelError) as error:
             if part.count == 1:
                 raise
-            message = str(error).removeprefix(f"{printable(part.stream.name)}: ")
-            yield Step(part.stream.start, coverage=Coverage(0.0, failures=(message,)))
+            message = str(error).removeprefix(f"{printable(stream.name)}: ")
+            yield Step(stream.start, coverage=Coverage(0.0, failures=(message,)))
 
     def _with_notes(
         self, coverage: Coverage, part: Part, *, silent: bool, doubted: bool
@@ -199,19 +209,6 @@ class ModelTranscriber:
             failures=tuple(f"{prefix}{line}" for line in failures),
             notes=(*(f"{prefix}{line}" for line in notes), *([others] if others else [])),
         )
-
-    def _steps(self, part: Part, cache: UtteranceCache | None) -> Iterator[Step]:
-        recognizer = GuardedRecognizer(self.recognizer, self.choice.precision, self.reserve)
-        if cache is not None and part.number > 1:
-            cache = PartCache(cache, part.number)
-        with ExitStack() as stack:
-            pool = self.pool or stack.enter_context(recognizing_pool(self.recognizer))
-            stream = part.stream
-            yield from recognized(
-                *(stream.blocks, stream.sample_rate, recognizer, self.cutting, pool),
-                cache=cache,
-                start=stream.start,
-            )
 
 
 class TranscriptBuilder:

@@ -24,9 +24,8 @@ from stt.install.proof import Check, Verdict
 from stt.install.starter import ensure_starter, verify_starter
 from stt.models import inspect
 from stt.models.whisper import transcribe
-from stt.models.whisper_decoding import Rules
+from stt.models.whisper_decoding import Rules, load_vocabulary
 from stt.models.whisper_session import OrtWhisper, log_mel
-from stt.models.whisper_vocabulary import load_vocabulary
 from support.paths import SAMPLES
 from support.place import compare
 

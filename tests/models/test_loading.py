@@ -49,7 +49,7 @@ def test_the_same_tokens_and_frames_as_onnx_asr(model: TdtModel, path: Path) -> 
 
 def test_durations_are_those_of_the_model(model: TdtModel) -> None:
     samples, _ = soundfile.read(CLIPS[0], dtype="float32")
-    tokens = TdtRecognizer(model).tokens(samples)
+    tokens = TdtRecognizer(model).decode([samples])[0]
     assert {token.duration for token in tokens} <= {0, 1, 2, 3, 4}
     assert max(token.duration for token in tokens) > 0
 

@@ -57,7 +57,7 @@ def test_the_same_tokens_and_frames_as_onnx_asr(
     frames, lengths = asr._encode(*features)  # type: ignore[attr-defined]
     lengths = np.minimum(lengths, frames.shape[1])
     tokens, at, _ = next(iter(asr._decoding(frames, lengths)))  # type: ignore[attr-defined]
-    ours = recognizer.emissions(samples)
+    (ours,) = recognizer.decode([samples])
     assert [e.id for e in ours] == list(tokens)
     assert [e.frame for e in ours] == list(at)
     assert all(e.logprob <= 0 for e in ours)
@@ -70,7 +70,7 @@ def test_noise_gives_tokens_to_compare(
     recognizers: dict[str, tuple[TokenRecognizer, object]],
 ) -> None:
     for recognizer, _ in recognizers.values():
-        found = recognizer.emissions(noise(1, 8))
+        (found,) = recognizer.decode([noise(1, 8)])
         assert len({e.id for e in found}) == 3
         assert max(e.duration for e in found) > 1
 
@@ -78,7 +78,7 @@ def test_noise_gives_tokens_to_compare(
 def test_a_plain_transducers_tokens_last_until_the_next_but_not_long(
     recognizers: dict[str, tuple[TokenRecognizer, object]],
 ) -> None:
-    found = recognizers[KINDS[0]][0].emissions(noise(2, 8))
+    (found,) = recognizers[KINDS[0]][0].decode([noise(2, 8)])
     assert {e.duration for e in found} <= set(range(LONGEST + 1))
 
 

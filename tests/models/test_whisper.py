@@ -17,13 +17,14 @@ from stt.models.whisper import split_pieces, transcribe
 from stt.models.whisper_decoding import (
     Rules,
     Said,
+    WhisperVocabulary,
     apply_rules,
     decode_greedily,
+    load_vocabulary,
     log_softmax,
     loop_start,
 )
 from stt.models.whisper_session import log_mel
-from stt.models.whisper_vocabulary import WhisperVocabulary, load_vocabulary
 
 # ids: 0-9 text, 10 end, 11 start, 12 en, 13 de, 14 translate, 15 transcribe, 16 nospeech,
 # 17 notimestamps, 18 + n the time n * 20 ms

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stt.text.paragraphs import Paragraphs, paragraphs
+from stt.text.formats import Paragraphs, paragraphs
 from stt.text.subtitles import one_line
 from stt.transcript import Segment
 
@@ -72,7 +72,7 @@ def test_as_it_comes_it_is_what_it_is_in_the_end(
     segments: list[Segment], width: int | None
 ) -> None:
     coming = Paragraphs(lambda: width)
-    text = "".join([*(coming.take([segment]) for segment in segments), coming.finish()])
+    text = "".join([*(coming.take([segment]) for segment in segments), coming.end_line()])
     words = [word for s in segments for word in one_line(s.text).split(" ") if word]
     assert [w for w in text.replace("\n", " ").split(" ") if w] == words, "no word is lost"
     assert "\n\n\n" not in text
@@ -85,7 +85,7 @@ def test_as_it_comes_it_is_what_it_is_in_the_end(
 def test_lines_are_no_longer_than_the_terminal(segments: list[Segment]) -> None:
     plain = [s for s in segments if s.text.isascii() and s.text.isprintable()]
     coming = Paragraphs(lambda: 20)
-    text = coming.take(plain) + coming.finish()
+    text = coming.take(plain) + coming.end_line()
     assert all(len(line) <= 20 or " " not in line for line in text.split("\n"))
 
 
@@ -97,6 +97,6 @@ def test_wide_letters_take_two_columns() -> None:
 def test_news_between_come_on_a_line_of_their_own() -> None:
     coming = Paragraphs()
     first, second = said((0, "One."), (0, "Two."))
-    assert coming.take([first]) + coming.interrupted() == "One.\n"
-    assert coming.interrupted() == ""
-    assert coming.take([second]) + coming.finish() == "Two.\n"
+    assert coming.take([first]) + coming.end_line() == "One.\n"
+    assert coming.end_line() == ""
+    assert coming.take([second]) + coming.end_line() == "Two.\n"

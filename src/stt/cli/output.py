@@ -74,7 +74,7 @@ class Printing:
     def __init__(self, heading: str) -> None:
         """`heading` waits for the first text, so that none stands over a failure; may be ''."""
         self._heading = heading
-        from stt.text.paragraphs import Paragraphs
+        from stt.text.formats import Paragraphs
 
         self._text = Paragraphs(_columns)
 
@@ -82,7 +82,7 @@ class Printing:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if end := self._text.finish():
+        if end := self._text.end_line():
             self.show(end)
 
     def take(self, segments: Iterable[Segment]) -> None:
@@ -98,7 +98,7 @@ class Printing:
 
     def tell(self, line: str) -> None:
         """Print news on stderr; on a terminal not in the midst of a line of text."""
-        if sys.stdout.isatty() and (end := self._text.interrupted()):
+        if sys.stdout.isatty() and (end := self._text.end_line()):
             self.show(end)
         report(line)
 

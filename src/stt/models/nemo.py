@@ -89,14 +89,6 @@ class TokenRecognizer(ABC):
     ) -> list[list[Emission]]:
         """Decode utterances, float32 [n] at 16 kHz, exactly as given; `speech`: see Recognizer."""
 
-    def emissions(self, samples: Samples) -> list[Emission]:
-        """Decode one utterance, float32 [n] at 16 kHz, exactly as given."""
-        return self.decode([samples])[0]
-
-    def tokens(self, samples: Samples) -> list[Token]:
-        """Recognise one utterance, float32 [n] at 16 kHz, exactly as given."""
-        return [self._token(emission) for emission in self.emissions(samples)]
-
     def recognize(
         self, batch: Sequence[Samples], speech: Sequence[Speech] = ()
     ) -> list[list[Segment]]:

@@ -37,8 +37,8 @@ from stt.models.split_transducer import (
 )
 from stt.models.step_networks import StepNetworks
 from stt.models.tdt import DURATIONS, TdtVocabulary, greedy_tdt
+from stt.models.whisper_decoding import WhisperVocabulary, load_vocabulary
 from stt.models.whisper_session import OrtWhisper
-from stt.models.whisper_vocabulary import WhisperVocabulary, load_vocabulary
 from stt.types import Floats, Samples
 
 

@@ -14,9 +14,16 @@ from stt.engine.recognizer import Decoded, DecoderStep, Probe, Recognizer, Speec
 from stt.engine.sessions import Runtime, running_graphs
 from stt.errors import NonFiniteOutput
 from stt.models.onnx_asr_edge import WhisperModel, load_whisper
-from stt.models.whisper_decoding import Int64, Rules, Said, Step, decode_greedily, never
+from stt.models.whisper_decoding import (
+    Int64,
+    Rules,
+    Said,
+    Step,
+    WhisperVocabulary,
+    decode_greedily,
+    never,
+)
 from stt.models.whisper_session import WINDOW_SECONDS, log_mel
-from stt.models.whisper_vocabulary import WhisperVocabulary
 from stt.text.words import lengthened
 from stt.transcript import Segment
 from stt.types import SAMPLE_RATE, Floats, Samples

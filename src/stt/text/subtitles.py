@@ -27,9 +27,7 @@ COST_OF_CLAUSE_BREAK = 30.0
 COST_OF_WORD_BREAK = 120.0
 COST_OF_RUNNING_ON = 45.0  # for a sentence that begins in the middle of a cue; more after a pause
 COST_OF_FULL_CUE = 30.0  # grows with the square of the length: of two cues neither is left a stub
-COST_OF_TOO_SHORT = (
-    1000.0  # above all others, so that a cue is too short only where all choices are
-)
+COST_OF_TOO_SHORT = 1000.0  # above all others: only where all choices are is a cue too short
 COST_OF_HASTE = 60.0  # for a cue on screen for less than COMFORT_MS
 COMFORT_MS = 1200
 READABLE_MS = 200
@@ -104,21 +102,15 @@ def _channel_cues(
 ) -> list[Cue]:
     label = channel_label(channel)
     limits = replace(limits, max_chars=max(limits.max_chars - len(label), 1))
-    pieces = _in_order(
-        [
-            piece
-            for segment in segments
-            if segment.channel == channel
-            for piece in _pieces(segment, limits)
-        ]
-    )
+    own = [segment for segment in segments if segment.channel == channel]
+    pieces = _in_order([piece for segment in own for piece in _pieces(segment, limits)])
     if not pieces:
         return []
     last_moment = max(pieces[-1].end, round(duration * 1000))
     groups = [
         group
-        for run in _split_at_long_pauses(pieces, last_moment)
-        for group in _best_groups(run.pieces, run.next_start, limits)
+        for run, next_start in _split_at_long_pauses(pieces, last_moment)
+        for group in _best_groups(run, next_start, limits)
     ]
     found = _timed(groups, last_moment, limits)
     return [_labelled(cue, label) for cue in found] if label else found
@@ -141,9 +133,6 @@ def one_line(text: str) -> str:
     """
     words = (word.strip() for word in BREAKING_SPACE.split(text))
     return " ".join(word for word in words if word)
-
-
-# --- words -----------------------------------------------------------------------------------
 
 
 def _pieces(segment: Segment, limits: SubtitleStyle) -> list[_Piece]:
@@ -179,9 +168,8 @@ def _shared(parts: Sequence[str], start: float, end: float, *, heard: bool) -> I
     for part in parts:
         first = round(begin + length * done / total)
         done += len(part)
-        yield _Piece(
-            part, first, round(begin + length * done / total), ends_segment=False, heard=heard
-        )
+        last = round(begin + length * done / total)
+        yield _Piece(part, first, last, ends_segment=False, heard=heard)
 
 
 def _in_order(pieces: Sequence[_Piece]) -> list[_Piece]:
@@ -194,25 +182,16 @@ def _in_order(pieces: Sequence[_Piece]) -> list[_Piece]:
     ]
 
 
-# --- words -> cues ---------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class _Run:
-    """Pieces with no long pause between them."""
-
-    pieces: Sequence[_Piece]
-    next_start: int
-    """Milliseconds; the end of the recording for the last run."""
-
-
-def _split_at_long_pauses(pieces: Sequence[_Piece], last_moment: int) -> Iterator[_Run]:
+def _split_at_long_pauses(
+    pieces: Sequence[_Piece], last_moment: int
+) -> Iterator[tuple[Sequence[_Piece], int]]:
+    """Pieces with no long pause between them, and the milliseconds at which the next begin."""
     begin = 0
     for index, (piece, following) in enumerate(itertools.pairwise(pieces), start=1):
         if following.start - piece.end >= LONG_PAUSE_MS:
-            yield _Run(pieces[begin:index], following.start)
+            yield pieces[begin:index], following.start
             begin = index
-    yield _Run(pieces[begin:], last_moment)
+    yield pieces[begin:], last_moment
 
 
 def _best_groups(
@@ -287,14 +266,10 @@ def _cue_cost(chars: int, time_shown: float, limits: SubtitleStyle) -> float:
     return cost
 
 
-# --- words of a cue -> lines -----------------------------------------------------------------
-
-
 def _lines(pieces: Sequence[_Piece], max_chars: int) -> tuple[tuple[CueWord, ...], ...]:
     """The fewest lines that hold the pieces, even in length or broken at punctuation."""
     words = [CueWord(piece.text, piece.start / 1000, piece.heard) for piece in pieces]
-    texts = [piece.text for piece in pieces]
-    places = _places(texts, max_chars)
+    places = _places([piece.text for piece in pieces], max_chars)
     return tuple(tuple(words[a:b]) for a, b in itertools.pairwise((0, *places, len(words))))
 
 
@@ -322,9 +297,6 @@ def _layout_cost(lines: Sequence[str]) -> float:
     return uneven + sum(_punctuation_cost(line.split(" ")[-1]) for line in lines[:-1]) / 10
 
 
-# --- when cues are shown ---------------------------------------------------------------------
-
-
 def _timed(
     groups: Sequence[Sequence[_Piece]], last_moment: int, limits: SubtitleStyle
 ) -> list[Cue]:
@@ -341,8 +313,7 @@ def _timed(
         start = max(int(starts[index]), earliest)
         next_start = int(starts[index + 1]) if index + 1 < len(groups) else last_moment
         lines = _lines(group, limits.max_chars)
-        chars = sum(len(word.text) for line in lines for word in line)
-        chars += sum(len(line) - 1 for line in lines)
+        chars = sum(len(word.text) + 1 for line in lines for word in line) - len(lines)
         last = index + 1 == len(groups)
         end = max(start + 1, _end(group, start, chars, next_start, limits, last=last))
         timed.append(Cue(start / 1000, end / 1000, lines))
@@ -365,12 +336,8 @@ def _end(
     readable = start + round(1000 * max(limits.min_duration, chars / limits.chars_per_second))
     end = max(speech_end + linger, readable)
     if next_start - end < linger:  # a gap that short would be seen as a flicker
-        end = next_start if last else _before(next_start, start, limits)
+        end = next_start
+        if not last:  # with a gap before the next, where there is room for one
+            shown = max(READABLE_MS, round(limits.min_duration * 1000))
+            end = max(min(end, start + shown), end - round(limits.min_gap * 1000))
     return min(end, start + round(limits.max_duration * 1000))
-
-
-def _before(next_start: int, start: int, limits: SubtitleStyle) -> int:
-    """The end of a cue that another follows at once, with a gap where there is room for one."""
-    shown = max(READABLE_MS, round(limits.min_duration * 1000))
-    shortest = min(next_start, start + shown)
-    return max(shortest, next_start - round(limits.min_gap * 1000))

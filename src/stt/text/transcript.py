@@ -14,9 +14,7 @@ from typing import Any
 from stt.errors import UsageError
 from stt.system.files import write_text
 from stt.system.packages import stt_version
-from stt.text.formats import as_ass, as_srt, as_tsv, as_vtt
-from stt.text.paragraphs import LOOK as PARAGRAPHS
-from stt.text.paragraphs import paragraphs
+from stt.text.formats import PARAGRAPHS_LOOK, as_ass, as_srt, as_tsv, as_vtt, paragraphs
 from stt.text.subtitles import Cue, cues
 from stt.transcript import DEFAULT_STYLE, Choice, Coverage, Segment, SubtitleStyle, Word
 
@@ -171,7 +169,7 @@ def look(form: str, style: SubtitleStyle) -> str:
     """Return what the text of a format depends on beside the transcript, to be compared."""
     if form in _SUBTITLES:
         return repr(style)
-    return PARAGRAPHS if form == "txt" else ""
+    return PARAGRAPHS_LOOK if form == "txt" else ""
 
 
 _OF_THE_RUN = re.compile(rb'^  "(?:date|processing_time)": .*\n', re.MULTILINE)
