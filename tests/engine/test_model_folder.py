@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from stt.engine.folder import PRECISIONS, Measurement, Proof
+from stt.engine.folder import PRECISIONS
+from stt.engine.manifest import Measurement, Proof
 from stt.errors import ModelError
 from stt.models import FAMILIES, inspect
 

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stt.engine.folder import PRECISIONS, Measurement, Proof, absent
+from stt.engine.folder import PRECISIONS, absent
+from stt.engine.manifest import Measurement, Proof
 from stt.engine.precision import FASTER, Known, choose
 from stt.errors import ModelError
 

@@ -16,7 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stt.convert import fp16
-from stt.engine.folder import PRECISIONS, Measurement, Proof
+from stt.engine.folder import PRECISIONS
+from stt.engine.manifest import Measurement, Proof
 from stt.engine.precision import Known, choose
 from stt.errors import ModelError
 from stt.install import measure

@@ -18,8 +18,8 @@ from typing import Any
 
 from stt.batch.journal import JournalCache
 from stt.engine.dynamic_batcher import DynamicBatcher
-from stt.engine.folder import MANIFEST, TUNED, ModelFolder
-from stt.engine.manifest import Manifest
+from stt.engine.folder import TUNED, ModelFolder
+from stt.engine.manifest import MANIFEST, Manifest
 from stt.engine.recognizer import recognizing_pool
 from stt.errors import SttError
 from stt.pipeline import Step

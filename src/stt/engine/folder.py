@@ -6,13 +6,13 @@ Layout (onnx-asr's): `config.json` names the type; a precision is part of the fi
 
 from __future__ import annotations
 
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stt.engine.manifest import MANIFEST, Findings, Measurement, Proof, read_json
 from stt.errors import ModelError
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 PRECISIONS = ("fp16", "fp32", "int8")
 """In the order `auto` prefers them."""
-MANIFEST = "manifest.json"
 STARTER = "starter"
 """Name of the embedded default, built from package data and never downloaded."""
 
@@ -29,40 +28,6 @@ TUNED = "tuned"
 """Stands in file names where a precision does: FP32 written tighter by `stt.convert.attention`."""
 CUDA = "cuda"
 """Stands behind the precision in names of files that only CUDA runs, see `stt.convert.cuda`."""
-_UNSURE = 1.15
-"""How far a speed that was measured once may be off: one machine measured 12.3 and then 9.7."""
-
-
-@dataclass(frozen=True, slots=True)
-class Proof:
-    """What set-up found when it compared a precision with FP32 on audio."""
-
-    proven: bool
-    why: str
-    """One phrase, e.g. "same words on 24 of 24 clips"; may be empty."""
-
-
-@dataclass(frozen=True, slots=True)
-class Measurement:
-    """What set-up measured of one precision on one provider of this machine."""
-
-    rtfx: float
-    """Seconds of audio per second."""
-    correct: bool
-    """Whether its results agreed with FP32."""
-    load_s: float | None = None
-    """Seconds to load it."""
-    peak_mib: float | None = None
-    """Most memory the process held, in MiB."""
-    rtfx_low: float | None = None
-    """Lower end of the confidence interval of `rtfx`; None where it was measured only once."""
-    rtfx_high: float | None = None
-
-    @property
-    def rtfx_bounds(self) -> tuple[float, float]:
-        """Between which speeds the true one lies, in seconds of audio per second."""
-        low = self.rtfx / _UNSURE if self.rtfx_low is None else self.rtfx_low
-        return low, self.rtfx * _UNSURE if self.rtfx_high is None else self.rtfx_high
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,9 +182,9 @@ def read_folder(path: Path, families: Mapping[str, ModelFamily]) -> ModelFolder:
         raise ModelError(f"{path}: is a file; a model is a folder, see `stt transcribe --help`")
     if not path.is_dir():
         raise ModelError(f"{path}: no such model folder; check the path, or run `stt setup`")
-    config = _json(path / "config.json")
+    config = read_json(path / "config.json")
     family = _family(path, config, families)
-    manifest = _Manifest.read(path / MANIFEST)
+    manifest = Findings.read(path / MANIFEST)
     for name in family.vocabulary:
         if problem := _file_problem(path, name, manifest.sizes):
             raise ModelError(f"{path}: {problem}; run `stt setup` for this model again")
@@ -282,20 +247,6 @@ def _family(
     return family
 
 
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text("utf-8"))
-    except FileNotFoundError as error:
-        raise ModelError(
-            f"{path.parent}: {path.name} is missing; run `stt setup`, or name a model folder"
-        ) from error
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path}: cannot be read ({error}); run `stt setup` again") from error
-    if not isinstance(content, dict):
-        raise ModelError(f"{path}: is not a JSON object; run `stt setup` again")
-    return content
-
-
 def _problem(
     path: Path, names: Sequence[str], precision: str, sizes: Mapping[str, int]
 ) -> str | None:
@@ -323,46 +274,3 @@ def _file_problem(path: Path, name: str, sizes: Mapping[str, int]) -> str | None
     if expected is not None and size != expected:
         return f"{name} has {size:,} bytes where {expected:,} belong"
     return None
-
-
-@dataclass(frozen=True, slots=True)
-class _Manifest:
-    """What set-up wrote down of a folder; empty where there is no manifest."""
-
-    sizes: Mapping[str, int]
-    """File -> bytes."""
-    proofs: Mapping[str, Proof]
-    measured: Mapping[tuple[str, str], Measurement]
-    split: frozenset[str]
-    tuned: bool
-    cuda: frozenset[str]
-
-    @staticmethod
-    def read(path: Path) -> _Manifest:
-        content = _json(path) if path.exists() else {}
-        try:
-            return _Manifest(
-                {name: int(entry["size"]) for name, entry in content.get("files", {}).items()},
-                {
-                    name: Proof(entry["proven"] is True, str(entry.get("why") or ""))
-                    for name, entry in content.get("precisions", {}).items()
-                },
-                {
-                    (row["precision"], row["provider"]): _measurement(row)
-                    for row in content.get("measurements", [])
-                },
-                frozenset(n for n, e in content.get("splits", {}).items() if e["proven"] is True),
-                content.get("tuned", {}).get("proven") is True,
-                frozenset(n for n, e in content.get("cuda", {}).items() if e["proven"] is True),
-            )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise ModelError(
-                f"{path}: is not as set-up writes it ({type(error).__name__}: {error}); "
-                "run `stt setup` again"
-            ) from error
-
-
-def _measurement(row: Mapping[str, Any]) -> Measurement:
-    found = [row.get(name) for name in ("load_s", "peak_mib", "rtfx_low", "rtfx_high")]
-    figures = [None if figure is None else float(figure) for figure in found]
-    return Measurement(float(row["rtfx"]), row["correct"] is True, *figures)

@@ -1,22 +1,123 @@
-"""`manifest.json`: what set-up knows of a model folder, written as each fact becomes known."""
+"""`manifest.json`: what set-up writes down of a model folder, and what those who run it read."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from stt.engine.folder import MANIFEST
 from stt.errors import ModelError
 
+MANIFEST = "manifest.json"
 _BLOCK = 1 << 22
 _TOOLS = ("stt-parakeet", "onnx", "onnx-asr", "numpy", "huggingface-hub")
+_UNSURE = 1.15
+"""How far a speed that was measured once may be off: one machine measured 12.3 and then 9.7."""
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What set-up found when it compared a precision with FP32 on audio."""
+
+    proven: bool
+    why: str
+    """One phrase, e.g. "same words on 24 of 24 clips"; may be empty."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """What set-up measured of one precision on one provider of this machine."""
+
+    rtfx: float
+    """Seconds of audio per second."""
+    correct: bool
+    """Whether its results agreed with FP32."""
+    load_s: float | None = None
+    """Seconds to load it."""
+    peak_mib: float | None = None
+    """Most memory the process held, in MiB."""
+    rtfx_low: float | None = None
+    """Lower end of the confidence interval of `rtfx`; None where it was measured only once."""
+    rtfx_high: float | None = None
+
+    @property
+    def rtfx_bounds(self) -> tuple[float, float]:
+        """Between which speeds the true one lies, in seconds of audio per second."""
+        low = self.rtfx / _UNSURE if self.rtfx_low is None else self.rtfx_low
+        return low, self.rtfx * _UNSURE if self.rtfx_high is None else self.rtfx_high
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What set-up found of a folder, as far as it matters to those who run its model."""
+
+    sizes: Mapping[str, int]
+    """File -> bytes."""
+    proofs: Mapping[str, Proof]
+    measured: Mapping[tuple[str, str], Measurement]
+    split: frozenset[str]
+    tuned: bool
+    cuda: frozenset[str]
+
+    @staticmethod
+    def read(path: Path) -> Findings:
+        """Read a manifest; empty where there is none.
+
+        Raises:
+            ModelError: it is not as set-up writes it.
+        """
+        content = read_json(path) if path.exists() else {}
+        try:
+            return Findings(
+                {name: int(entry["size"]) for name, entry in content.get("files", {}).items()},
+                {
+                    name: Proof(entry["proven"] is True, str(entry.get("why") or ""))
+                    for name, entry in content.get("precisions", {}).items()
+                },
+                {
+                    (row["precision"], row["provider"]): _measurement(row)
+                    for row in content.get("measurements", [])
+                },
+                frozenset(n for n, e in content.get("splits", {}).items() if e["proven"] is True),
+                content.get("tuned", {}).get("proven") is True,
+                frozenset(n for n, e in content.get("cuda", {}).items() if e["proven"] is True),
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ModelError(
+                f"{path}: is not as set-up writes it ({type(error).__name__}: {error}); "
+                "run `stt setup` again"
+            ) from error
+
+
+def _measurement(row: Mapping[str, Any]) -> Measurement:
+    found = [row.get(name) for name in ("load_s", "peak_mib", "rtfx_low", "rtfx_high")]
+    figures = [None if figure is None else float(figure) for figure in found]
+    return Measurement(float(row["rtfx"]), row["correct"] is True, *figures)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read an object of a model folder's JSON file.
+
+    Raises:
+        ModelError: it is missing, or no object.
+    """
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError as error:
+        raise ModelError(
+            f"{path.parent}: {path.name} is missing; run `stt setup`, or name a model folder"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path}: cannot be read ({error}); run `stt setup` again") from error
+    if not isinstance(content, dict):
+        raise ModelError(f"{path}: is not a JSON object; run `stt setup` again")
+    return content
 
 
 @dataclass(slots=True)

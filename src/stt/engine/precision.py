@@ -7,7 +7,8 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from stt.engine.folder import MANIFEST, PRECISIONS, STARTER, Measurement, ModelFolder, Proof, absent
+from stt.engine.folder import PRECISIONS, STARTER, ModelFolder, absent
+from stt.engine.manifest import MANIFEST, Measurement, Proof
 from stt.errors import ModelError
 from stt.transcript import Choice
 

@@ -9,8 +9,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from stt.engine.folder import MANIFEST, PRECISIONS, STARTER, ModelFolder
-from stt.engine.manifest import Manifest
+from stt.engine.folder import PRECISIONS, STARTER, ModelFolder
+from stt.engine.manifest import MANIFEST, Manifest
 from stt.errors import ModelError, SttError
 from stt.install.catalog import KNOWN, MODELS, Known
 from stt.install.installation import exclusive

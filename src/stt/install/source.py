@@ -14,8 +14,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from stt.engine.folder import MANIFEST, ModelFamily
-from stt.engine.manifest import Manifest
+from stt.engine.folder import ModelFamily
+from stt.engine.manifest import MANIFEST, Manifest
 from stt.errors import ModelError, UsageError
 from stt.install.catalog import KNOWN, MODELS, PinnedFile, PinnedModel
 from stt.install.download import download, import_folder
