@@ -8,7 +8,6 @@ import platform
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -222,6 +221,8 @@ def _current(content: dict[str, Any]) -> dict[str, Any]:
 @cache
 def tools() -> dict[str, str]:
     """Versions of what made the files."""
+    from importlib import metadata  # brings much; recognising does without
+
     found = {"python": platform.python_version()}
     for name in (*_TOOLS, "onnxruntime", "onnxruntime-gpu"):
         try:
