@@ -13,6 +13,7 @@ from onnxruntime import InferenceSession
 
 from stt.convert import fp16
 from stt.convert.cuda import write_for_cuda
+from support import graphs
 from support.paths import DIGITS
 
 LENGTHS = (1, 8, 9, 30, 77, 400, 1025, 4000)
@@ -34,7 +35,7 @@ def both(folder: Path, precision: str) -> tuple[InferenceSession, InferenceSessi
     assert write_for_cuda(source, target) == 0
     nodes = onnx.load(target, load_external_data=False).graph.node
     assert not [node.name for node in nodes if node.op_type == "Conv"]
-    return InferenceSession(source), InferenceSession(target)
+    return graphs.session(source), graphs.session(target)
 
 
 def run(session: InferenceSession, lengths: tuple[int, ...]) -> list[Any]:

@@ -9,7 +9,7 @@ import onnx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from onnx import helper, numpy_helper
+from onnx.helper import make_node
 
 from stt.convert import mixed
 from stt.convert.element_types import FLOAT, infer
@@ -17,6 +17,7 @@ from stt.convert.fp16 import Conversion
 from stt.convert.mixed import Trial, search, within
 from stt.convert.model_file import read
 from stt.errors import ModelError
+from support import graphs
 
 LAYERS = 6
 
@@ -25,25 +26,16 @@ LAYERS = 6
 def chain(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Layers of a scale, a product and an activation, named as NeMo's exporter names them."""
     rng = np.random.default_rng(0)
-    nodes, tensors, value = [], [], "x"
+    nodes, weights, value = [], {}, "x"
     for layer in range(LAYERS):
-        weight = rng.standard_normal((8, 8)).astype(np.float32) / 3
-        tensors.append(numpy_helper.from_array(weight, f"w{layer}"))
-        for op, inputs in (("MatMul", [value, f"w{layer}"]), ("Tanh", [f"m{layer}"])):
-            out = f"m{layer}" if op == "MatMul" else f"t{layer}"
-            nodes.append(helper.make_node(op, inputs, [out], f"/layers.{layer}/part/{op}"))
+        weights[f"w{layer}"] = rng.standard_normal((8, 8)).astype(np.float32) / 3
+        path = f"/layers.{layer}/part"
+        nodes.append(make_node("MatMul", [value, f"w{layer}"], [f"m{layer}"], f"{path}/MatMul"))
         value = f"t{layer}"
-    graph = helper.make_graph(
-        nodes,
-        "chain",
-        [helper.make_tensor_value_info("x", FLOAT, [None, 8])],
-        [helper.make_tensor_value_info(value, FLOAT, [None, 8])],
-        tensors,
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    path = tmp_path_factory.mktemp("chain") / "chain.onnx"
-    onnx.save(model, path)
-    return path
+        nodes.append(make_node("Tanh", [f"m{layer}"], [value], f"{path}/Tanh"))
+    file = tmp_path_factory.mktemp("chain") / "chain.onnx"
+    onnx.save(graphs.made(nodes, weights, {"x": ["n", 8]}, {value: ["n", 8]}), file)
+    return file
 
 
 def in_fp32(path: Path) -> set[str]:

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
-import onnx.parser
 import pytest
 
 from stt.convert import fp16
@@ -19,20 +18,12 @@ from stt.convert.split import split, split_file
 from stt.errors import ModelError
 from stt.models import FAMILIES
 from stt.models.split_transducer import SplitTransducer, load_split
-from support import tiny_nemo, tiny_tdt
+from support import graphs, tiny_nemo, tiny_tdt
 from support.paths import DIGITS
 
 Floats = npt.NDArray[np.float32]
 WHOLE = DIGITS / "decoder_joint-model.onnx"
 FRAMES, WIDTH, TOKENS, DURATIONS = 9, 128, 49, 5
-
-
-def session(path: Path) -> Any:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level, options.intra_op_num_threads = 3, 1
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
 @pytest.fixture(scope="module", params=["fp32", "fp16", "int8"])
@@ -54,7 +45,7 @@ def pair(
     split_file(whole, paths)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
-    return precision, session(whole), load_split(paths, options, ["CPUExecutionProvider"])
+    return precision, graphs.session(whole), load_split(paths, options, ["CPUExecutionProvider"])
 
 
 def drawn(rows: int, seed: int = 3) -> tuple[Floats, Any, tuple[Floats, Floats]]:
@@ -142,7 +133,6 @@ def test_names_of_nodes_do_not_matter() -> None:
 def with_joint(body: str) -> str:
     """A decoder_joint whose logits are computed by `body` from `frame` and `token`, 4-D both."""
     return f"""
-<ir_version: 8, opset_import: ["" : 17]>
 decoder (float[B, 4, T] encoder_outputs, int32[B, 1] targets, int32[B] target_length,
          float[1, B, 4] input_states_1, float[1, B, 4] input_states_2)
     => (float[B, T, 1, 4] outputs, int32[B] prednet_lengths,
@@ -164,7 +154,7 @@ decoder (float[B, 4, T] encoder_outputs, int32[B, 1] targets, int32[B] target_le
 
 
 def taken_apart(path: Path, text: str) -> None:
-    onnx.save(onnx.parser.parse_model(text), path)
+    onnx.save(graphs.parsed(text), path)
     split_file(
         path, [path.with_name(name) for name in FAMILIES["nemo-conformer-tdt"].parts("fp32")]
     )
@@ -195,10 +185,8 @@ def test_other_structures_are_refused(tmp_path: Path, body: str, why: str) -> No
 
 
 def test_models_that_are_no_decoder_joint_are_refused(tmp_path: Path) -> None:
-    tdt, rnnt = (
-        tiny_tdt.build(tmp_path / "a"),
-        tiny_nemo.build(tmp_path / "b", "nemo-conformer-rnnt"),
-    )
+    tdt = tiny_tdt.build(tmp_path / "a")
+    rnnt = tiny_nemo.build(tmp_path / "b", "nemo-conformer-rnnt")
     with pytest.raises(ModelError, match="no input named encoder_outputs"):
         split(read(tdt / "encoder-model.onnx"))
     with pytest.raises(ModelError, match="do not depend on frames and tokens"):

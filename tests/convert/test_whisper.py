@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime as ort
 import pytest
 
 from stt.convert.ctranslate2 import read_ctranslate2, whisper_size
 from stt.convert.whisper import export_whisper
 from stt.errors import ModelError
+from support import graphs
 
 Weights = dict[str, npt.NDArray[np.generic]]
 Array = npt.NDArray[np.float64]
@@ -86,10 +86,6 @@ def gelu(x: Array) -> Array:
     return 0.5 * x * (1 + np.vectorize(erf)(x / np.sqrt(2)))
 
 
-def session(path: Path) -> ort.InferenceSession:
-    return ort.InferenceSession(path, providers=["CPUExecutionProvider"])
-
-
 @pytest.fixture
 def exported(tiny_whisper: tuple[Path, Weights], tmp_path: Path) -> tuple[Path, NumpyWhisper]:
     source, weights = tiny_whisper
@@ -105,11 +101,13 @@ def test_graphs_compute_what_numpy_does(exported: tuple[Path, NumpyWhisper]) -> 
     folder, reference = exported
     rng = np.random.default_rng(1)
     features = rng.standard_normal((3, 8, 24)).astype(np.float32)
-    (hidden,) = session(folder / "encoder_model.onnx").run(None, {"input_features": features})
+    (hidden,) = graphs.session(folder / "encoder_model.onnx").run(
+        None, {"input_features": features}
+    )
     expected = [reference.encode(one.astype(np.float64)) for one in features]
     np.testing.assert_allclose(hidden, expected, atol=2e-4)
 
-    decoder = session(folder / "decoder_model_merged.onnx")
+    decoder = graphs.session(folder / "decoder_model_merged.onnx")
     names = [x.name for x in decoder.get_inputs() if x.name.startswith("past")]
     cache = {name: np.zeros((0, 2, 0, 8), np.float32) for name in names}
     tokens: list[list[int]] = [[], [], []]

@@ -19,17 +19,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from onnx import NodeProto, numpy_helper
+from onnx.helper import get_attribute_value, make_node
 
-from stt.convert.graph import replace_nodes, tidied
+from stt.convert.graph import replace_nodes, tidied, use_contrib
 from stt.convert.model_file import GraphFile, read, write_beside
 from stt.convert.products import pointwise_as_matmul
 from stt.convert.weight import Array, value_of
-
-if TYPE_CHECKING:
-    from onnx import NodeProto
 
 _TO_FRONT = [1, 0, 2, 3]
 """Batch and channels change places."""
@@ -85,8 +84,7 @@ def without_convolutions(file: GraphFile) -> int:
     for node in file.model.graph.node:
         writer.add(node)
     replace_nodes(file.model.graph, writer.nodes)
-    if not any(opset.domain == "com.microsoft" for opset in file.model.opset_import):
-        file.model.opset_import.add(domain="com.microsoft", version=1)
+    use_contrib(file.model)
     return sum(node.op_type == "Conv" for node in file.model.graph.node)
 
 
@@ -138,8 +136,6 @@ class _Writer:
         self.nodes.append(node)
 
     def _conv(self, node: NodeProto) -> _Conv | None:
-        from onnx.helper import get_attribute_value
-
         weight = self._constant(node.input[1])
         bias = self._constant(node.input[2]) if len(node.input) > 2 and node.input[2] else None
         attributes = {a.name: get_attribute_value(a) for a in node.attribute}
@@ -293,8 +289,6 @@ class _Writer:
         return self._node("Concat", parts, name, axis=0)
 
     def _node(self, kind: str, inputs: list[str], *outputs: str, **attributes: Any) -> str:
-        from onnx.helper import make_node
-
         self.nodes.append(make_node(kind, inputs, outputs, outputs[0], **attributes))
         return outputs[0]
 
@@ -309,8 +303,6 @@ class _Writer:
         return name
 
     def _store(self, value: Array, name: str) -> None:
-        from onnx import numpy_helper
-
         self.file.model.graph.initializer.append(numpy_helper.from_array(value, name))
 
     def _constant(self, name: str) -> Array | None:

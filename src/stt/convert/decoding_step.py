@@ -27,7 +27,7 @@ import onnx
 from onnx import TensorProto, numpy_helper
 from onnx.helper import make_graph, make_model, make_node, make_tensor_value_info
 
-from stt.convert.model_file import GraphFile, read, write
+from stt.convert.model_file import GraphFile, copied, read, write
 from stt.convert.split import split
 from stt.errors import ModelError
 from stt.models.split_transducer import LOGITS, NEW_STATES, PREDICTION, PROJECTED, STATES, TOKENS
@@ -125,13 +125,13 @@ class _Writer:
             return inputs.get(value, f"{prefix}/{value}") if value else ""
 
         for node in file.model.graph.node:
-            copy = type(node).FromString(node.SerializeToString())
+            copy = copied(node)
             copy.name = f"{prefix}/{node.name}"
             copy.input[:] = [name(value) for value in node.input]
             copy.output[:] = [f"{prefix}/{value}" if value else "" for value in node.output]
             self.nodes.append(copy)
         for tensor in file.model.graph.initializer:
-            small = type(tensor).FromString(tensor.SerializeToString())
+            small = copied(tensor)
             small.name = f"{prefix}/{tensor.name}"
             self.initializers.append(small)
 
