@@ -21,6 +21,7 @@ from stt.cli import main
 from stt.convert import fp16
 from stt.convert.int8 import quantize
 from stt.types import Samples
+from support.command import SAID
 from support.paths import DIGITS, ROOT
 
 RATE = 16_000
@@ -50,8 +51,6 @@ def errors(expected: str, text: str) -> int:
 @cache
 def digits_said(seconds: int) -> tuple[Samples, str]:
     """So many seconds of digits, with short pauses, and their words."""
-    lines = (DIGITS / "clips/references.tsv").read_text("utf-8").splitlines()
-    words = dict(line.split("\t")[:2] for line in lines)
     parts, said, length = list[Samples](), list[str](), 0
     for name in cycle(("eight-digits.flac", "four-digits.flac", "two-digits.flac")):
         clip, rate = soundfile.read(DIGITS / "clips" / name, dtype="float32")
@@ -60,7 +59,7 @@ def digits_said(seconds: int) -> tuple[Samples, str]:
         if length > seconds * RATE:
             break
         parts += [clip, np.zeros(RATE // 4, np.float32)]
-        said.append(words[name])
+        said.append(SAID[name])
     return np.concatenate(parts), " ".join(said)
 
 

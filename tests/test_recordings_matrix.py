@@ -45,7 +45,7 @@ class Store:
     most_channels: int = 6
     rates: tuple[int, ...] = (8_000, 16_000, 44_100, 48_000)
     knows_its_length: bool = True
-    """Whether a broken-off copy can be told from a short recording."""
+    """Whether a broken-off copy can be distinguished from a short recording."""
 
 
 STORES = {
@@ -246,17 +246,17 @@ def test_a_recording(case: Case, transcriber: Transcriber, tmp_path: Path) -> No
     try:
         transcript = transcriber.transcribe(path)
     except AudioError as error:
-        # an index that lies at the end is lost with it: nothing can be read, and it is told
+        # an index that lies at the end is lost with it: nothing can be read, and the error says so
         assert case.damage in ("cut", "some bytes short", "hole"), error
         # and a hole in the only block of a short WavPack takes all of it
         assert case.store in ("m4a", "mov") or (case.store, case.damage) == ("wv", "hole"), error
         assert "truncated" in str(error) or "damaged" in str(error) or "ffmpeg" in str(error)
         return
     assert transcript.coverage is not None
-    told = transcript.coverage.failures
+    failures = transcript.coverage.failures
     wrong = [what for what, held in _is_there(case, transcript.text) if not held]
-    assert not wrong, f"{wrong}: {transcript.text!r} {told} {transcript.coverage.notes}"
+    assert not wrong, f"{wrong}: {transcript.text!r} {failures} {transcript.coverage.notes}"
     if case.damage == "cut" and STORES[case.store].knows_its_length:
-        assert told, f"silently cut: {transcript.text!r} {transcript.coverage.notes}"
+        assert failures, f"silently cut: {transcript.text!r} {transcript.coverage.notes}"
     if case.damage == "none":
-        assert told == ()
+        assert failures == ()

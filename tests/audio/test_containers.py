@@ -1,4 +1,4 @@
-"""What goes through PyAV: times as a player shows them, joined files whole, damage told."""
+"""What goes through PyAV: times as a player shows them, joined files whole, damage reported."""
 
 from __future__ import annotations
 

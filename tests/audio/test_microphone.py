@@ -168,7 +168,7 @@ def test_it_gets_the_name_asked_for_also_after_an_exception(desk: Desk, fails: b
     np.testing.assert_allclose(soundfile.read(keep)[0], noise(0.3), atol=2 / 32_768)
 
 
-def test_a_name_it_cannot_have_is_told_before_anything_is_opened(desk: Desk) -> None:
+def test_a_name_it_cannot_have_is_refused_before_anything_is_opened(desk: Desk) -> None:
     with pytest.raises(UsageError, match=r"\.flac"):
         desk.listening(keep=desk.folder / "talk.mp3")
     assert desk.sd.streams == []
@@ -194,7 +194,7 @@ def a_disk_that_is_full_at(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_a_full_disk_is_told_once_and_listening_goes_on(desk: Desk) -> None:
+def test_a_full_disk_is_reported_once_and_listening_goes_on(desk: Desk) -> None:
     sound = noise(2.0)
     with desk.listening() as microphone:
         assert microphone.recording is not None
@@ -228,7 +228,7 @@ def test_a_full_disk_is_told_once_and_listening_goes_on(desk: Desk) -> None:
         (np.sign(noise(4.0)), Trouble.CLIPPING, "lower its level"),
     ],
 )
-def test_bad_sound_is_told_after_three_seconds_with_what_to_do(
+def test_bad_sound_is_reported_after_three_seconds_with_what_to_do(
     desk: Desk, sound: Samples, kind: Trouble, cure: str
 ) -> None:
     with desk.listening() as microphone:

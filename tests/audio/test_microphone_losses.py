@@ -19,7 +19,7 @@ from support.fake_sounddevice import UNAVAILABLE, PortAudioError, entry
 # --- lost sound ------------------------------------------------------------------------------
 
 
-def test_an_overrun_that_portaudio_reports_is_told_once_in_ten_seconds(desk: Desk) -> None:
+def test_an_overrun_that_portaudio_reports_is_reported_once_in_ten_seconds(desk: Desk) -> None:
     with desk.listening() as microphone:
         for number in range(8):
             desk.now += 0.5
@@ -49,7 +49,7 @@ def test_sound_missing_without_a_word_is_found_and_recorded_as_silence(
     np.testing.assert_allclose(soundfile.read(keep)[0], heard, atol=2 / 32_768)
 
 
-def test_one_overrun_told_by_portaudio_and_found_by_the_clock_counts_once(desk: Desk) -> None:
+def test_one_overrun_reported_by_portaudio_and_found_by_the_clock_counts_once(desk: Desk) -> None:
     with desk.listening() as microphone:
         desk.speak(noise(3.0))
         desk.now += 1.05

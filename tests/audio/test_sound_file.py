@@ -1,4 +1,4 @@
-"""Sound behind the end that a header states is read; what is no sound is told."""
+"""Sound behind the end that a header states is read; what is no sound is noted."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_joined_behind_what_is_odd(tmp_path: Path, first: Callable[[Samples], by
     np.testing.assert_allclose(heard(path)[0], np.concatenate([one, other]), atol=1e-4)
 
 
-def test_a_recording_of_another_rate_behind_it_is_told(tmp_path: Path) -> None:
+def test_a_recording_of_another_rate_behind_it_is_noted(tmp_path: Path) -> None:
     one, path = voice(1.0), tmp_path / "a.wav"
     path.write_bytes(wav(one, RATE) + wav(voice(1.0), 8_000))
     found, (note,) = heard(path)
@@ -217,8 +217,8 @@ def test_a_pipe_that_is_cut_short_or_is_no_sound(monkeypatch: pytest.MonkeyPatch
     from_stdin(monkeypatch, wav(voice(10.0), RATE)[:100_000])
     with open_audio("-", tolerant=True) as stream:
         list(stream.blocks)
-    (told,) = stream.damage.failures
-    assert told == "truncated: 10.0 s promised, 3.1 s there; copy it again"
+    (line,) = stream.damage.failures
+    assert line == "truncated: 10.0 s promised, 3.1 s there; copy it again"
     from_stdin(monkeypatch, b"no sound at all" * 99)
     with pytest.raises(AudioError, match="if it plays elsewhere, convert it to wav first"):
         heard("-")

@@ -13,17 +13,15 @@ from pathlib import Path
 import pytest
 import soundfile
 
-from support.paths import DIGITS
+from support.command import SAID
+from support.paths import CLIPS, DIGITS
 from support.pulse import MICROPHONE, Pulse
 
 pytestmark = [pytest.mark.slow, pytest.mark.e2e]
 
-CLIPS = DIGITS / "clips"
-
 
 def clips() -> list[tuple[Path, str]]:
-    rows = (line.split("\t") for line in (CLIPS / "references.tsv").read_text("utf-8").splitlines())
-    return [(CLIPS / name, text) for name, text in rows if name.endswith(".flac")]
+    return [(CLIPS / name, text) for name, text in SAID.items()]
 
 
 class Program:
@@ -51,11 +49,11 @@ class Program:
         for line in stream:
             lines.append(line)  # one by one: `extend` would show them at the end
 
-    def wait_for(self, lines: list[str], told: str, count: int = 1) -> None:
+    def wait_for(self, lines: list[str], text: str, count: int = 1) -> None:
         deadline = time.monotonic() + 40
-        while sum(told in line for line in lines) < count:
-            assert time.monotonic() < deadline, (told, self.out, self.err)
-            assert self._readers[0].is_alive(), (told, self.out, self.err)
+        while sum(text in line for line in lines) < count:
+            assert time.monotonic() < deadline, (text, self.out, self.err)
+            assert self._readers[0].is_alive(), (text, self.out, self.err)
             time.sleep(0.05)
 
     def close(self) -> None:
@@ -137,8 +135,8 @@ def test_killed_it_leaves_a_recording_that_the_next_start_tells_of(
     program.process.wait(10)
     again = start()
     again.wait_for(again.err, "did not end well")
-    told = next(line for line in again.err if "did not end well" in line)
-    folder = Path(told.split("`stt transcribe ")[1].split("`")[0])
+    line = next(line for line in again.err if "did not end well" in line)
+    folder = Path(line.split("`stt transcribe ")[1].split("`")[0])
     (left,) = folder.glob(f"*-p{program.process.pid}.flac")
     left.unlink()
     assert again.end() == 0

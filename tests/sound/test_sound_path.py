@@ -73,8 +73,8 @@ class Listener:
     def stop(self) -> Samples:
         """End it; return what its blocks held, at its rate."""
         assert self.process.stdin is not None
-        with self.process.stdin as told:
-            told.write("stop\n")
+        with self.process.stdin as pipe:
+            pipe.write("stop\n")
         self._reader.join(60)
         assert self.process.wait(60) == 0, self._said.read_text()
         assert self._said.read_text() == "", "nothing of ALSA's or PortAudio's own is seen"
@@ -221,7 +221,7 @@ def test_a_program_that_hangs_in_a_sentence_still_hears_it(
     check_heard(listener.stop(), listener, clip)
 
 
-def test_digital_silence_is_told_once(pulse: Pulse, listen: Listen) -> None:
+def test_digital_silence_is_reported_once(pulse: Pulse, listen: Listen) -> None:
     listener = listen()
     silent = listener.wait_for("problem", "digital silence")
     assert silent["at"] == pytest.approx(3.0, abs=0.5)

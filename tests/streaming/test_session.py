@@ -1,4 +1,4 @@
-"""A live session in simulated time, with a VAD and a recogniser that do as they are told."""
+"""A live session in simulated time, with a VAD and a recogniser that follow a script."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_the_sizes_of_the_blocks_do_not_change_the_finals(size: int) -> None:
     assert [f.start for f in found] == [f.start for f in finals(run(samples))]
 
 
-def test_text_that_is_doubted_is_left_out_and_told() -> None:
+def test_text_that_is_doubted_is_left_out_and_reported() -> None:
     def babble(_: list[Word]) -> list[Word]:
         return [Word(0.7, 0.8, "so", 0.9)] * 40
 
@@ -300,7 +300,7 @@ def test_segments_without_words_keep_their_times() -> None:
 
 
 class Listener(Reader):
-    """Keeps what it was told of each utterance."""
+    """Keeps each utterance that it was given."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Live recognition with its real threads; only the VAD and the recogniser do as they are told.
+"""Live recognition with its real threads; only the VAD and the recogniser follow a script.
 
 Nothing here depends on how fast the machine is: sound comes as fast as it is taken.
 """
@@ -213,7 +213,7 @@ class FellBack(Reader):
     fallback = Fallback(0.5, "fp16", "NaN in the encoder output", "cpu")
 
 
-def test_a_fallback_is_told_once() -> None:
+def test_a_fallback_is_reported_once() -> None:
     (problem,) = (event for event in live(blocks(TWO), FellBack()) if isinstance(event, Problem))
     assert (problem.kind, problem.at) == ("fallback", 0.5)
     assert "goes on in fp32" in problem.message
@@ -271,7 +271,7 @@ def test_a_caller_who_is_slow_loses_levels_only() -> None:
     assert any(isinstance(event, Level) for event in events)
 
 
-def test_speech_that_is_not_english_is_told_once() -> None:
+def test_speech_that_is_not_english_is_reported_once() -> None:
     class Unsure(Reader):
         def recognize(self, batch: Sequence[Utterance]) -> list[list[Segment]]:
             return [

@@ -1,4 +1,4 @@
-"""A VAD and recognisers that do as they are told, and checks of event streams."""
+"""A VAD and recognisers that follow a script, and checks of event streams."""
 
 from __future__ import annotations
 

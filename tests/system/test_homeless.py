@@ -63,7 +63,9 @@ def test_where_no_home_is_needed_it_works(
         (lambda: files.expanded(Path("~/models")), "whole path"),
     ],
 )
-def test_else_it_is_told_what_to_set(homeless: Path, ask: Callable[[], object], cure: str) -> None:
+def test_else_the_error_says_what_to_set(
+    homeless: Path, ask: Callable[[], object], cure: str
+) -> None:
     with pytest.raises(SettingsError, match=rf"^this user has no home folder, and .*{cure}"):
         ask()
 

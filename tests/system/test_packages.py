@@ -72,7 +72,7 @@ def test_one_that_is_met_by_surprise_is_one_line_too(
     assert "pip install" in message
 
 
-def test_half_of_onnxruntime_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_half_of_onnxruntime_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "only_a_folder").mkdir()
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(UsageError, match="not both"):
