@@ -32,9 +32,7 @@ def test_an_overrun_that_portaudio_reports_is_reported_once_in_ten_seconds(desk:
     assert len(joined(blocks)) == round(13.1 * RATE)
 
 
-def test_sound_missing_without_a_word_is_found_and_recorded_as_silence(
-    desk: Desk,
-) -> None:
+def test_sound_missing_without_a_word_is_found_and_recorded_as_silence(desk: Desk) -> None:
     keep = desk.folder / "talk.flac"
     with desk.listening(keep=keep) as microphone:
         desk.speak(noise(3.0))
@@ -103,25 +101,20 @@ def test_an_hour_faster_than_real_time_loses_nothing_and_does_not_grow(desk: Des
 # --- devices that go and come ----------------------------------------------------------------
 
 
-def test_unplugged_and_plugged_in_again_the_count_follows_the_clock(
-    desk: Desk,
-) -> None:
+def test_unplugged_and_plugged_in_again_the_count_follows_the_clock(desk: Desk) -> None:
     keep, sound = desk.folder / "talk.flac", noise(2.0)
     with desk.listening("desk", keep=keep) as microphone:
         items = microphone.blocks()
         desk.speak(sound[:RATE])
         plugged, desk.sd.devices = desk.sd.devices, [entry("other mic")]
-        desk.sd.stream.end()
-        lost = until(items, Trouble.LOST)
+        lost = desk.unplug(items)
         assert lost.at == 1.0
         assert "'desk mic' is gone" in lost.message and "plug it in again" in lost.message
         desk.now += 5.0
         time.sleep(0.1)  # some looks at what is there
         assert len(desk.sd.streams) == 1, "another microphone is not what was asked for"
         desk.sd.devices = [entry("other mic"), *plugged]
-        desk.opened_again()
-        desk.speak(sound[RATE:])
-        back = until(items, Trouble.BACK)
+        back = desk.plug(items, sound[RATE:])
         assert back.at == pytest.approx(6.0, abs=0.06)
         rest, problems = all_of(microphone)
         assert problems == []
@@ -148,27 +141,19 @@ def test_a_device_is_known_again_in_another_socket(desk: Desk, before: str, afte
         items = microphone.blocks()
         desk.speak(noise(0.1))
         desk.sd.devices = [entry("Built-in"), entry(after)]
-        desk.sd.stream.end()
-        until(items, Trouble.LOST)
-        desk.opened_again()
-        desk.speak(noise(0.1))
-        until(items, Trouble.BACK)
+        desk.unplug(items)
+        desk.plug(items, noise(0.1))
         assert microphone.device.name == after
 
 
-def test_where_the_default_went_the_new_one_is_taken_at_the_first_rate(
-    desk: Desk,
-) -> None:
+def test_where_the_default_went_the_new_one_is_taken_at_the_first_rate(desk: Desk) -> None:
     with desk.listening() as microphone:
         items = microphone.blocks()
         desk.speak(noise(1.0))
         desk.sd.devices = [entry("Monitor of 44.1 kHz", rate=44_100)]
         desk.sd.accepts = lambda asked: bool(asked["samplerate"] == 44_100)
-        desk.sd.stream.end()
-        until(items, Trouble.LOST)
-        desk.opened_again()
-        desk.speak(noise(1.0, 44_100))
-        assert "'Monitor of 44.1 kHz'" in until(items, Trouble.BACK).message
+        desk.unplug(items)
+        assert "'Monitor of 44.1 kHz'" in desk.plug(items, noise(1.0, 44_100)).message
         rest, problems = all_of(microphone)
         assert kinds(problems) == [Trouble.NOT_A_MICROPHONE.value]
         assert microphone.rate == RATE
@@ -183,11 +168,8 @@ def test_a_default_that_is_listed_but_refuses_gives_way_to_the_next(desk: Desk) 
         desk.sd.devices, desk.sd.default = [entry("desk mic"), entry("new default")], 1
         desk.sd.refusal = PortAudioError("Device unavailable", UNAVAILABLE)
         desk.sd.accepts = lambda asked: bool(asked["device"] == 1)
-        desk.sd.stream.end()
-        until(items, Trouble.LOST)
-        desk.opened_again()
-        desk.speak(noise(0.1))
-        assert "'new default'" in until(items, Trouble.BACK).message
+        desk.unplug(items)
+        assert "'new default'" in desk.plug(items, noise(0.1)).message
 
 
 def test_a_sound_system_that_stops_is_waited_for(desk: Desk) -> None:
@@ -195,13 +177,10 @@ def test_a_sound_system_that_stops_is_waited_for(desk: Desk) -> None:
         items = microphone.blocks()
         desk.speak(noise(0.1))
         desk.sd.fails_to_initialise = True
-        desk.sd.stream.end()
-        until(items, Trouble.LOST)
+        desk.unplug(items)
         time.sleep(0.1)  # several starts that fail
         desk.sd.fails_to_initialise = False
-        desk.opened_again()
-        desk.speak(noise(0.1))
-        until(items, Trouble.BACK)
+        desk.plug(items, noise(0.1))
 
 
 def test_a_device_that_only_falls_silent_is_opened_anew(desk: Desk) -> None:
@@ -210,10 +189,8 @@ def test_a_device_that_only_falls_silent_is_opened_anew(desk: Desk) -> None:
         items = microphone.blocks()
         desk.sd.stream.feed(noise(0.05))
         until(items, Trouble.LOST)
-        desk.opened_again()
+        desk.plug(items, noise(0.05))
         assert desk.sd.streams[0].closed
-        desk.sd.stream.feed(noise(0.05))
-        until(items, Trouble.BACK)
 
 
 def test_stopped_while_no_device_is_there_it_ends(desk: Desk) -> None:
@@ -221,7 +198,6 @@ def test_stopped_while_no_device_is_there_it_ends(desk: Desk) -> None:
         items = microphone.blocks()
         desk.speak(noise(0.1))
         desk.sd.devices = []
-        desk.sd.stream.end()
-        until(items, Trouble.LOST)
+        desk.unplug(items)
         microphone.stop()
         assert list(items) == []

@@ -42,12 +42,19 @@ class Desk:
             self.now += len(part) / self.sd.stream.rate
             self.sd.stream.feed(part)
 
-    def opened_again(self) -> None:
-        """Wait until a second stream runs."""
+    def unplug(self, items: Iterator[Block | Problem]) -> Problem:
+        """End the stream; return what is said of it."""
+        self.sd.stream.end()
+        return until(items, Trouble.LOST)
+
+    def plug(self, items: Iterator[Block | Problem], sound: Samples) -> Problem:
+        """Wait until a second stream runs and give it sound; return what is said of it."""
         deadline = time.monotonic() + 60
         while len(self.sd.streams) < 2 or not self.sd.stream.running:
             assert time.monotonic() < deadline
             time.sleep(0.005)
+        self.speak(sound)
+        return until(items, Trouble.BACK)
 
 
 def noise(seconds: float, rate: int = RATE) -> Samples:
