@@ -11,10 +11,7 @@ import shlex
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-
-import numpy as np
-import numpy.typing as npt
+from dataclasses import dataclass
 
 from stt.errors import AudioError
 from stt.types import Samples
@@ -60,7 +57,7 @@ class RawAudio:
     """Seconds, as the container says (an estimate for some); None when it does not."""
     channels: int
     """How many; where recordings are joined, of the first."""
-    blocks: Iterator[npt.NDArray[np.float32]]
+    blocks: Iterator[Samples]
     """float32 [n, channels]; their number may change in between."""
     began: int = 0
     """Samples of the recording before the first block: it was sought to."""
@@ -83,15 +80,15 @@ class AudioStream:
     blocks: Iterator[Samples]
     """float32 [n] mono, full scale ±1. Raises AudioError when the data turn out to be damaged,
     unless the stream is tolerant and something can be read."""
-    damage: Damage = field(default_factory=lambda: Damage(tolerant=False))
+    damage: Damage
     """What is wrong with it, as far as it was read."""
-    start: float = 0.0
+    start: float
     """Seconds of the recording at which the blocks begin."""
-    channels: int = 1
+    channels: int
     """How many the track has that is heard."""
-    track: int = 1
+    track: int
     """Which sound track is heard, from 1."""
-    tracks: tuple[str, ...] = ()
+    tracks: tuple[str, ...]
     """What each of the recording's sound tracks is, e.g. 'track 2 (eng, stereo)'."""
 
 

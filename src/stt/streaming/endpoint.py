@@ -154,16 +154,7 @@ class Endpointer:
     def _close(self, end: int) -> Ended:
         assert self.start is not None
         click = not self._enough_speech(self._frames)
-        ended = Ended(
-            self.start,
-            end,
-            self.last_speech,
-            self.now,
-            self.clear,
-            seam=False,
-            click=click,
-            heard=self.heard(end),
-        )
+        ended = self._ended(end, self.last_speech, self.clear, seam=False, click=click)
         if not click:
             self._free = end
         self.start, self._frames, self._mid_speech = None, [], False
@@ -174,40 +165,31 @@ class Endpointer:
         cut = quietest(self._frames, len(self._frames) // 2)
         head, rest = self._frames[:cut], self._frames[cut:]
         end = self.start + cut
-        last = self.start + self._last_speech_in(head)
-        mid_speech = self._speech_frames(self._frames[cut - 1 : cut + 1]) == 2
+        spoken = self._spoken(head)
+        last = self.start + (spoken[-1] if spoken else cut - 1)
+        mid_speech = len(self._spoken(self._frames[cut - 1 : cut + 1])) == 2
         enough = mid_speech or self._enough_speech(head)
-        ended = Ended(
-            self.start,
-            end,
-            last,
-            self.now,
-            _clear(head),
-            seam=True,
-            click=not enough,
-            heard=tuple(head),
-        )
+        ended = self._ended(end, last, _clear(head), seam=True, click=not enough)
         self._frames, self._mid_speech = rest, mid_speech
         self.start = self._free = end
-        if not self._speech_frames(rest):
+        spoken = self._spoken(rest)
+        if not spoken:
             self.start, self._frames = None, []
             return ended
-        self.first_speech = end + self._first_speech_in(rest)
+        self.first_speech = end + spoken[0]
         return ended if enough else None
+
+    def _ended(self, end: int, last: int, clear: int, *, seam: bool, click: bool) -> Ended:
+        assert self.start is not None
+        return Ended(self.start, end, last, self.now, clear, seam, click, self.heard(end))
 
     def _enough_speech(self, frames: list[tuple[float, float]]) -> bool:
         """Tell speech from a click; the rest of a word that was cut is speech however short."""
-        return self._speech_frames(frames) >= (1 if self._mid_speech else MIN_SPEECH)
+        return len(self._spoken(frames)) >= (1 if self._mid_speech else MIN_SPEECH)
 
-    def _speech_frames(self, frames: list[tuple[float, float]]) -> int:
-        return sum(probability >= self._threshold for probability, _ in frames)
-
-    def _first_speech_in(self, frames: list[tuple[float, float]]) -> int:
-        return next(i for i, frame in enumerate(frames) if frame[0] >= self._threshold)
-
-    def _last_speech_in(self, frames: list[tuple[float, float]]) -> int:
-        spoken = [i for i, frame in enumerate(frames) if frame[0] >= self._threshold]
-        return spoken[-1] if spoken else len(frames) - 1
+    def _spoken(self, frames: list[tuple[float, float]]) -> list[int]:
+        """Return the places of frames of speech."""
+        return [i for i, frame in enumerate(frames) if frame[0] >= self._threshold]
 
 
 def _clear(frames: list[tuple[float, float]]) -> int:
