@@ -36,6 +36,17 @@ def report(message: object, error: BaseException | None = None) -> None:
     click.echo(fitted(f"stt: {message}", columns), err=True)
 
 
+def show_warnings() -> None:
+    """Print what the engine warns of while it runs."""
+    import logging
+
+    class Shown(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            report(f"warning: {record.getMessage()}")
+
+    logging.getLogger("stt").handlers = [Shown()]
+
+
 def fitted(text: str, columns: int | None) -> str:
     """Return text in lines of at most so many columns, broken at spaces; None: as it is.
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 import click
 from typing_extensions import Self
 
-from stt.cli.output import report
+from stt.cli.output import report, show_warnings
 
 if TYPE_CHECKING:
     from rich.progress import Progress, Task, TaskID
@@ -157,6 +157,7 @@ def load_model(loaded: LoadedSettings, *, quiet: bool, live: bool = False) -> Mo
     from stt.transcriber import load_with
 
     with StageProgress(quiet=quiet) as progress:
+        show_warnings()
         transcriber = load_with(loaded, progress, live=live)
     if not quiet:
         _announce(transcriber, loaded.settings.precision)

@@ -98,13 +98,18 @@ def running_graphs() -> Iterator[None]:
     except MemoryError as error:
         raise ModelError(_NO_MEMORY) from error
     except runtime_errors() as error:
-        message = _HEAD.sub("", " ".join(str(error).split()))
-        if _ALLOCATION.search(message):
+        if lacks_memory(error):
             raise ModelError(_NO_MEMORY) from error
+        message = _HEAD.sub("", " ".join(str(error).split()))
         raise ModelError(
             f"the model cannot run ({message[:200]}); its files do not fit one another or "
             "config.json: run `stt setup` for this model again"
         ) from error
+
+
+def lacks_memory(error: Exception) -> bool:
+    """Whether an exception says that memory was not enough, the processor's or a card's."""
+    return isinstance(error, MemoryError) or bool(_ALLOCATION.search(str(error)))
 
 
 _HEAD = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ")

@@ -46,7 +46,9 @@ class CtcRecognizer(TokenRecognizer):
         self, batch: Sequence[Samples], speech: Sequence[Speech] = ()
     ) -> list[list[Emission]]:
         """Decode one utterance after the other; see TokenRecognizer."""
-        return [greedy_ctc(f, self._model.blank) for f in encode_batch(self._model, batch)]
+        return [
+            greedy_ctc(f, self._model.blank) for f in encode_batch(self._model, batch, self._room)
+        ]
 
 
 class _CtcProbe(Probe):

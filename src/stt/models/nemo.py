@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +14,7 @@ import numpy as np
 
 from stt.engine.folder import ModelFamily
 from stt.engine.recognizer import TRAILING_SILENCE, Speech
-from stt.engine.sessions import running_graphs
+from stt.engine.sessions import lacks_memory, running_graphs, runtime_errors
 from stt.errors import NonFiniteOutput
 from stt.models.onnx_asr_edge import NemoModel, usable
 from stt.models.tdt import Emission
@@ -25,10 +28,11 @@ _POSITIONS = 5000
 config.json says otherwise for models with a shorter table."""
 _MIN_SAMPLES = 1_600
 """An utterance shorter than 0.1 s has too few feature frames for the encoder's subsampling."""
-PADDING = 0.2
+PADDING = 0.1
 """Most of a row that may be padding."""
 SAMPLES = 600 * SAMPLE_RATE
-"""Most samples, padding too, of a batch at 16 kHz: activations are in proportion."""
+"""Most samples, padding too, of a batch at 16 kHz: the largest tensor, of the subsampling, then has
+2.0e9 bytes in FP32. cuDNN refuses one of 2^31."""
 
 
 class NemoFamily(ModelFamily):
@@ -65,6 +69,7 @@ class TokenRecognizer(ABC):
     def __init__(self, model: NemoModel, streams: int = 1) -> None:
         """`streams`: see Recognizer."""
         self._streams = streams
+        self._room = Room()
         self._pieces = model.pieces
         self._frame_s = model.frame_s
         self._provider = model.provider
@@ -121,21 +126,55 @@ def _is_special(piece: str) -> bool:
     return piece.startswith("<") and piece.endswith(">")
 
 
-def encode_batch(model: NemoModel, batch: Sequence[Samples]) -> list[Floats]:
+@dataclass(slots=True)
+class Room:
+    """What the device has memory for."""
+
+    samples: int = SAMPLES
+    """Of a batch, padding too; lowered where memory was not enough."""
+
+    def halve(self, count: int, longest: int) -> None:
+        """Note that so many utterances were too many; tells it the first time."""
+        if self.samples == SAMPLES:
+            logging.getLogger("stt").warning(
+                "memory is not enough for %d utterances of %.0f s together; batches are smaller "
+                "from here on",
+                count,
+                longest / SAMPLE_RATE,
+            )
+        self.samples = count * longest // 2
+
+
+def encode_batch(
+    model: NemoModel, batch: Sequence[Samples], room: Room | None = None
+) -> list[Floats]:
     """Return encoder frames, float32 [T, D], of each of float32 [n] utterances at 16 kHz.
 
     On the CPU one after the other, which is faster there (docs/measurements/speed.md); elsewhere
-    in batches of like length.
+    in batches of like length, which are halved until they fit into memory.
 
     Raises:
         NonFiniteOutput: NaN or infinity in them; its `index` is the utterance's.
+        MemoryError, or ONNX Runtime's: one utterance alone does not fit.
     """
-    groups = [[place] for place in range(len(batch))]
+    room = room or Room()
+    lengths = [len(samples) for samples in batch]
+    groups = deque([[place] for place in range(len(batch))])
     if model.provider != "cpu":
-        groups = buckets([len(samples) for samples in batch])
+        groups = deque(buckets(lengths, room.samples))
+    failures: tuple[type[Exception], ...] = (MemoryError, *runtime_errors())
     found: dict[int, Floats] = {}
-    for group in groups:
-        frames, valid = model.encode_together([batch[i] for i in group])
+    while groups:
+        group = groups.popleft()
+        try:
+            frames, valid = model.encode_together([batch[i] for i in group])
+        except failures as error:
+            if len(group) == 1 or not lacks_memory(error):
+                raise
+            room.halve(len(group), lengths[group[0]])
+            middle = -(-len(group) // 2)
+            groups.extendleft((group[middle:], group[:middle]))
+            continue
         for place, row, length in zip(group, frames, valid, strict=True):
             try:
                 found[place] = usable(row, int(length))

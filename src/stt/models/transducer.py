@@ -59,7 +59,7 @@ class TdtRecognizer(TokenRecognizer):
         self, batch: Sequence[Samples], speech: Sequence[Speech] = ()
     ) -> list[list[Emission]]:
         """Decode all together; see TokenRecognizer."""
-        frames = encode_batch(self._model, batch)
+        frames = encode_batch(self._model, batch, self._room)
         decoded = redecoded(
             self._model.decode(frames),
             frames,
