@@ -72,15 +72,11 @@ def _row(device: Device) -> str:
 
     name = _cut(printable(device.name), _NAME)
     api = _cut(device.host_api.removeprefix("Windows "), _API)
-    accepted = _accepted(device.accepted_rates)
+    accepted = " ".join(map(_khz, device.accepted_rates)) or "busy"
     return (
         f"{'*' if device.is_default else ' '} {device.index:3} {name:{_NAME}} {api:{_API}} "
         f"{device.max_channels:3} {_khz(device.default_rate):>5}  {accepted}\n"
     )
-
-
-def _accepted(rates: tuple[int, ...]) -> str:
-    return " ".join(_khz(rate) for rate in rates) or "busy"
 
 
 def _khz(rate: int) -> str:

@@ -23,11 +23,10 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from stt.batch.folder import Delivery, Job, Outcome
-    from stt.batch.journal import Entry, Journal
+    from stt.batch.journal import Journal
     from stt.batch.pool import OnStep, Pool
     from stt.errors import AudioError
     from stt.pipeline import Step
-    from stt.text.transcript import Transcript
 
 _LOOK_S = 0.1
 """Seconds between two looks at what has ended, while waiting for recordings."""
@@ -66,23 +65,21 @@ def into_folder(
     from stt.batch.journal import Journal
 
     with Journal(delivery.output) as journal:
-        return _Run(open_pool, collect, delivery, options, journal).go()
+        summary = None if options.watch else Summary()
+        return _Run(open_pool, collect, delivery, options, journal, Tally(), summary).go()
 
 
+@dataclass(frozen=True, slots=True)
 class _Run:
     """One run of the command on one folder of results."""
 
-    def __init__(
-        self,
-        open_pool: OpenPool,
-        collect: Collect,
-        delivery: Delivery,
-        options: FolderOptions,
-        journal: Journal,
-    ) -> None:
-        self._open_pool, self._collect, self._delivery = open_pool, collect, delivery
-        self._options, self._journal = options, journal
-        self._tally, self._summary = Tally(), None if options.watch else Summary()
+    _open_pool: OpenPool
+    _collect: Collect
+    _delivery: Delivery
+    _options: FolderOptions
+    _journal: Journal
+    _tally: Tally
+    _summary: Summary | None
 
     def go(self) -> int:
         """Do what is there, or what comes; returns the exit code."""
@@ -116,7 +113,9 @@ class _Run:
         jobs = named(found, self._journal)
         if not self._options.retry_failed:
             return jobs
-        return [job for job in jobs if _failed_before(self._journal.find(job.name))]
+        before = [self._journal.find(job.name) for job in jobs]
+        failed = ("failed", "partly")
+        return [j for j, e in zip(jobs, before, strict=True) if e and e.state in failed]
 
     def _do(self, jobs: Iterator[Job | None], progress: FolderProgress) -> None:
         from stt.batch.folder import transcribe_all
@@ -129,7 +128,9 @@ class _Run:
                 if target and outcome.state in ("done", "kept", "written", "copied"):
                     _move(outcome.job, target, journal, progress, self._tally)
                 if self._summary is not None and outcome.state != "elsewhere":
-                    self._summary.add(outcome, _transcript(outcome, journal))
+                    kept = outcome.state == "kept"
+                    said = journal.transcript(outcome.job.name) if kept else outcome.transcript
+                    self._summary.add(outcome, said)
 
     def _interrupted(self, jobs: int, error: KeyboardInterrupt) -> int:
         """Tell where it stopped; watching ends so, anything else is cut short."""
@@ -150,15 +151,6 @@ def _told_at_once(progress: FolderProgress) -> Iterator[None]:
     except KeyboardInterrupt:
         progress.say("stopping, when the utterances under way are done")
         raise
-
-
-def _failed_before(entry: Entry | None) -> bool:
-    return entry is not None and entry.state in ("failed", "partly")
-
-
-def _transcript(outcome: Outcome, journal: Journal) -> Transcript | None:
-    """What a recording says, be it of this run or before."""
-    return journal.transcript(outcome.job.name) if outcome.state == "kept" else outcome.transcript
 
 
 def _summarise(summary: Summary, tally: Tally, output: Path, *, quiet: bool) -> None:

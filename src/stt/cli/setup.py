@@ -218,14 +218,7 @@ def _how_to_run(chosen: str, folder: Path, places: Places, config: Path | None) 
     )
 
 
-_NOT_FOR_STARTER = {
-    "origin": "--from",
-    "keep_fp32": "--keep-fp32",
-    "keep_failed": "--keep-failed",
-    "rtol": "--rtol",
-    "atol": "--atol",
-    "thorough": "--thorough",
-}
+_NOT_FOR_STARTER = ("--from", "--keep-fp32", "--keep-failed", "--rtol", "--atol", "--thorough")
 
 
 def _starter(
@@ -233,10 +226,11 @@ def _starter(
 ) -> int:
     from stt.install import starter
 
-    source_of = click.get_current_context().get_parameter_source
-    default = click.core.ParameterSource.DEFAULT
-    for name, option in _NOT_FOR_STARTER.items():
-        if source_of(name) is not default:
+    context, default = click.get_current_context(), click.core.ParameterSource.DEFAULT
+    source_of = context.get_parameter_source
+    for parameter in context.command.params:
+        option = parameter.opts[0]
+        if option in _NOT_FOR_STARTER and source_of(parameter.name or "") is not default:
             raise UsageError(
                 f"{option} does not go with starter: it is built from an installed package"
             )
