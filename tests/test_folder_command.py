@@ -7,11 +7,8 @@ import io
 import json
 import os
 import shutil
-import signal
-import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -276,117 +273,6 @@ def test_no_copy_is_left_where_a_recording_cannot_be_moved(
     assert "could not be moved" in err
     assert not list((here / "done").rglob("*.flac"))
     assert len(list((here / "in").rglob("*.flac"))) == 2
-
-
-class Watching:
-    """The command, waiting for recordings."""
-
-    def __init__(self, here: Path, *more: str) -> None:
-        self.here = here
-        command = [sys.executable, "-m", "stt", "transcribe", "in", "--recursive"]
-        self.errors = here / "errors.txt"
-        with self.errors.open("w") as errors:
-            self.process = subprocess.Popen(
-                [*command, "-m", str(DIGITS), "-o", "out", "--watch", *more],
-                cwd=here,
-                stderr=errors,
-            )
-
-    def wait_for(self, name: str, seconds: float = 40.0) -> str:
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            if (self.here / "out" / name).exists():
-                return (self.here / "out" / name).read_text()
-            assert self.process.poll() is None, self.errors.read_text()
-            time.sleep(0.1)
-        raise AssertionError(f"{name} did not come")
-
-    def wait_until_told(self, line: str, seconds: float = 60.0) -> None:
-        deadline = time.monotonic() + seconds
-        while line not in self.errors.read_text():
-            assert time.monotonic() < deadline, self.errors.read_text()
-            assert self.process.poll() is None, self.errors.read_text()
-            time.sleep(0.1)
-
-    def stop(self) -> str:
-        time.sleep(0.5)  # the result is there a moment before it is told
-        self.process.send_signal(signal.SIGINT)
-        self.process.wait(timeout=30)
-        err = self.errors.read_text()
-        assert self.process.returncode == 0, err
-        return err
-
-
-@pytest.fixture
-def watching(here: Path) -> Iterator[Callable[..., Watching]]:
-    if os.name != "posix":
-        pytest.skip("sends a POSIX signal")
-    begun: list[Watching] = []
-
-    def begin(*more: str) -> Watching:
-        begun.append(Watching(here, *more))
-        return begun[-1]
-
-    yield begin
-    for one in begun:
-        one.process.kill()
-        one.process.wait()
-
-
-@pytest.mark.e2e
-@pytest.mark.slow
-def test_new_recordings_are_done_as_they_arrive(
-    here: Path, watching: Callable[..., Watching]
-) -> None:
-    shutil.rmtree(here / "in" / "deep")
-    main(["transcribe", str(CLIPS[1]), "-m", str(DIGITS), "-o", str(here / "whole")])
-    (whole,) = (path.read_text() for path in (here / "whole").glob("*.txt"))
-    watch = watching()
-    expected = watch.wait_for("a.txt")
-    data = CLIPS[1].read_bytes()
-    with (here / "in" / "slow.flac").open("wb") as file:  # it grows for five seconds
-        for begin in range(0, len(data), len(data) // 5 + 1):
-            file.write(data[begin : begin + len(data) // 5 + 1])
-            file.flush()
-            time.sleep(1)
-    (here / "in" / "part.tmp").write_bytes(CLIPS[0].read_bytes())
-    (here / "in" / "part.tmp").rename(here / "in" / "copy.flac")
-    assert watch.wait_for("slow.txt") == whole
-    assert watch.wait_for("copy.txt") == expected
-    err = watch.stop()
-    assert "2 done, 1 copied, 0 failed" in err
-    assert "the same recording as a" in err
-    assert "cut short" not in err
-
-
-@pytest.mark.e2e
-@pytest.mark.slow
-def test_a_watched_folder_empties_into_another(
-    here: Path, watching: Callable[..., Watching]
-) -> None:
-    watch = watching("--move-done", "in/done")
-    watch.wait_for("a.txt")
-    watch.wait_for("deep/b.txt")
-    deadline = time.monotonic() + 10
-    while not (here / "in" / "done" / "deep" / "b.flac").exists() and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert (here / "in" / "done" / "a.flac").exists()
-    time.sleep(5)  # what lies in the folder of those that are done is not taken again
-    err = watch.stop()
-    assert "2 done, 0 failed" in err
-
-
-@pytest.mark.e2e
-def test_an_empty_folder_is_watched_in_peace(here: Path, watching: Callable[..., Watching]) -> None:
-    shutil.rmtree(here / "in")
-    (here / "in").mkdir()
-    watch = watching()
-    watch.wait_until_told("watching for recordings; Ctrl-C ends")
-    time.sleep(2)  # it looks into the folder
-    err = watch.stop()
-    assert "watching for recordings; Ctrl-C ends" in err
-    assert "no recordings" not in err
-    assert "stopped watching; 0 done, 0 failed" in err
 
 
 def test_odd_names_are_told_on_one_line(here: Path, run: Transcribe) -> None:

@@ -1,7 +1,4 @@
-"""Killed at random over a batch of recordings, it ends with what an undisturbed run gives.
-
-`pytest tests/test_kills.py` kills six times, `pytest -m slow tests/test_kills.py` thirty.
-"""
+"""Killed at random over a batch of recordings, it ends with what an undisturbed run gives."""
 
 from __future__ import annotations
 
@@ -65,7 +62,11 @@ def recordings(folder: Path, count: int) -> Path:
     return folder
 
 
-def kill_and_compare(tmp_path: Path, count: int, kills: int, seed: int) -> None:
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(("count", "kills", "seed"), [(40, 30, 2)])
+def test_thirty_kills_over_forty_recordings(
+    tmp_path: Path, count: int, kills: int, seed: int
+) -> None:
     source = recordings(tmp_path / "recordings", count)
     taken = []
     for _ in range(2):  # the second time there is nothing to do but to begin
@@ -94,16 +95,6 @@ def kill_and_compare(tmp_path: Path, count: int, kills: int, seed: int) -> None:
     again = subprocess.run(command(source, out), capture_output=True, text=True, check=False)
     assert f"0 done, {count} done before, 0 failed" in again.stderr
     print(f"\ndone after each kill: {done}")  # noqa: T201
-
-
-def test_six_kills(tmp_path: Path) -> None:
-    kill_and_compare(tmp_path, count=12, kills=6, seed=1)
-
-
-@pytest.mark.timeout(900)
-@pytest.mark.parametrize("seed", [2])
-def test_thirty_kills_over_forty_recordings(tmp_path: Path, seed: int) -> None:
-    kill_and_compare(tmp_path, count=40, kills=30, seed=seed)
 
 
 def test_two_processes_share_a_folder_and_do_nothing_twice(tmp_path: Path) -> None:

@@ -65,17 +65,6 @@ def test_every_format_is_written_whole(run: Run, tmp_path: Path) -> None:
     assert all(0 < w["confidence"] <= 1 for w in words)
 
 
-def test_the_folder_shape_is_kept(run: Run, tmp_path: Path) -> None:
-    audio, out = tmp_path / "in", tmp_path / "out"
-    (audio / "deep").mkdir(parents=True)
-    clip = CLIPS / next(iter(SAID))
-    for path in (audio / "a.flac", audio / "deep" / "a.flac"):
-        path.write_bytes(clip.read_bytes())
-    assert run("transcribe", "-m", DIGITS, "--recursive", "-o", out, audio)[0] == 0
-    assert (out / "a.txt").exists()
-    assert (out / "deep" / "a.txt").exists()
-
-
 @pytest.mark.parametrize("seconds", [0.05, 1.0, 40.0])
 @pytest.mark.parametrize("level", [0.0, 1e-3, 0.1])
 def test_silence_and_noise_give_an_empty_transcript(

@@ -1,4 +1,4 @@
-"""Many recordings at once, with the small real Parakeet and with a recogniser that repeats."""
+"""Recordings into a folder, each once, with the small real Parakeet."""
 
 from __future__ import annotations
 
@@ -18,13 +18,11 @@ import soundfile
 
 from stt.batch.folder import Delivery, Job, Outcome, transcribe_all
 from stt.batch.journal import Content, Journal
-from stt.batch.pool import local_pool, transcribe_many
+from stt.batch.pool import local_pool
 from stt.engine.fallback import Reserve
 from stt.engine.recognizer import Recognizer
-from stt.errors import AudioError, NonFiniteOutput, SttError
-from stt.settings.loading import LoadedSettings, Settings
-from stt.text.transcript import Transcript
-from stt.transcriber import ModelTranscriber, Transcriber, load_with
+from stt.errors import NonFiniteOutput
+from stt.transcriber import ModelTranscriber
 from stt.transcript import Choice, Segment
 from support.loading import load_model
 from support.paths import DIGITS
@@ -37,82 +35,6 @@ CLIPS = sorted((DIGITS / "clips").glob("*.flac"))
 @pytest.fixture(scope="module")
 def transcriber() -> ModelTranscriber:
     return load_model(DIGITS, provider="cpu", threads=2)
-
-
-def plain(transcript: Transcript | SttError) -> Transcript:
-    assert isinstance(transcript, Transcript)
-    return replace(transcript, elapsed=0.0)
-
-
-def test_the_same_as_one_by_one_and_in_their_order(transcriber: ModelTranscriber) -> None:
-    assert transcriber.recognizer.streams == 2
-    found = [plain(one) for one in transcribe_many(transcriber, CLIPS)]
-    assert found == [plain(transcriber.transcribe(path)) for path in CLIPS]
-
-
-def test_a_recording_that_fails_stops_no_other(
-    transcriber: ModelTranscriber, tmp_path: Path
-) -> None:
-    broken = tmp_path / "broken.wav"
-    broken.write_bytes(b"no sound")
-    first, wrong, last = transcribe_many(transcriber, [CLIPS[0], broken, CLIPS[1]])
-    assert isinstance(wrong, AudioError)
-    assert plain(first).text
-    assert plain(last).text
-
-
-def test_elsewhere_than_on_the_cpu_recordings_share_batches(transcriber: ModelTranscriber) -> None:
-    class Elsewhere:
-        """The same model, told to run on a GPU; it notes how much it is handed."""
-
-        provider, streams, tells_words = "cuda", 1, True
-
-        def __init__(self) -> None:
-            self.sizes: list[int] = []
-
-        def recognize(
-            self, batch: Sequence[Samples], speech: Sequence[Sequence[float]] = ()
-        ) -> list[list[Segment]]:
-            self.sizes.append(len(batch))
-            return transcriber.recognizer.recognize(batch, speech)
-
-    model = Elsewhere()
-    cutting = replace(transcriber.cutting, batch_size=4)
-    gpu = replace(transcriber, recognizer=model, cutting=cutting)
-    found = [plain(one) for one in transcribe_many(gpu, CLIPS * 3)]
-    assert found == [plain(transcriber.transcribe(path)) for path in CLIPS * 3]
-    assert 1 < max(model.sizes) <= 4
-
-
-@pytest.mark.parametrize(("jobs", "streams"), [("auto", 2), (1, 1), (3, 3)])
-def test_so_many_recordings_at_a_time_as_are_asked_for(jobs: Any, streams: int) -> None:
-    settings = Settings(model=str(DIGITS), provider="cpu", threads=2, jobs=jobs)
-    loaded = load_with(LoadedSettings(settings, None, {}))
-    assert loaded.recognizer.streams == streams
-    expected = [plain(one) for one in transcribe_many(loaded, CLIPS[:1])]
-    with local_pool(loaded, None) as pool:
-        assert pool.count == streams + 1
-    assert expected[0].text
-
-
-def test_who_stops_listening_leaves_no_thread(transcriber: ModelTranscriber) -> None:
-    before = set(threading.enumerate())
-    asked = []
-
-    def sources() -> object:
-        for path in CLIPS * 10:
-            asked.append(path)
-            yield path
-
-    found = transcribe_many(transcriber, sources())  # type: ignore[arg-type]
-    next(found)
-    found.close()  # type: ignore[attr-defined]
-    assert len(asked) <= 5, "recordings are begun as they are needed"
-    named = [t.name for t in set(threading.enumerate()) - before]
-    assert not [name for name in named if name.startswith(("recording", "recognizer"))]
-
-
-# --- into a folder, each once ---------------------------------------------------------------------
 
 
 class Counting:
@@ -131,22 +53,6 @@ class Counting:
             raise KeyboardInterrupt
         self.lengths += [len(samples) for samples in batch]
         return self._inner.recognize(batch, speech)
-
-
-def test_segments_of_a_damaged_recording_end_with_an_error(
-    transcriber: ModelTranscriber, tmp_path: Path
-) -> None:
-    clip = soundfile.read(CLIPS[0], dtype="int16")[0]
-    parts = [clip, np.zeros(48_000, np.int16)] * 3
-    soundfile.write(tmp_path / "a.wav", np.concatenate(parts), 16_000)
-    content = (tmp_path / "a.wav").read_bytes()
-    (tmp_path / "a.wav").write_bytes(content[: len(content) // 2])
-    found = []
-    with pytest.raises(AudioError, match=r"a\.wav: not all of it: truncated: "):
-        for segment in Transcriber(transcriber).segments(tmp_path / "a.wav"):
-            found.append(segment.text)
-    assert found
-    assert list(Transcriber(transcriber).segments(CLIPS[0]))
 
 
 @dataclass

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import ValidationError
 
 from stt.errors import SettingsError
 from stt.settings import loading as settings
@@ -85,14 +84,6 @@ def test_settings_alone_read_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STT_THREADS", "2")
     assert Settings().threads == 0
     assert Settings(threads=4).threads == 4
-
-
-def test_settings_are_frozen() -> None:
-    found = load_settings()
-    with pytest.raises(ValidationError, match="frozen"):
-        found.settings.threads = 3  # type: ignore[misc]
-    with pytest.raises(TypeError):
-        found.origins["threads"] = "x"  # type: ignore[index]
 
 
 @pytest.mark.parametrize(
