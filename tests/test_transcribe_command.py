@@ -209,6 +209,7 @@ def test_fp16_that_is_not_proven(
     assert ("go" in done[1]) == (code == 0)
 
 
+@pytest.mark.slow
 @pytest.mark.e2e
 def test_the_starter_transcribes_a_sample_and_says_what_it_is(tmp_path: Path) -> None:
     """The real command in a process of its own, as a new user runs it."""
@@ -266,14 +267,14 @@ def test_ctrl_c_keeps_what_was_finished(tmp_path: Path) -> None:
     samples, rate = soundfile.read(CLIPS / next(iter(SAID)), dtype="float32")
     short, long = tmp_path / "short.wav", tmp_path / "long.wav"
     soundfile.write(short, samples, rate)
-    soundfile.write(long, np.tile(np.append(samples, np.zeros(rate)), 900), rate)
+    soundfile.write(long, np.tile(np.append(samples, np.zeros(rate)), 300), rate)
     out = tmp_path / "out"
     command = [sys.executable, "-m", "stt", "transcribe", "-m", DIGITS, "-o", out, short, long]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
     while not (out / "short.txt").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
-    time.sleep(1)
+    time.sleep(0.3)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=30)
     assert process.returncode == 130, err

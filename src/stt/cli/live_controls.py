@@ -14,17 +14,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from queue import SimpleQueue
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from stt.audio.files import STDIN, check_there
-from stt.audio.microphone import Block
 from stt.cli.outcomes import drop_stdout_if_closed, stdout_is_closed
 from stt.cli.output import check_folder
 from stt.errors import OutputError, UsageError
 from stt.events import Event, Final, Problem
-from stt.text.subtitles import one_line
 from stt.transcript import FORMAT_NAMES
+
+if TYPE_CHECKING:
+    from stt.audio.microphone import Block
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +73,8 @@ def check(options: LiveOptions) -> None:
 
 def _check_input(options: LiveOptions) -> None:
     """Refuse what does not go with a recording, or without one, and a recording that is none."""
+    from stt.audio.files import STDIN, check_there
+
     if options.input_ is None:
         if options.fast:
             raise UsageError("--fast goes with a recording: add --input FILE")
@@ -145,6 +146,10 @@ def while_talking(
 
     What is left out counts as lost, so that times stay those of the microphone.
     """
+    import numpy as np
+
+    from stt.audio.microphone import Block
+
     before: deque[Block] = deque()
     held_back = 0  # samples in `before`
     left_out = 0  # samples of the stream not passed on
@@ -270,6 +275,8 @@ class ExecHook:
 
     def take(self, event: Event) -> None:
         """Have the command run with a final text, when those before are done."""
+        from stt.text.subtitles import one_line
+
         if isinstance(event, Final) and event.text:
             self._texts.put(one_line(event.text))
 
