@@ -7,7 +7,7 @@ import unicodedata
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stt.cli.inputs import _named_apart, collect
@@ -147,6 +147,7 @@ paths = st.builds(
 )
 
 
+@settings(max_examples=40)
 @given(st.lists(paths, max_size=12))
 def test_result_names_are_apart_on_every_disk(found: list[Path]) -> None:
     inputs = _named_apart([(f"{i}/{path}", path) for i, path in enumerate(found)])

@@ -158,16 +158,9 @@ def test_a_case(
     assert noted in " ".join(transcript.coverage.notes)
 
 
-@pytest.mark.parametrize(
-    ("level", "offset"),
-    [
-        (-45.0, -0.9),
-        *(
-            pytest.param(*case, marks=pytest.mark.slow)
-            for case in ((-45.0, 0.1), (-45.0, 0.5), (-30.0, 0.1), (-30.0, 0.5), (-30.0, -0.9))
-        ),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("offset", [0.1, 0.5, -0.9])
+@pytest.mark.parametrize("level", [-30.0, -45.0])
 def test_quiet_speech_on_a_constant_offset(
     starter: stt.Transcriber, level: float, offset: float
 ) -> None:

@@ -207,12 +207,13 @@ def test_in_python_too(call_record: Path) -> None:
     found = stt.transcribe(call_record, DIGITS, channel="right", start=1, end="0:08")
     assert found.text == SAID[TWO]
     samples, rate = soundfile.read(call_record, dtype="float32")
-    each = stt.load(DIGITS).hearing(channel="each")
+    loaded = stt.load(DIGITS)
+    each = loaded.hearing(channel="each")
     segments = each.transcribe(samples, sample_rate=rate).segments
     assert {s.channel: s.text for s in segments} == {"left": SAID[FOUR], "right": SAID[TWO]}
     assert {s.channel for s in each.segments(samples, sample_rate=rate)} == {"left", "right"}
     inverted = np.stack([samples[:, 0], -samples[:, 0]], 1)
-    heard = stt.load(DIGITS).transcribe(inverted, sample_rate=rate)
+    heard = loaded.transcribe(inverted, sample_rate=rate)
     assert heard.text == SAID[FOUR]
     assert heard.coverage is not None
     assert heard.coverage.notes == (

@@ -141,7 +141,7 @@ def test_as_many_samples_come_out_as_go_in(
 def test_channels_that_cancel_in_any_container(
     tmp_path: Path, speech: tuple[Samples, int], name: str, codec: str
 ) -> None:
-    samples, rate = speech
+    samples, rate = speech[0][: 5 * speech[1]], speech[1]
     made, path = np.stack([samples, -samples], 1), tmp_path / name
     if codec == "libopus":
         made, rate = np.repeat(made, 3, axis=0), rate * 3
