@@ -199,7 +199,7 @@ class _Run:
         self._account.check(unread)
         rest = self._stitcher.finish()
         self._account.recovered(rest)
-        coverage = self._account.coverage(unread, notes)
+        coverage = self._account.coverage(unread, (*notes, *self._recognizer.notes))
         yield Step(self._heard / SAMPLE_RATE, rest, coverage=coverage)
 
     def cancel(self) -> None:

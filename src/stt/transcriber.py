@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -116,6 +117,8 @@ class ModelTranscriber:
     cutting: Cutting
     reserve: Reserve | None = None
     """FP32 for recordings of which the chosen precision makes nothing usable; None: it is none."""
+    spare: Reserve | None = None
+    """The same precision on the CPU, for what another provider fails on; None: it is the CPU."""
     pool: Executor | None = None
     """Threads that recognise, where recordings share them; None: each has its own."""
     jobs: int = 0
@@ -176,9 +179,13 @@ class ModelTranscriber:
                     placed = replace(step, segments=segments, part=part.number, parts=part.count)
                     yield replace(placed, coverage=coverage), part.stream.duration
 
+    def guarded(self, recognizer: Recognizer) -> GuardedRecognizer:
+        """Return the recogniser as one recording needs it, with what takes over from it."""
+        return GuardedRecognizer(recognizer, self.choice.precision, self.reserve, self.spare)
+
     def _steps_of(self, part: Part, cache: UtteranceCache | None) -> Iterator[Step]:
         """Yield a part's steps; where nothing of one can be had, the others are wanted still."""
-        recognizer = GuardedRecognizer(self.recognizer, self.choice.precision, self.reserve)
+        recognizer = self.guarded(self.recognizer)
         if cache is not None and part.number > 1:
             cache = PartCache(cache, part.number)
         stream = part.stream
@@ -319,6 +326,7 @@ def load_with(
     cutting = Cutting(longest, threshold, settings.batch_size)
     return ModelTranscriber(
         *(folder, choice, recognizer, cutting, _reserve(folder, choice, settings, jobs)),
+        spare=_spare(folder, choice, settings),
         jobs=jobs or 0,
         english_only=folder.family.english_only(folder.config),
     )
@@ -334,15 +342,21 @@ def _reserve(
         return Reserve(None, "`strict` is set")
     if folder.problems["fp32"] is not None:
         return Reserve(None, "there is no fp32 to go on with")
+    return Reserve(lambda: _load(folder, "fp32", choice.provider, settings.threads, jobs))
 
-    def load() -> Recognizer:
-        return models.load(
-            folder,
-            precision="fp32",
-            provider=choice.provider,
-            threads=settings.threads,
-            strict=True,
-            jobs=jobs,
-        )[0]
 
-    return Reserve(load)
+def _spare(folder: ModelFolder, choice: Choice, settings: Settings) -> Reserve | None:
+    """Return the choice on the CPU, for what another provider fails on."""
+    if choice.provider == "cpu" or settings.strict:
+        return None
+    load = partial(_load, folder, choice.precision, "cpu", settings.threads, None)
+    return Reserve(load, name="the CPU")
+
+
+def _load(
+    folder: ModelFolder, precision: str, provider: str, threads: int, jobs: int | None
+) -> Recognizer:
+    found, _ = models.load(
+        folder, precision=precision, provider=provider, threads=threads, strict=True, jobs=jobs
+    )
+    return found

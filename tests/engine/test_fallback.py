@@ -58,6 +58,47 @@ def guard(chosen: Scripted, full: Scripted) -> GuardedRecognizer:
     return GuardedRecognizer(chosen, "fp16", Reserve(lambda: full))
 
 
+class Card(Scripted):
+    """Runs on a card, which fails on what it is told to."""
+
+    provider = "cuda"
+
+    def __init__(self, fails_on: float) -> None:
+        super().__init__("card")
+        self.fails_on = fails_on
+
+    def _one(self, index: int, content: float) -> list[Segment]:
+        if content == self.fails_on:
+            raise ModelError("the model cannot run") from RuntimeError("CUDA failure 700")
+        return super()._one(index, content)
+
+
+def test_a_batch_on_which_a_card_fails_runs_on_the_cpu_and_the_rest_on_the_card() -> None:
+    spare = Scripted("cpu")
+    guarded = GuardedRecognizer(Card(7.0), "fp32", spare=Reserve(lambda: spare, name="the CPU"))
+    spare.hears = {7.0: SPOKEN}
+    assert said(guarded.recognize([utterance(SPOKEN)])) == ["card"]
+    assert guarded.notes == []
+    assert said(guarded.recognize([utterance(7.0), utterance(SPOKEN)])) == ["cpu", "cpu"]
+    assert said(guarded.recognize([utterance(SPOKEN)])) == ["card"]
+    assert guarded.notes == ["2.0 s ran on the CPU: cuda failed (CUDA failure 700)"]
+    assert guarded.fallback is None
+
+
+def test_without_a_spare_a_failure_is_an_error() -> None:
+    with pytest.raises(ModelError, match="cannot run"):
+        GuardedRecognizer(Card(7.0), "fp32").recognize([utterance(7.0)])
+
+
+def test_a_collapse_on_the_cpu_is_a_collapse() -> None:
+    spare, full = Scripted("cpu", {7.0: BROKEN}), Scripted("full", {7.0: SPOKEN})
+    guarded = GuardedRecognizer(
+        Card(7.0), "fp16", Reserve(lambda: full), Reserve(lambda: spare, name="the CPU")
+    )
+    assert said(guarded.recognize([utterance(7.0)])) == ["full"]
+    assert guarded.fallback
+
+
 def test_while_all_is_well_fp32_is_not_even_loaded() -> None:
     def load() -> Scripted:
         raise AssertionError("loaded")

@@ -1,11 +1,15 @@
-"""One recording's recogniser: the chosen precision, and FP32 from where that gives nothing usable.
+"""One recording's recogniser: the chosen precision, and what takes over where that is of no use.
+
+A card can fail, or have too little memory for a single utterance: that batch runs on the CPU.
 
 FP16 passes its proof and may still overflow on audio that the proof did not have. It shows in two
-ways: NaN or infinity in what the model returns, and no word at all where speech was clear.
+ways: NaN or infinity in what the model returns, and no word at all where speech was clear. Then the
+recording goes on in FP32.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -47,10 +51,13 @@ class Fallback:
 
 
 class Reserve:
-    """FP32 in reserve: loaded when it is first needed, at most once."""
+    """A recogniser in reserve, FP32 or the CPU: loaded when it is first needed, at most once."""
 
-    def __init__(self, load: Callable[[], Recognizer] | None, missing: str = "") -> None:
-        """`load` loads FP32, or raises SttError; None where there is none: `missing` says why."""
+    def __init__(
+        self, load: Callable[[], Recognizer] | None, missing: str = "", name: str = "fp32"
+    ) -> None:
+        """`load` loads it, or raises SttError; None where there is none: `missing` says why."""
+        self._name, self._lock = name, threading.Lock()
         self._load = load
         self._recognizer: Recognizer | None = None
         self.missing = missing
@@ -58,13 +65,14 @@ class Reserve:
 
     def get(self) -> Recognizer | None:
         """Return the recogniser, or None where there is none or it does not load."""
-        if self._load is not None:
-            try:
-                self._recognizer = self._load()
-            except SttError as error:
-                self.missing = f"fp32 cannot take over: {error}"
-            self._load = None
-        return self._recognizer
+        with self._lock:
+            if self._load is not None:
+                try:
+                    self._recognizer = self._load()
+                except SttError as error:
+                    self.missing = f"{self._name} cannot take over: {error}"
+                self._load = None
+            return self._recognizer
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +81,8 @@ class Attempt:
 
     by: Recognizer
     found: list[list[Segment]] | NonFiniteOutput
+    failure: str = ""
+    """Of the card, in whose place the CPU ran; empty where it did not fail."""
 
 
 class GuardedRecognizer:
@@ -82,14 +92,34 @@ class GuardedRecognizer:
     order: so a recording reads the same however many batches are under way.
     """
 
-    def __init__(self, chosen: Recognizer, precision: str, reserve: Reserve | None = None) -> None:
-        """Begin with `chosen`, which runs `precision`; a `reserve` belongs to other than fp32."""
+    def __init__(
+        self,
+        chosen: Recognizer,
+        precision: str,
+        reserve: Reserve | None = None,
+        spare: Reserve | None = None,
+    ) -> None:
+        """Begin with `chosen`, which runs `precision`; a `reserve` belongs to other than fp32.
+
+        `spare` is the same precision on the CPU; it belongs to other providers.
+        """
         self._running = chosen
         self._precision = precision
-        self._reserve = reserve
+        self._reserve, self._spare = reserve, spare
+        self._on_cpu, self._failure = 0, ""  # samples that the CPU had to take, and why
         self._empty = 0  # utterances of clear speech without a word, so far
         self.fallback: Fallback | None = None
         """Set once the recording goes on in FP32."""
+
+    @property
+    def notes(self) -> list[str]:
+        """What ran elsewhere than it should, and why."""
+        if not self._on_cpu:
+            return []
+        seconds = self._on_cpu / SAMPLE_RATE
+        return [
+            f"{seconds:.1f} s ran on the CPU: {self._running.provider} failed ({self._failure})"
+        ]
 
     @property
     def streams(self) -> int:
@@ -116,6 +146,15 @@ class GuardedRecognizer:
             return Attempt(running, _recognized(running, batch))
         except NonFiniteOutput as error:
             return Attempt(running, error)
+        except ModelError as error:
+            spare = None if self._spare is None else self._spare.get()
+            if spare is None:
+                raise
+            why = " ".join(str(error.__cause__ or error).split())[:160]
+            try:
+                return Attempt(running, _recognized(spare, batch), why)
+            except NonFiniteOutput as other:
+                return Attempt(running, other, why)
 
     def settle(self, batch: Sequence[Utterance], attempt: Attempt) -> list[list[Segment]]:
         """Judge an attempt; see `recognize`.
@@ -124,6 +163,9 @@ class GuardedRecognizer:
         """
         if attempt.by is not self._running:
             attempt = self.attempt(batch)
+        if attempt.failure:
+            self._failure = self._failure or attempt.failure
+            self._on_cpu += sum(len(utterance.samples) for utterance in batch)
         if isinstance(attempt.found, NonFiniteOutput):
             self._go_on_in_fp32(batch[attempt.found.index], attempt.found)
             return _recognized(self._running, batch)

@@ -249,7 +249,7 @@ def live(
 def guarded_for(transcriber: ModelTranscriber, session: LiveSession) -> GuardedRecognizer:
     """Return the transcriber's recogniser, which falls back, as a session needs it."""
     recognizer = transcriber.recognizer.hasty(lambda: session.in_vain)
-    return GuardedRecognizer(recognizer, transcriber.choice.precision, transcriber.reserve)
+    return transcriber.guarded(recognizer)
 
 
 def pace_for(transcriber: ModelTranscriber) -> Pace:
