@@ -118,11 +118,11 @@ def test_nan_makes_the_recording_go_on_in_fp32() -> None:
     assert said(recognizer.recognize(batch)) == ["full"] * 3
     fallback = recognizer.fallback
     assert fallback is not None
-    told = "fp16 gave nothing usable at 0:12 (NaN in the encoder output)"
-    assert str(fallback) == f"{told}; this recording goes on in fp32"
+    message = "fp16 gave nothing usable at 0:12 (NaN in the encoder output)"
+    assert str(fallback) == f"{message}; this recording goes on in fp32"
     assert fallback.choice.precision == "fp32"
     assert fallback.choice.provider == "cpu"
-    assert fallback.choice.reason == f"{told}; fp32 from there on"
+    assert fallback.choice.reason == f"{message}; fp32 from there on"
     asked = half.asked
     assert said(recognizer.recognize([utterance(SPOKEN, 700)])) == ["full"]
     assert half.asked == asked
@@ -199,8 +199,10 @@ def test_fp32_that_does_not_load_is_tried_once_and_its_reason_told() -> None:
     for _ in range(2):
         recognizer = GuardedRecognizer(Scripted("half"), "fp16", reserve)
         assert said(recognizer.recognize([utterance(SILENT)])) == [""]
-        told = r"fp16 gave nothing usable at 0:03 \(NaN .*\), and fp32 cannot .* not an ONNX file"
-        with pytest.raises(ModelError, match=told):
+        message = (
+            r"fp16 gave nothing usable at 0:03 \(NaN .*\), and fp32 cannot .* not an ONNX file"
+        )
+        with pytest.raises(ModelError, match=message):
             recognizer.recognize([utterance(SPOKEN), utterance(BROKEN, 3)])
     assert len(tries) == 1
 

@@ -45,158 +45,111 @@ def speeds(known: Known = ALL, provider: str = "", **rtfx: float) -> Known:
     return replace(known, measured=measured)
 
 
-def as_written(**rows: tuple[float, ...]) -> dict[tuple[str, str], Measurement]:
+def as_written(native_half: bool = False, **rows: tuple[float, ...]) -> Known:
     """Precision -> rtfx, load_s, peak_mib, and the ends of its interval where it has one."""
-    return {
+    measured = {
         (p, "cpu"): Measurement(rtfx, True, load_s, peak_mib, *interval)
         for p, (rtfx, load_s, peak_mib, *interval) in rows.items()
     }
+    return replace(ALL, measured=measured, native_half=native_half)
 
 
 GPU = replace(ALL, provider="cuda")
-
-
-AS_FAST = "fp16 passed over: as fast, but"
+LOST = replace(GPU, problems=dict(ALL.problems) | {"fp16": "x.fp16.onnx is missing"})
+PASSED = "fp16 passed over:"
+NO_FP16 = f"{PASSED} no fp16 files"
+AS_FAST = f"{PASSED} as fast, but"
 IN_FP32 = f"{AS_FAST} computed in fp32 here"
+PREFERRED = "auto prefers fp16"
+UNPROVEN = "not proven here (run `stt setup`)"
+REFUSED = "found wrong here (3 of 20 words differ)"
+LEFT = "but nothing better is left"
 
 
 @pytest.mark.parametrize(
     ("known", "precision", "reason"),
     [
-        (GPU, "fp16", "auto prefers fp16"),
-        (without("fp16", known=GPU), "fp32", "fp16 passed over: no fp16 files"),
-        # nobody misses int8
-        (without("fp16", "int8"), "fp32", "fp16 passed over: no fp16 files"),
-        (
-            replace(GPU, problems=dict(ALL.problems) | {"fp16": "x.fp16.onnx is missing"}),
-            "fp32",
-            "fp16 passed over: x.fp16.onnx is missing",
-        ),
-        (
-            replace(ALL, failed={"fp16": "did not load (x)"}),
-            "fp32",
-            "fp16 passed over: did not load (x)",
-        ),
+        (GPU, "fp16", PREFERRED),
+        (without("fp16", known=GPU), "fp32", NO_FP16),
+        (without("fp16", "int8"), "fp32", NO_FP16),  # nobody misses int8
+        (LOST, "fp32", f"{PASSED} x.fp16.onnx is missing"),
+        (replace(ALL, failed={"fp16": "did not load (x)"}), "fp32", f"{PASSED} did not load (x)"),
         # proof
-        (
-            unproven("fp16", known=GPU),
-            "fp32",
-            "fp16 passed over: not proven here (run `stt setup`)",
-        ),
-        (
-            unproven("fp16", "int8"),
-            "fp32",
-            "fp16 passed over: not proven here (run `stt setup`)",
-        ),
-        (
-            replace(ALL, proofs={"fp16": REFUTED}),
-            "fp32",
-            "fp16 passed over: found wrong here (3 of 20 words differ)",
-        ),
-        (
-            replace(GPU, measured={("fp16", "cuda"): WRONG}),
-            "fp32",
-            "fp16 passed over: found wrong here",
-        ),
+        (unproven("fp16", known=GPU), "fp32", f"{PASSED} {UNPROVEN}"),
+        (unproven("fp16", "int8"), "fp32", f"{PASSED} {UNPROVEN}"),
+        (replace(ALL, proofs={"fp16": REFUTED}), "fp32", f"{PASSED} {REFUSED}"),
+        (replace(GPU, measured={("fp16", "cuda"): WRONG}), "fp32", f"{PASSED} found wrong here"),
         # rather one that is not proven than nothing, and rather that than one found wrong
-        (
-            unproven("fp16", known=without("fp32", "int8")),
-            "fp16",
-            "fp16 is not proven here (run `stt setup`), but nothing better is left",
-        ),
+        (unproven("fp16", known=without("fp32", "int8")), "fp16", f"fp16 is {UNPROVEN}, {LEFT}"),
         (
             replace(without("fp32"), proofs={"fp16": REFUTED}),
             "int8",
-            "fp16 passed over: found wrong here (3 of 20 words differ); "
-            "int8 is not proven here (run `stt setup`), but nothing better is left",
+            f"{PASSED} {REFUSED}; int8 is {UNPROVEN}, {LEFT}",
         ),
         # speed, on a GPU
         (
             speeds(GPU, fp16=20.3, fp32=24.1),
             "fp32",
-            "fp16 passed over: fp32 measured faster here (24.1 against 20.3 times real time)",
+            f"{PASSED} fp32 measured faster here (24.1 against 20.3 times real time)",
         ),
         (
             speeds(GPU, fp16=20.0, fp32=20.9),
             "fp16",
-            "auto prefers fp16 (fp32 is no faster: 20.0 against 20.9 times real time)",
+            f"{PREFERRED} (fp32 is no faster: 20.0 against 20.9 times real time)",
         ),
         (speeds(GPU, fp16=20, fp32=21.5), "fp32", "fp32 measured faster here (21.5 a"),
-        (speeds(without("fp32", known=GPU), fp16=10, fp32=30), "fp16", "auto prefers fp16"),
+        (speeds(without("fp32", known=GPU), fp16=10, fp32=30), "fp16", PREFERRED),
         (replace(speeds(GPU, fp16=10, fp32=30), failed={"fp32": "x"}), "fp16", "auto prefers"),
-        (speeds(GPU, fp32=30), "fp16", "auto prefers fp16"),
-        (speeds(GPU, "cpu", fp16=10, fp32=30), "fp16", "auto prefers fp16"),
+        (speeds(GPU, fp32=30), "fp16", PREFERRED),
+        (speeds(GPU, "cpu", fp16=10, fp32=30), "fp16", PREFERRED),
         # int8
-        (without("fp16", "fp32"), "int8", "fp16 passed over: no fp16 files"),
-    ],
-)
-def test_auto(known: Known, precision: str, reason: str) -> None:
-    choice = choose("auto", known)
-    assert (choice.precision, choice.provider) == (precision, known.provider)
-    assert reason in choice.reason
-    assert "no int8" not in choice.reason
-
-
-@pytest.mark.parametrize(
-    ("known", "precision", "reason"),
-    [
-        # nothing measured, or on another provider only
-        (ALL, "fp32", "fp16 passed over: proven, but computed in fp32 here"),
-        (speeds(provider="cuda", fp16=30, fp32=10), "fp32", "fp16 passed over: proven, but comp"),
-        (replace(ALL, native_half=True), "fp16", "auto prefers fp16"),
+        (without("fp16", "fp32"), "int8", NO_FP16),
+        # on the CPU: nothing measured, or on another provider only
+        (ALL, "fp32", f"{PASSED} proven, but computed in fp32 here"),
+        (speeds(provider="cuda", fp16=30, fp32=10), "fp32", f"{PASSED} proven, but comp"),
+        (replace(ALL, native_half=True), "fp16", PREFERRED),
         (speeds(fp16=12, fp32=10), "fp16", "fp16 measured faster here (12.0 against 10.0 times"),
-        (speeds(fp16=10, fp32=12), "fp32", "fp16 passed over: fp32 measured faster here (12.0 ag"),
+        (speeds(fp16=10, fp32=12), "fp32", f"{PASSED} fp32 measured faster here (12.0 ag"),
         (speeds(fp16=10.4, fp32=10), "fp32", IN_FP32),
         # the figures of two set-ups on one machine, as manifests had them
         (
-            replace(ALL, measured=as_written(fp32=(12.3, 3.1, 2952), fp16=(10.1, 5.9, 4590))),
+            as_written(fp32=(12.3, 3.1, 2952), fp16=(10.1, 5.9, 4590)),
             "fp32",
-            "fp16 passed over: no faster (10.1 against 12.3 times real time), "
+            f"{PASSED} no faster (10.1 against 12.3 times real time), "
             "loads in 5.9 s against 3.1, 4,590 MiB against 2,952",
         ),
         (
-            replace(ALL, measured=as_written(fp32=(9.7, 3.1, 2952), fp16=(12.2, 5.9, 4590))),
+            as_written(fp32=(9.7, 3.1, 2952), fp16=(12.2, 5.9, 4590)),
             "fp32",
             f"{AS_FAST} loads in 5.9 s against 3.1, 4,590 MiB against 2,952",
         ),
         # a difference that the intervals swallow
         (
-            replace(
-                ALL,
-                measured=as_written(
-                    fp32=(10, 3, 900, 7, 12), fp16=(20, 2.9, 900, 11, 29), int8=(15, 1, 500, 12, 30)
-                ),
+            as_written(
+                fp32=(10, 3, 900, 7, 12), fp16=(20, 2.9, 900, 11, 29), int8=(15, 1, 500, 12, 30)
             ),
             "fp32",
             f"{AS_FAST} loads in 2.9 s against 3.0, 900 MiB against 900",
         ),
         # as fast, and lighter in both
         (
-            replace(
-                ALL,
-                native_half=True,
-                measured=as_written(fp32=(10, 3, 900, 9, 11), fp16=(10, 2, 500, 9, 11)),
-            ),
+            as_written(native_half=True, fp32=(10, 3, 900, 9, 11), fp16=(10, 2, 500, 9, 11)),
             "fp16",
-            "auto prefers fp16 (fp32 is no faster: 10.0 against 10.0 times real time; "
+            f"{PREFERRED} (fp32 is no faster: 10.0 against 10.0 times real time; "
             "loads in 2.0 s against 3.0, 500 MiB against 900)",
         ),
         # a small model on a busy machine
         (
-            replace(ALL, measured=as_written(fp32=(9, 9, 160, 6, 11), fp16=(8, 4, 147, 6, 11))),
+            as_written(fp32=(9, 9, 160, 6, 11), fp16=(8, 4, 147, 6, 11)),
             "fp32",
-            "fp16 passed over: no faster (8.0 against 9.0 times real time), "
+            f"{PASSED} no faster (8.0 against 9.0 times real time), "
             "loads in 4.0 s against 9.0, 147 MiB against 160",
         ),
         # as fast, and lighter in one alone
         (
-            replace(
-                ALL,
-                native_half=True,
-                measured=as_written(fp32=(10, 3, 900, 9, 11), fp16=(10, 4, 500, 9, 11)),
-            ),
+            as_written(native_half=True, fp32=(10, 3, 900, 9, 11), fp16=(10, 4, 500, 9, 11)),
             "fp32",
-            "fp16 passed over: as fast, but loads in 4.0 s against 3.0, 500 MiB against 900",
+            f"{AS_FAST} loads in 4.0 s against 3.0, 500 MiB against 900",
         ),
         (
             speeds(fp16=10, fp32=10, int8=99),
@@ -205,10 +158,11 @@ def test_auto(known: Known, precision: str, reason: str) -> None:
         ),
     ],
 )
-def test_auto_on_the_cpu(known: Known, precision: str, reason: str) -> None:
+def test_auto(known: Known, precision: str, reason: str) -> None:
     choice = choose("auto", known)
-    assert (choice.precision, choice.provider) == (precision, "cpu")
+    assert (choice.precision, choice.provider) == (precision, known.provider)
     assert reason in choice.reason
+    assert "no int8" not in choice.reason
 
 
 @pytest.mark.parametrize(
@@ -223,7 +177,7 @@ def test_auto_on_the_cpu(known: Known, precision: str, reason: str) -> None:
         (
             speeds(ALL, fp16=10, fp32=20, int8=99),
             "int8",
-            "fp16 passed over: fp32 measured faster here (20.0 against 10.0 times real time); "
+            f"{PASSED} fp32 measured faster here (20.0 against 10.0 times real time); "
             "int8 measured faster here (99.0 against 20.0 times real time), and auto_int8 is set",
         ),
         (
@@ -239,9 +193,9 @@ def test_auto_on_the_cpu(known: Known, precision: str, reason: str) -> None:
         (
             speeds(unproven("int8", known=without("fp32")), fp16=10, int8=99),
             "fp16",
-            "int8 passed over: not proven here (run `stt setup`)",
+            f"int8 passed over: {UNPROVEN}",
         ),
-        (without("int8", "fp32"), "fp16", "auto prefers fp16"),
+        (without("int8", "fp32"), "fp16", PREFERRED),
         (
             speeds(GPU, fp16=10, int8=99),
             "fp16",
@@ -251,51 +205,28 @@ def test_auto_on_the_cpu(known: Known, precision: str, reason: str) -> None:
 )
 def test_auto_with_auto_int8(known: Known, precision: str, reason: str) -> None:
     choice = choose("auto", known, auto_int8=True)
-    assert choice.precision == precision
-    assert choice.reason == reason
+    assert (choice.precision, choice.reason) == (precision, reason)
+
+
+BY_NAME = "asked for by name"
+FAILED = replace(ALL, failed={"fp32": "did not load (y)"})
 
 
 @pytest.mark.parametrize(
     ("requested", "known", "precision", "reason"),
     [
-        ("fp32", ALL, "fp32", "asked for by name"),
-        (
-            "fp16",
-            unproven("fp16"),
-            "fp16",
-            "asked for by name; not proven here (run `stt setup`)",
-        ),
-        (
-            "fp16",
-            replace(ALL, proofs={"fp16": REFUTED}),
-            "fp16",
-            "asked for by name; found wrong here (3 of 20 words differ)",
-        ),
-        (
-            "int8",
-            replace(ALL, provider="cuda"),
-            "int8",
-            "asked for by name; on cuda fp32 is many times faster",
-        ),
-        (
-            "fp16",
-            without("fp16"),
-            "fp32",
-            "fp16 was asked for, but: no fp16 files",
-        ),
+        ("fp32", ALL, "fp32", BY_NAME),
+        ("fp16", unproven("fp16"), "fp16", f"{BY_NAME}; {UNPROVEN}"),
+        ("fp16", replace(ALL, proofs={"fp16": REFUTED}), "fp16", f"{BY_NAME}; {REFUSED}"),
+        ("int8", GPU, "int8", f"{BY_NAME}; on cuda fp32 is many times faster"),
+        ("fp16", without("fp16"), "fp32", "fp16 was asked for, but: no fp16 files"),
         ("int8", without("int8", known=GPU), "fp16", "int8 was asked for, but: no int8 files"),
-        (
-            "fp32",
-            replace(ALL, failed={"fp32": "did not load (y)"}),
-            "fp16",
-            "fp32 was asked for, but: did not load (y)",
-        ),
+        ("fp32", FAILED, "fp16", "fp32 was asked for, but: did not load (y)"),
         (
             "mixed",
             unproven("fp16"),
             "fp32",
-            "mixed was asked for, but: no mixed files; "
-            "fp16 passed over: not proven here (run `stt setup`)",
+            f"mixed was asked for, but: no mixed files; {PASSED} {UNPROVEN}",
         ),
     ],
 )
@@ -304,25 +235,31 @@ def test_by_name(requested: str, known: Known, precision: str, reason: str) -> N
     assert (choice.precision, choice.reason) == (precision, reason)
 
 
-def test_strict_makes_a_fallback_an_error() -> None:
+def test_strict_makes_a_fallback_an_error_but_of_auto() -> None:
     with pytest.raises(ModelError, match="fp16 cannot be used: no fp16 files"):
         choose("fp16", without("fp16"), strict=True)
+    assert choose("auto", without("fp16"), strict=True).precision == "fp32"
 
 
 def test_a_folder_that_was_not_set_up_is_set_up_as_a_copy_to_be_used() -> None:
     known = replace(without("fp16"), model="/x/my model", copy="my model")
-    told = (
+    cure = (
         r"no fp16 files \(`stt setup '/x/my model' --precision fp16` makes them in a copy; "
         r"then use `-m 'my model'`\)"
     )
-    with pytest.raises(ModelError, match=told):
+    with pytest.raises(ModelError, match=cure):
         choose("fp16", known, strict=True)
     assert "which proves it in a copy; then use `-m 'my model'`)" in (
         replace(known, proofs={}).doubt("int8") or ""
     )
 
 
-def test_nothing_left_names_this_models_set_up_unless_a_file_is_to_be_corrected() -> None:
+def test_nothing_left_names_every_reason_and_a_cure() -> None:
+    failed = {"fp16": "did not load (a)", "fp32": "did not load (b)"}
+    reasons = r"fp16: did not load \(a\); fp32: did not load \(b\); int8: no int8"
+    with pytest.raises(ModelError, match=reasons):
+        choose("auto", replace(without("int8"), failed=failed))
+    # this model's set-up, unless a file is to be corrected
     known = replace(without("fp16", "int8"), model="/x/D", copy="D")
     with pytest.raises(ModelError, match=r"run `stt setup /x/D` again$"):
         choose("auto", replace(known, failed={"fp32": "did not load (y)"}))
@@ -331,23 +268,12 @@ def test_nothing_left_names_this_models_set_up_unless_a_file_is_to_be_corrected(
         choose("auto", replace(known, failed=failed))
 
 
-def test_strict_does_not_touch_auto() -> None:
-    assert choose("auto", without("fp16"), strict=True).precision == "fp32"
-
-
 @pytest.mark.parametrize("provider", ["cuda", "tensorrt"])
 @pytest.mark.parametrize("auto_int8", [True, False])
 def test_int8_is_never_chosen_unasked_on_a_gpu(provider: str, auto_int8: bool) -> None:
     known = replace(without("fp16", "fp32"), provider=provider)
     with pytest.raises(ModelError, match="int8 is many times slower"):
         choose("auto", known, auto_int8=auto_int8)
-
-
-def test_nothing_left_names_every_reason() -> None:
-    failed = {"fp16": "did not load (a)", "fp32": "did not load (b)"}
-    told = r"fp16: did not load \(a\); fp32: did not load \(b\); int8: no int8"
-    with pytest.raises(ModelError, match=told):
-        choose("auto", replace(without("int8"), failed=failed))
 
 
 # --- properties ---------------------------------------------------------------------------------
@@ -407,33 +333,20 @@ def test_one_that_works_is_chosen_while_there_is_one(
 
 
 @given(known_things, st.booleans())
-def test_auto_never_takes_what_is_not_proven_where_it_need_not(
-    known: Known, auto_int8: bool
-) -> None:
-    trusted = {p for p in eligible("auto", known) if known.doubt(p) is None}
-    if trusted:
-        assert choose("auto", known, auto_int8=auto_int8).precision in trusted
-
-
-@given(known_things, st.booleans())
-def test_auto_never_takes_what_was_measured_clearly_slower_than_fp32(
-    known: Known, auto_int8: bool
-) -> None:
-    if "fp32" not in works(known):
+def test_auto_takes_what_is_proven_and_not_slower_than_fp32(known: Known, auto_int8: bool) -> None:
+    if not eligible("auto", known):
         return
     chosen = choose("auto", known, auto_int8=auto_int8).precision
+    trusted = {p for p in eligible("auto", known) if known.doubt(p) is None}
+    assert chosen in trusted or not trusted
+    if "fp32" not in works(known):
+        return
     own = known.measured.get((chosen, known.provider))
     full = known.measured.get(("fp32", known.provider))
     if own and full and chosen != "fp32":
         assert full.rtfx < FASTER * own.rtfx or full.rtfx_bounds[0] <= own.rtfx_bounds[1]
-    if chosen == "int8":
-        assert auto_int8
-
-
-@given(known_things)
-def test_on_a_cpu_float16_runs_unasked_only_where_something_speaks_for_it(known: Known) -> None:
-    chosen = choose("auto", known).precision if eligible("auto", known) else "fp32"
-    if known.provider == "cpu" and chosen == "fp16" and "fp32" in works(known):
+    assert auto_int8 or chosen != "int8"
+    if known.provider == "cpu" and chosen == "fp16" and not auto_int8:
         assert known.faster(chosen, than="fp32") or known.native_half
 
 
