@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 
 from stt.engine.fallback import GuardedRecognizer, Reserve
@@ -16,9 +15,8 @@ from stt.errors import NonFiniteOutput
 from stt.pipeline import Cutting, Step, recognized
 from stt.text import words
 from stt.transcript import Coverage, Segment, Word
-
-Samples = npt.NDArray[np.float32]
-RATE = 16_000
+from stt.types import SAMPLE_RATE as RATE
+from stt.types import Samples
 
 
 class Parrot:
@@ -31,12 +29,14 @@ class Parrot:
     def __init__(self) -> None:
         self.batches: list[list[int]] = []
         self.heard: list[Samples] = []
+        self.speech: list[Sequence[float]] = []
 
     def recognize(
         self, batch: Sequence[Samples], speech: Sequence[Sequence[float]] = ()
     ) -> list[list[Segment]]:
         self.batches.append([len(samples) for samples in batch])
         self.heard += list(batch)
+        self.speech += list(speech)
         return [self._said(len(samples) / RATE) for samples in batch]
 
     def _said(self, seconds: float) -> list[Segment]:
@@ -58,6 +58,14 @@ def steps(
         return list(recognized(blocks, rate, guarded(parrot), cutting, pool))
 
 
+def segments_of(found: list[Step]) -> list[Segment]:
+    return [segment for step in found for segment in step.segments]
+
+
+def in_blocks(samples: Samples) -> Iterator[Samples]:
+    return (samples[i : i + RATE] for i in range(0, len(samples), RATE))
+
+
 def guarded(parrot: Parrot) -> GuardedRecognizer:
     return GuardedRecognizer(parrot, "fp32")
 
@@ -68,25 +76,19 @@ def long(speech: Samples) -> Samples:
     return np.concatenate([gap, speech, gap, speech, gap, speech, gap])
 
 
-def test_segments_lie_where_their_audio_was(long: Samples) -> None:
+def test_segments_lie_where_their_audio_was_and_progress_rises_to_the_end(long: Samples) -> None:
     parrot = Parrot()
-    found = [segment for step in steps(long, parrot) for segment in step.segments]
+    made = steps(long, parrot, batch=3)
+    found = segments_of(made)
     assert len(found) == len(parrot.heard) >= 6
     for segment, audio in zip(found, parrot.heard, strict=True):
         start = round(segment.start * RATE)
         np.testing.assert_array_equal(long[start : start + len(audio)], audio)
         assert (segment.words[0].start, segment.words[0].end) == (segment.start, segment.end)
-
-
-def test_the_model_is_never_handed_too_much(long: Samples) -> None:
-    parrot = Parrot()
-    steps(long, parrot, batch=3)
+    # the model is never handed too much
     assert max(map(len, parrot.batches)) == 3
     assert max(length for batch in parrot.batches for length in batch) <= 6 * RATE
-
-
-def test_progress_rises_to_the_end(long: Samples) -> None:
-    heard = [step.heard for step in steps(long, Parrot())]
+    heard = [step.heard for step in made]
     assert heard == sorted(heard)
     assert heard[-1] == len(long) / RATE
 
@@ -94,11 +96,8 @@ def test_progress_rises_to_the_end(long: Samples) -> None:
 @pytest.mark.parametrize("block", [997, 160_000])
 @pytest.mark.parametrize("batch", [1, 7])
 def test_blocks_and_batches_change_nothing(long: Samples, block: int, batch: int) -> None:
-    def all_of(found: list[Step]) -> list[Segment]:
-        return [segment for step in found for segment in step.segments]
-
-    expected = all_of(steps(long, Parrot()))
-    assert all_of(steps(long, Parrot(), block=block, batch=batch)) == expected
+    found = segments_of(steps(long, Parrot(), block=block, batch=batch))
+    assert found == segments_of(steps(long, Parrot()))
 
 
 def test_silence_and_noise_reach_no_model() -> None:
@@ -108,6 +107,7 @@ def test_silence_and_noise_reach_no_model() -> None:
         found = steps(samples, parrot)
         assert not parrot.heard
         assert (found[-1].heard, found[-1].segments) == (20.0, ())
+    assert steps(np.zeros(0, np.float32), Parrot())[-1] == Step(0.0, coverage=Coverage(0.0))
 
 
 def test_another_rate_is_resampled(speech: Samples) -> None:
@@ -116,23 +116,12 @@ def test_another_rate_is_resampled(speech: Samples) -> None:
     assert found[-1].heard == pytest.approx(len(speech) / RATE, abs=0.001)
 
 
-def test_nothing_at_all() -> None:
-    assert steps(np.zeros(0, np.float32), Parrot())[-1] == Step(0.0, coverage=Coverage(0.0))
-
-
 def test_segments_come_while_the_recording_is_still_read(long: Samples) -> None:
-    read = 0
-
-    def blocks() -> object:
-        nonlocal read
-        for i in range(0, len(long), RATE):
-            read += 1
-            yield long[i : i + RATE]
-
+    unread = in_blocks(long)
     with ThreadPoolExecutor(1) as pool:
-        path = recognized(blocks(), RATE, guarded(Parrot()), Cutting(6.0, 0.5, 1), pool)  # type: ignore[arg-type]
+        path = recognized(unread, RATE, guarded(Parrot()), Cutting(6.0, 0.5, 1), pool)
         next(step for step in path if step.segments)
-    assert read < len(long) / RATE / 2
+    assert len(list(unread)) > len(long) / RATE / 2
 
 
 class MuteParrot(Parrot):
@@ -158,27 +147,27 @@ def test_a_recording_goes_on_in_fp32_and_says_so_once(
     long: Samples, fails: bool, batch: int, streams: int
 ) -> None:
     parrot, full = Parrot(), Parrot()
-    expected = [segment for step in steps(long, parrot) for segment in step.segments]
+    expected = segments_of(steps(long, parrot))
     broken = MuteParrot(parrot.heard[3:], fails=fails)
     broken.streams = full.streams = streams
     recognizer = GuardedRecognizer(broken, "fp16", Reserve(lambda: full))
-    blocks = (long[i : i + RATE] for i in range(0, len(long), RATE))
     with ThreadPoolExecutor(streams) as pool:
-        found = list(recognized(blocks, RATE, recognizer, Cutting(6.0, 0.5, batch), pool))
-    assert [segment for step in found for segment in step.segments] == expected
-    (told,) = [step.fallback for step in found if step.fallback]
-    assert told.at == expected[3].start
-    assert told is recognizer.fallback
+        found = list(recognized(in_blocks(long), RATE, recognizer, Cutting(6.0, 0.5, batch), pool))
+    assert segments_of(found) == expected
+    (fallback,) = [step.fallback for step in found if step.fallback]
+    assert fallback.at == expected[3].start
+    assert fallback is recognizer.fallback
     assert full.batches
 
 
 class SlowParrot(Parrot):
-    """Each call waits until another has begun, or half a second; later ones are done first."""
+    """Each call waits until another has begun, or a while; later ones are done first."""
 
     streams = 2
 
-    def __init__(self) -> None:
+    def __init__(self, patience: float = 0.5) -> None:
         super().__init__()
+        self.patience = patience
         self.begun, self.now, self.most = threading.Condition(), 0, 0
 
     def recognize(
@@ -188,7 +177,7 @@ class SlowParrot(Parrot):
             self.now += 1
             self.most = max(self.most, self.now)
             self.begun.notify_all()
-            self.begun.wait_for(lambda: self.now > 1, timeout=0.5)
+            self.begun.wait_for(lambda: self.now > 1, timeout=self.patience)
         found = super().recognize(batch, speech)
         time.sleep(0.05 * (len(self.heard) % 2))
         with self.begun:
@@ -198,23 +187,19 @@ class SlowParrot(Parrot):
 
 def test_streams_work_at_the_same_time_and_change_nothing(long: Samples) -> None:
     parrot = SlowParrot()
-    found = [segment for step in steps(long, parrot) for segment in step.segments]
-    assert found == [segment for step in steps(long, Parrot()) for segment in step.segments]
+    found = segments_of(steps(long, parrot))
+    assert found == segments_of(steps(long, Parrot()))
     assert parrot.most == 2
     assert {len(batch) for batch in parrot.batches} == {1}
 
 
 def test_a_recording_left_half_way_takes_its_work_back(long: Samples) -> None:
-    blocks = (long[i : i + RATE] for i in range(0, len(long), RATE))
-    parrot = SlowParrot()
+    parrot = SlowParrot(patience=0.2)
     with ThreadPoolExecutor(1) as pool:  # of which others are wanted too
-        path = recognized(blocks, RATE, guarded(parrot), Cutting(6.0, 0.5, 4), pool)
+        path = recognized(in_blocks(long), RATE, guarded(parrot), Cutting(6.0, 0.5, 4), pool)
         next(step for step in path if step.segments)
         path.close()  # type: ignore[attr-defined]
     assert len(parrot.batches) < 4
-
-
-# --- nothing lost, nothing twice ------------------------------------------------------------------
 
 
 def coverage(found: list[Step]) -> Coverage:
@@ -228,35 +213,30 @@ def test_every_sample_is_accounted_for(long: Samples, threshold: float) -> None:
     hiss = np.random.default_rng(1).normal(0, 0.05, 5 * RATE).astype(np.float32)
     samples = np.concatenate([long, hiss, long[:77_777]])
     parrot = Parrot()
-    told = coverage(steps(samples, parrot, threshold=threshold))
-    assert told.decoded + sum(told.skipped.values()) == pytest.approx(len(samples) / RATE)
-    assert told.failures == ()
+    made = coverage(steps(samples, parrot, threshold=threshold))
+    assert made.decoded + sum(made.skipped.values()) == pytest.approx(len(samples) / RATE)
+    assert made.failures == ()
     if threshold:
-        assert told.skipped["digital zero"] > 6.0
-        assert told.skipped["non-speech"] > 2.0
+        assert made.skipped["digital zero"] > 6.0
+        assert made.skipped["non-speech"] > 2.0
     else:
-        assert told.skipped == {}
-        assert told.decoded == len(samples) / RATE
+        assert made.skipped == {}
+        assert made.decoded == len(samples) / RATE
 
 
-def test_an_utterance_that_fails_is_told_and_the_others_are_done(long: Samples) -> None:
+def test_an_utterance_that_fails_is_reported_and_the_others_are_done(long: Samples) -> None:
     parrot = Parrot()
-    expected = [segment for step in steps(long, parrot) for segment in step.segments]
+    expected = segments_of(steps(long, parrot))
     lost = expected.pop(2)
     broken = MuteParrot(parrot.heard[2:3], fails=True)
     found = steps(long, broken)
-    assert [segment for step in found for segment in step.segments] == expected
-    told = coverage(found)
-    (failure,) = told.failures
+    assert segments_of(found) == expected
+    made = coverage(found)
+    (failure,) = made.failures
     assert failure.endswith(": NaN in the logits")
-    assert told.skipped["failed"] == pytest.approx(lost.end - lost.start)
-    assert told.decoded + sum(told.skipped.values()) == pytest.approx(len(long) / RATE)
-
-
-def test_a_recording_of_which_nothing_came_fails(long: Samples) -> None:
-    parrot = Parrot()
-    steps(long, parrot)
-    with pytest.raises(NonFiniteOutput):
+    assert made.skipped["failed"] == pytest.approx(lost.end - lost.start)
+    assert made.decoded + sum(made.skipped.values()) == pytest.approx(len(long) / RATE)
+    with pytest.raises(NonFiniteOutput):  # where nothing came of all of it
         steps(long, MuteParrot(parrot.heard, fails=True))
 
 
@@ -302,7 +282,7 @@ def test_speech_without_a_pause_is_whole(seconds: float, streams: int) -> None:
     listener = Listener()
     listener.streams = streams
     found = steps(samples, listener, threshold=0.0)
-    segments = [segment for step in found for segment in step.segments]
+    segments = segments_of(found)
     spoken = [word for segment in segments for word in segment.words]
     whole = int(seconds * 2)
     assert [word.text for word in spoken][:whole] == [listener.name(n) for n in range(whole)]
@@ -318,16 +298,6 @@ def test_speech_without_a_pause_is_whole(seconds: float, streams: int) -> None:
 class PassedOver(Parrot):
     """Finds the second half of every utterance by decoding again only, as `models.redecoding`."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.speech: list[Sequence[float]] = []
-
-    def recognize(
-        self, batch: Sequence[Samples], speech: Sequence[Sequence[float]] = ()
-    ) -> list[list[Segment]]:
-        self.speech += list(speech)
-        return super().recognize(batch, speech)
-
     def _said(self, seconds: float) -> list[Segment]:
         middle = seconds / 2
         spoken = [
@@ -340,13 +310,12 @@ class PassedOver(Parrot):
 
 def test_what_was_decoded_again_is_told_with_its_seconds(speech: Samples) -> None:
     recognizer = PassedOver()
-    coverage = steps(speech[: 5 * RATE], recognizer)[-1].coverage
-    assert coverage is not None
-    assert coverage.notes == (
+    made = coverage(steps(speech[: 5 * RATE], recognizer))
+    assert made.notes == (
         "0:02 to 0:05: the decoder had passed over 2.5 s of speech; decoded again, they gave 2 "
         "words",
     )
-    assert coverage.failures == ()
+    assert made.failures == ()
     # what the VAD heard goes to the recogniser: a probability for each frame of 512 samples
     assert [len(heard) for heard in recognizer.speech] == [-(-5 * RATE // 512)]
     assert all(0.0 <= probability <= 1.0 for heard in recognizer.speech for probability in heard)
@@ -361,11 +330,10 @@ def test_zeros_reach_no_model_even_where_all_is_to_be_decoded(speech: Samples) -
     # between speech they count once, though utterances without a pause overlap
     samples = np.concatenate([speech[: 5 * RATE], zeros, zeros, speech[: 5 * RATE]])
     parrot = Parrot()
-    coverage = steps(samples, parrot, threshold=0.0)[-1].coverage
-    assert coverage is not None
+    made = coverage(steps(samples, parrot, threshold=0.0))
     assert all(audio.any() for audio in parrot.heard)
-    assert 10.0 < coverage.decoded < 28.0
-    assert coverage.decoded + coverage.skipped["digital zero"] == pytest.approx(28.0)
+    assert 10.0 < made.decoded < 28.0
+    assert made.decoded + made.skipped["digital zero"] == pytest.approx(28.0)
 
 
 def test_with_no_vad_words_made_up_over_silence_are_left_out_too() -> None:
