@@ -23,6 +23,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from stt.text import transcript as transcripts
+from stt.text.formats import Paragraphs, paragraphs
 from stt.text.subtitles import Cue, cues, one_line
 from stt.text.transcript import FORMATS, Transcript
 from stt.transcript import Choice, Coverage, Segment, SubtitleStyle, Word
@@ -30,6 +31,7 @@ from support.paths import ROOT, TESTS
 
 GOLDEN = TESTS / "golden"
 SCHEMA = json.loads((ROOT / "docs" / "transcript.schema.json").read_text("utf-8"))
+VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
 CHOICE = Choice("fp32", "cpu", "the only precision installed")
 
 SENTENCE = (
@@ -103,11 +105,9 @@ def test_golden_with_the_time_of_each_word() -> None:
         assert text == path.read_bytes().decode()
 
 
-# --- json ------------------------------------------------------------------------------------
-
 numbers = st.floats(0, 1e6, allow_nan=False)
 shares = st.floats(0, 1, allow_nan=False)
-texts = st.text(max_size=60)
+texts = st.text(max_size=40)
 
 
 @st.composite
@@ -121,7 +121,7 @@ def recordings(draw: st.DrawFn) -> Transcript:
     segments = tuple(
         Segment(start, start + draw(numbers), draw(texts), draw(shares), tuple(inside))
         for start, inside in draw(
-            st.lists(st.tuples(numbers, st.lists(words(), max_size=5)), max_size=4)
+            st.lists(st.tuples(numbers, st.lists(words(), max_size=4)), max_size=3)
         )
     )
     elapsed = draw(st.floats(0.001, 1e6))
@@ -131,7 +131,7 @@ def recordings(draw: st.DrawFn) -> Transcript:
 @given(recordings())
 def test_json_keeps_to_its_schema(recording: Transcript) -> None:
     document = json.loads(recording.to("json"))
-    jsonschema.validate(document, SCHEMA, cls=jsonschema.Draft202012Validator)
+    VALIDATOR.validate(document)
     assert document["text"] == recording.text
     for segment, values in zip(recording.segments, document["segments"], strict=True):
         assert abs(values["start"] - segment.start) <= 0.0005 + 1e-9
@@ -148,11 +148,8 @@ def test_the_schema_is_one_and_describes_every_key() -> None:
         jsonschema.validate(document | {"extra": 1}, SCHEMA)
 
 
-def test_json_is_readable_utf8() -> None:
+def test_json_is_utf8_also_of_a_file_name_that_is_not() -> None:
     assert "Zoë" in RECORDING.to("json")
-
-
-def test_json_of_a_file_name_that_is_not_utf8() -> None:
     name = b"caf\xe9.wav".decode("utf-8", "surrogateescape")
     text = Transcript(name, 1.0, (), "m", CHOICE, 1.0).to("json")
     assert json.loads(text.encode("utf-8"))["source"] == "caf\ufffd.wav"
@@ -161,9 +158,6 @@ def test_json_of_a_file_name_that_is_not_utf8() -> None:
 def test_the_version_is_that_of_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     assert re.fullmatch(r"\d+\.\d+\.\d+.*|unknown", transcripts.stt_version())
-
-
-# --- lines and cues --------------------------------------------------------------------------
 
 
 @given(recordings())
@@ -265,3 +259,94 @@ def test_ffmpeg_burns_it_into_a_picture(form: str, tmp_path: Path) -> None:
         shown_now = any(cue.start <= time + 0.01 < cue.end for cue in shown)
         assert (count > 100) == shown_now, time
     assert (pictures[:, :180] > 100).sum() == 0  # at the foot
+
+
+def said(*parts: tuple[float, str], channel: str = "") -> list[Segment]:
+    """Segments of one second each, every one after a pause of so many seconds."""
+    made, end = [], 0.0
+    for pause, text in parts:
+        made.append(Segment(end + pause, end + pause + 1, text, 0.9, channel=channel))
+        end += pause + 1
+    return made
+
+
+def test_sentences_and_phrases_are_joined() -> None:
+    phrases = said((0, "The evening train"), (0, "to Bristol is late."), (0.5, "Good morning."))
+    assert paragraphs(phrases) == "The evening train to Bristol is late. Good morning.\n"
+
+
+@pytest.mark.parametrize(
+    ("pause", "text", "apart"),
+    [
+        (1.9, "One.", False),
+        (2.0, "One.", True),
+        (2.0, "One", False),
+        (4.9, "One,", False),
+        (5.0, "One", True),
+        (2.5, "Dr.", False),
+        (2.5, "Really?", True),
+        (2.5, 'He said "no."', True),
+    ],
+)
+def test_a_long_pause_behind_a_sentence_ends_a_paragraph(
+    pause: float, text: str, apart: bool
+) -> None:
+    between = "\n\n" if apart else " "
+    assert paragraphs(said((0, text), (pause, "Two."))) == f"{text}{between}Two.\n"
+
+
+def test_a_paragraph_that_has_grown_ends_sooner() -> None:
+    four = [(0.2, f"Sentence {n}.") for n in range(4)]
+    assert paragraphs(said(*four, (0.9, "Next."))).count("\n\n") == 1
+    assert paragraphs(said(*four[:3], (0.9, "Next."))).count("\n\n") == 0
+    ten = [(0.1, f"Sentence {n}.") for n in range(30)]
+    lengths = [p.count(".") for p in paragraphs(said(*ten)).strip().split("\n\n")]
+    assert lengths == [10, 10, 10]
+    assert paragraphs(said((0, "A. B. C. D."), (0.9, "E."))) == "A. B. C. D.\n\nE.\n"
+
+
+def test_another_channel_speaks() -> None:
+    segments = [
+        *said((0, "Hello."), channel="left"),
+        *said((1, "Hi."), (0, "So."), channel="right"),
+    ]
+    assert paragraphs(segments) == "[left] Hello.\n\n[right] Hi. So.\n"
+
+
+pieces = st.one_of(st.text(max_size=30), st.sampled_from(["One.", "two", "Three!", "", " "]))
+segments_ = st.lists(st.tuples(st.floats(0, 8), pieces), max_size=30).map(lambda p: said(*p))
+
+
+@given(segments_, st.one_of(st.none(), st.integers(10, 40)))
+def test_as_it_comes_it_is_what_it_is_in_the_end(
+    segments: list[Segment], width: int | None
+) -> None:
+    coming = Paragraphs(lambda: width)
+    text = "".join([*(coming.take([segment]) for segment in segments), coming.end_line()])
+    words = [word for s in segments for word in one_line(s.text).split(" ") if word]
+    assert [w for w in text.replace("\n", " ").split(" ") if w] == words, "no word is lost"
+    assert "\n\n\n" not in text
+    if width is None:
+        assert text == paragraphs(segments)
+        assert not text or (text[-1] == "\n" and text[-2] != "\n" and text[0] != "\n")
+
+
+@given(segments_)
+def test_lines_are_no_longer_than_the_terminal(segments: list[Segment]) -> None:
+    plain = [s for s in segments if s.text.isascii() and s.text.isprintable()]
+    coming = Paragraphs(lambda: 20)
+    text = coming.take(plain) + coming.end_line()
+    assert all(len(line) <= 20 or " " not in line for line in text.split("\n"))
+
+
+def test_wide_letters_take_two_columns() -> None:
+    coming = Paragraphs(lambda: 10)
+    assert coming.take(said((0, "日本語 日本語 ok"))) == "日本語\n日本語 ok"
+
+
+def test_news_between_come_on_a_line_of_their_own() -> None:
+    coming = Paragraphs()
+    first, second = said((0, "One."), (0, "Two."))
+    assert coming.take([first]) + coming.end_line() == "One.\n"
+    assert coming.end_line() == ""
+    assert coming.take([second]) + coming.end_line() == "Two.\n"
