@@ -86,23 +86,23 @@ def fixed_version(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transcripts, "stt_version", lambda: "0.0.0")
 
 
-@pytest.mark.parametrize("name", FORMATS)
-@pytest.mark.parametrize(("stem", "recording"), [("recording", RECORDING), ("nothing", NOTHING)])
-def test_golden(name: str, stem: str, recording: Transcript) -> None:
-    path = GOLDEN / f"{stem}.{name}"
-    text = recording.to(name)
+TIMED = SubtitleStyle(word_timestamps=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "recording", "style"),
+    [
+        *((f"recording.{form}", RECORDING, None) for form in FORMATS),
+        *((f"nothing.{form}", NOTHING, None) for form in FORMATS),
+        *((f"recording.words.{form}", RECORDING, TIMED) for form in ("vtt", "ass")),
+    ],
+)
+def test_golden(name: str, recording: Transcript, style: SubtitleStyle | None) -> None:
+    path = GOLDEN / name
+    text = recording.to(path.suffix[1:], style)
     if os.environ.get("UPDATE_GOLDEN"):
         path.write_bytes(text.encode())
     assert text == path.read_bytes().decode()
-
-
-def test_golden_with_the_time_of_each_word() -> None:
-    for form in ("vtt", "ass"):
-        path = GOLDEN / f"recording.words.{form}"
-        text = RECORDING.to(form, SubtitleStyle(word_timestamps=True))
-        if os.environ.get("UPDATE_GOLDEN"):
-            path.write_bytes(text.encode())
-        assert text == path.read_bytes().decode()
 
 
 numbers = st.floats(0, 1e6, allow_nan=False)
@@ -220,9 +220,8 @@ def test_real_parsers_read_what_is_shown(recording: Transcript, timed: bool) -> 
 
 
 def test_a_web_player_s_parser_reads_the_words() -> None:
-    style = SubtitleStyle(word_timestamps=True)
-    found = webvtt.from_string(RECORDING.to("vtt", style)).captions
-    expected = cues(RECORDING.segments, RECORDING.duration, style)
+    found = webvtt.from_string(RECORDING.to("vtt", TIMED)).captions
+    expected = cues(RECORDING.segments, RECORDING.duration, TIMED)
     assert [(one.start_in_seconds, one.end_in_seconds) for one in found] == [
         (int(cue.start), int(cue.end)) for cue in expected
     ]
@@ -234,7 +233,7 @@ def test_a_web_player_s_parser_reads_the_words() -> None:
 
 @given(recordings())
 def test_word_times_rise_within_their_cue(recording: Transcript) -> None:
-    text = recording.to("vtt", SubtitleStyle(word_timestamps=True))
+    text = recording.to("vtt", TIMED)
     for block in text.split("\n\n")[1:]:
         stamps = re.findall(r"(\d\d+):(\d\d):(\d\d\.\d{3})", block)
         start, end, *inner = [int(h) * 3600 + int(m) * 60 + float(s) for h, m, s in stamps]
@@ -245,15 +244,14 @@ def test_word_times_rise_within_their_cue(recording: Transcript) -> None:
 @pytest.mark.parametrize("form", ["srt", "vtt", "ass"])
 def test_ffmpeg_burns_it_into_a_picture(form: str, tmp_path: Path) -> None:
     """Something white appears at the foot of a black picture while a cue is shown, and goes."""
-    style = SubtitleStyle(word_timestamps=True)
-    (tmp_path / f"talk.{form}").write_text(RECORDING.to(form, style), "utf-8")
+    (tmp_path / f"talk.{form}").write_text(RECORDING.to(form, TIMED), "utf-8")
     command = ["ffmpeg", "-v", "error", "-f", "lavfi", "-i", "color=black:s=640x360:r=5:d=9"]
     burn = ["-vf", f"subtitles=talk.{form}", "-f", "rawvideo", "-pix_fmt", "gray", "out.raw"]
     subprocess.run([*command, *burn], cwd=tmp_path, check=True)
     pictures = np.fromfile(tmp_path / "out.raw", np.uint8).reshape(-1, 360, 640)
     assert len(pictures) == 45
     lit = (pictures > 100).sum(axis=(1, 2))
-    shown = cues(RECORDING.segments, RECORDING.duration, style)
+    shown = cues(RECORDING.segments, RECORDING.duration, TIMED)
     for number, count in enumerate(lit):
         time = number / 5
         shown_now = any(cue.start <= time + 0.01 < cue.end for cue in shown)
