@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import os
+from functools import cache
 
 import numpy as np
 import onnx
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from stt.convert import casts, graph
 from stt.convert.cast_rewriting import Settled
+from stt.convert.counting import ENCODED, CountingError, counted, cut_lengths, miscounted
 from stt.convert.element_types import conflicts
+from stt.convert.model_file import read
 from stt.errors import ModelError
+from support import graph_texts as texts
 from support import graphs, others
+from support.paths import DIGITS
 
-EXAMPLES = int(os.environ.get("STT_EXAMPLES", "30"))
-draws = st.lists(st.integers(0, 2**16), min_size=3, max_size=60)
-lengths = st.lists(st.integers(0, 40_000), min_size=1, max_size=4)
-quickly = settings(
-    max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True
-)
+ENCODER, DECODER = DIGITS / "encoder-model.onnx", DIGITS / "decoder_joint-model.onnx"
 
 
 def bytes_of(model: onnx.ModelProto) -> bytes:
@@ -111,7 +108,7 @@ def test_lengths_that_came_out_wrong_come_out_right(converter: str):
 
 
 def test_every_change_is_reported_with_its_reason():
-    broken = others.blanket(graphs.build(graphs.LENGTHS))
+    broken = others.blanket(graphs.build(texts.LENGTHS))
     settled = casts.fix(graphs.in_memory(broken))
     changes = {change.node: change for change in settled.changes}
     assert "float, not float16" in changes["n_counted"].what
@@ -125,171 +122,11 @@ def test_every_change_is_reported_with_its_reason():
 # --- random graphs ----------------------------------------------------------------------------
 
 
-def counts_right(
-    drawn: graphs.Drawn, repaired: onnx.ModelProto, numbers: list[int], *, floats: bool = True
-) -> None:
-    n = np.array(numbers)
-    x = np.linspace(-1, 1, len(numbers), dtype=np.float32)
-    graphs.run(repaired, {"x": x, "n": n})
-    want = graphs.evaluate(drawn.model, {"x": x, "n": n})
-    got = graphs.evaluate(repaired, {"x": x, "n": n})
-    assert np.array_equal(want["k"], got["k"])
-    small = {"x": x, "n": n % 5}
-    if not (drawn.smooth and floats and largest_inside(drawn.model, small) < 100):
-        return
-    want, got = graphs.evaluate(drawn.model, small), graphs.evaluate(repaired, small)
-    assert np.allclose(want["y"], got["y"], 0.02, 1.0)
-
-
-def largest_inside(model: onnx.ModelProto, inputs: dict[str, np.ndarray]) -> float:
-    """The largest magnitude of all values in a graph; infinite where one is not finite."""
-    whole = onnx.ModelProto()
-    whole.CopyFrom(model)
-    del whole.graph.output[:]
-    for node in model.graph.node:
-        whole.graph.output.append(helper.make_empty_tensor_value_info(node.output[0]))
-    values = graphs.evaluate(whole, inputs).values()
-    with np.errstate(all="ignore"):
-        sizes = [
-            np.abs(v.astype(np.float64)).max(initial=0) for v in values if v.dtype.kind in "fi"
-        ]
-    return max(float(size) if np.isfinite(size) else np.inf for size in sizes)
-
-
-@quickly
-@given(draws, lengths, st.sampled_from(sorted(others.ALL)))
-def test_random_graphs_others_converted_are_repaired(
-    choices: list[int], numbers: list[int], converter: str
-):
-    drawn = graphs.random_graph(choices)
-    repaired = fixed(others.ALL[converter](drawn.model))
-    counts_right(drawn, repaired, numbers)
-
-
-@quickly
-@given(draws, lengths, st.lists(st.booleans(), min_size=40, max_size=40))
-def test_random_graphs_with_random_damage_are_repaired(
-    choices: list[int], numbers: list[int], flips: list[bool]
-):
-    drawn = graphs.random_graph(choices)
-    broken = onnx.ModelProto()
-    broken.CopyFrom(drawn.model)
-    flip = iter(flips * (1 + len(broken.graph.node)))
-    for node in nodes(broken, "Cast"):
-        if node.attribute[0].i == TensorProto.FLOAT and next(flip):
-            node.attribute[0].i = TensorProto.FLOAT16
-    for tensor in broken.graph.initializer:
-        if next(flip):
-            half = numpy_helper.to_array(tensor).astype(np.float16)
-            tensor.CopyFrom(numpy_helper.from_array(half, tensor.name))
-    counts_right(drawn, fixed(broken), numbers)
-
-
 # --- what callers and readers see ---------------------------------------------------------------
 
 
-def test_a_model_that_takes_and_gives_float16_is_made_to_take_and_give_float32():
-    model = fixed(graphs.build(graphs.HALF_ENDS))
-    ends = elem_types(model)
-    assert {ends[name] for name in ("x", "y", "same")} == {TensorProto.FLOAT}
-    assert ends["w"] == TensorProto.FLOAT16
-    x = np.linspace(-1, 1, 4, dtype=np.float32)
-    n = np.array([2049, 4095, 5999, 39999])
-    got = graphs.evaluate(model, {"x": x, "n": n})
-    assert np.array_equal(got["k"], n // 8)
-    assert np.allclose(got["y"], x / 2, atol=1e-3)
-    assert np.allclose(graphs.run(model, {"x": x, "n": n})["same"], x, atol=1e-3)
-
-
-def test_initializers_that_are_also_inputs_are_inputs_no_longer():
-    broken = others.usual_recipe(graphs.build(graphs.BRANCHES))
-    broken.ir_version = 3
-    shape = next(list(t.dims) for t in broken.graph.initializer if t.name == "w")
-    broken.graph.input.append(helper.make_tensor_value_info("w", TensorProto.FLOAT16, shape))
-    model = fixed(broken)
-    assert [value.name for value in model.graph.input] == ["x", "yes"]
-    graphs.run(model, graphs.CASES["branches, yes"].inputs)
-
-
-MIXED = """
-mixed (float[N] x, int64[N] n) => (float[N] y, int64[N] k, float[N] told)
-<float16[1] w = {14336}, float16 shared = {13312}>
-{
-    half = Cast <to = 10> (x)
-    c = Cast <to = 1> (n)
-    told = Cast <to = 1> (n)
-    scaled = Mul(c, shared)
-    up = Ceil(scaled)
-    k = Cast <to = 7> (up)
-    m = Mul(half, w)
-    s = Mul(m, shared)
-    added = Add(s, c)
-    y = Cast <to = 1> (added)
-}
-"""
-
-
-def test_a_constant_and_a_cast_read_by_both_precisions_serve_both_and_outputs_stay():
-    model = fixed(graphs.build(MIXED))
-    x, n = np.ones(3, np.float32), np.array([3, 2051, 39_998])
-    got = graphs.run(model, {"x": x, "n": n})
-    assert got["k"].tolist() == [1, 513, 10_000]
-    assert np.allclose(got["y"], n + 0.125, rtol=1e-3)
-    assert np.array_equal(got["told"], n)
-    types = elem_types(model)
-    assert {types["shared"], types["shared_float"]} == {TensorProto.FLOAT16, TensorProto.FLOAT}
-    aims = {node.output[0]: node.attribute[0].i for node in nodes(model, "Cast")}
-    assert (aims["c"], aims["told"]) == (TensorProto.FLOAT, TensorProto.FLOAT)
-
-
-MASKED = """
-masked (float[B, T, 4] x, bool[B, T] real) => (float[B, T, 4] y)
-<float[4, 4] w, int64[1] last = {-1}>
-{
-    kept = Cast <to = 1> (real)
-    column = Unsqueeze(kept, last)
-    whole = Shape(x)
-    spread = Expand(column, whole)
-    h = MatMul(x, w)
-    y = Mul(h, spread)
-}
-"""
-
-
-def test_a_cast_before_an_expand_is_aimed_at_what_reads_the_expand():
-    broken = others.usual_recipe(graphs.build(MASKED))
-    model = fixed(broken)
-    producer = {name: node for node in model.graph.node for name in node.output}
-    spread = next(node for node in model.graph.node if node.op_type == "Expand")
-    kept = producer[producer[spread.input[0]].input[0]]
-    assert (kept.op_type, kept.attribute[0].i) == ("Cast", TensorProto.FLOAT16)
-    readers = [node.op_type for node in model.graph.node if spread.output[0] in node.input]
-    assert "Mul" in readers  # no Cast of the whole mask on the way to it
-
-
-def test_new_names_are_free_in_the_graphs_inside_nodes_too():
-    broken = others.usual_recipe(graphs.build(graphs.NESTED_BRANCHES))
-    model = fixed(broken)
-    names = [name for node in model.graph.node for name in node.output]
-    inside = [
-        name
-        for inner in graph.graphs_of(model.graph)
-        for node in inner.node
-        for name in node.output
-    ]
-    assert len(set(inside)) == len(inside) > len(names)
-
-
-def test_declared_types_that_are_out_of_date_are_corrected():
-    model = graphs.build(MIXED)
-    for name, elem_type in {"m": TensorProto.FLOAT, "s": TensorProto.FLOAT16}.items():
-        model.graph.value_info.append(helper.make_tensor_value_info(name, elem_type, ["N"]))
-    declared = {v.name: v.type.tensor_type.elem_type for v in fixed(model).graph.value_info}
-    assert declared == {"m": TensorProto.FLOAT16, "s": TensorProto.FLOAT16}
-
-
 def test_nodes_out_of_order_are_put_in_order():
-    broken = others.runtime_converter(graphs.build(graphs.ATTENTION))
+    broken = others.runtime_converter(graphs.build(texts.ATTENTION))
     shuffled = list(broken.graph.node)[::-1]
     graph.refill(broken.graph.node, shuffled)
     known = {value.name for value in broken.graph.input}
@@ -299,18 +136,8 @@ def test_nodes_out_of_order_are_put_in_order():
         known.update(node.output)
 
 
-def test_nodes_of_one_name_are_told_apart():
-    broken = others.blanket(graphs.build(graphs.LENGTHS))
-    for node in broken.graph.node:
-        node.name = "same"
-    settled = casts.fix(graphs.in_memory(broken))
-    names = [node.name for node in settles(settled).graph.node]
-    assert len(set(names)) == len(names)
-    assert any(change.what == "renamed" for change in settled.changes)
-
-
 def test_a_node_that_stands_twice_stays_once():
-    model = graphs.build(graphs.LENGTHS)
+    model = graphs.build(texts.LENGTHS)
     model.graph.node.append(model.graph.node[0])
     settled = casts.fix(graphs.in_memory(model))
     assert len(settles(settled).graph.node) == len(model.graph.node) - 1
@@ -332,7 +159,7 @@ def test_functions_of_the_models_own_are_kept_where_all_is_well_and_written_out_
 @pytest.fixture
 def unknown_among_halves() -> onnx.ModelProto:
     """An operator that nobody knows, fed float16."""
-    model = graphs.build(graphs.CUSTOM)
+    model = graphs.build(texts.CUSTOM)
     tensor = model.graph.initializer[0]
     tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype("f2"), "w"))
     return model
@@ -357,7 +184,7 @@ def test_an_operator_of_unknown_type_among_float16_is_refused_by_name(
 
 
 def test_an_operator_of_unknown_type_among_float32_is_let_be():
-    model = graphs.build(graphs.CUSTOM)
+    model = graphs.build(texts.CUSTOM)
     assert bytes_of(casts.fix(graphs.in_memory(model)).file.model) == bytes_of(model)
 
 
@@ -403,7 +230,7 @@ def test_what_cannot_be_made_consistent_is_refused_and_the_node_named(body: str,
 
 
 def test_double_and_bfloat16_are_left_alone():
-    model = graphs.build(graphs.DOUBLES)
+    model = graphs.build(texts.DOUBLES)
     broken = others.usual_recipe(model)
     repaired = fixed(broken)
     assert elem_types(repaired)["third"] == TensorProto.DOUBLE
@@ -417,7 +244,7 @@ def test_double_and_bfloat16_are_left_alone():
 
 
 def test_a_branch_that_counts_in_float16_becomes_float32_and_is_reported():
-    model = graphs.build(graphs.LENGTHS_IN_A_BRANCH)
+    model = graphs.build(texts.LENGTHS_IN_A_BRANCH)
     settled = casts.fix(graphs.in_memory(others.blanket(model)))
     assert ("n_chosen", "float inside") in [(c.node, c.what) for c in settled.changes]
     case = graphs.CASES["lengths in a branch"]
@@ -427,7 +254,7 @@ def test_a_branch_that_counts_in_float16_becomes_float32_and_is_reported():
 
 @pytest.mark.parametrize("damaged", ["l", "r"])
 def test_branches_of_different_types_are_made_float32(damaged: str):
-    model = graphs.build(graphs.BRANCHES)
+    model = graphs.build(texts.BRANCHES)
     (choice,) = nodes(model, "If")
     branch = next(g for g in graph.subgraphs(choice) if g.output[0].name == damaged)
     branch.output[0].type.tensor_type.elem_type = TensorProto.FLOAT16
@@ -435,16 +262,100 @@ def test_branches_of_different_types_are_made_float32(damaged: str):
     last.output[0] = "wide"
     branch.node.append(helper.make_node("Cast", ["wide"], [damaged], "damage", to=10))
     case = graphs.CASES["branches, yes"]
-    want = graphs.run(graphs.build(graphs.BRANCHES), case.inputs)
+    want = graphs.run(graphs.build(texts.BRANCHES), case.inputs)
     same(case, want, graphs.run(fixed(model), case.inputs))
 
 
 def test_a_loop_fed_float16_where_its_body_takes_float_gets_a_cast():
-    model = graphs.build(graphs.LOOP)
+    model = graphs.build(texts.LOOP)
     half = helper.make_node("Cast", ["x"], ["x_half"], "damage", to=10)
     weight = helper.make_node("Cast", ["w"], ["w_half"], "damage too", to=10)
     model.graph.node[0].input[:] = ["x_half", "w_half"]
     graph.refill(model.graph.node, [half, weight, *model.graph.node])
     case = graphs.CASES["loop"]
-    want = graphs.run(graphs.build(graphs.LOOP), case.inputs)
+    want = graphs.run(graphs.build(texts.LOOP), case.inputs)
     same(case, want, graphs.run(fixed(model), case.inputs))
+
+
+# --- the digits model -----------------------------------------------------------------------------
+
+
+@cache
+def digits_encoder() -> onnx.ModelProto:
+    return onnx.load(ENCODER)
+
+
+def in_runtime(loaded: object, seconds: float) -> list[np.ndarray]:
+    """The encoder's outputs for noise."""
+    frames = int(seconds * 100) + 1
+    features = np.random.default_rng(6).standard_normal((1, 128, frames)).astype(np.float32)
+    return loaded.run(None, {"audio_signal": features, "length": np.array([frames])})
+
+
+session = cache(graphs.session)
+
+
+@cache
+def wanted(seconds: float) -> list[np.ndarray]:
+    return in_runtime(session(ENCODER), seconds)
+
+
+def close(want: list[np.ndarray], got: list[np.ndarray]) -> bool:
+    error = np.linalg.norm(want[0] - got[0]) / np.linalg.norm(want[0])
+    return np.array_equal(want[1], got[1]) and error < 0.01
+
+
+DURATIONS = (0.3, 1, 5, 20.4, 20.5, 30, 45.0, 47.0, 58.6, 100, 300, 399)
+
+
+FRAMES = np.array([*range(1, 40_001, 7), *(int(s * 100) + 1 for s in DURATIONS)])
+
+
+@cache
+def right_counts() -> dict[str, np.ndarray]:
+    """What the digits encoder makes of FRAMES alone: its lengths and what its masks compare."""
+    part = cut_lengths(read(ENCODER))
+    assert part is not None
+    return counted(part, FRAMES)
+
+
+def miscounts(model: onnx.ModelProto) -> bool:
+    """Whether a conversion of the digits encoder counts otherwise than it, or cannot count."""
+    part = cut_lengths(graphs.in_memory(model))
+    assert part is not None
+    try:
+        return len(miscounted(right_counts(), counted(part, FRAMES), FRAMES)) > 0
+    except CountingError as error:
+        assert "float16" in str(error)
+        return True
+
+
+@pytest.mark.parametrize("converter", others.ALL)
+def test_the_digits_encoder_others_converted_is_caught_and_repaired(converter: str):
+    theirs = others.ALL[converter](digits_encoder())
+    assert miscounts(theirs)
+    model = settles(casts.fix(graphs.in_memory(theirs)))
+    np.testing.assert_array_equal(right_counts()[ENCODED], (FRAMES + 7) // 8)
+    assert not miscounts(model)
+    loaded = graphs.session(model.SerializeToString())
+    for seconds in (5, 20.5):
+        assert close(wanted(seconds), in_runtime(loaded, seconds))
+
+
+@pytest.mark.parametrize("converter", others.ALL)
+def test_a_decoder_that_others_converted_well_stays_as_it_is_but_for_its_order(converter: str):
+    theirs = others.ALL[converter](onnx.load(DECODER))
+    settled = casts.fix(graphs.in_memory(theirs))
+    assert settled.changes == ()
+    ordered = graph.prepared(graphs.in_memory(theirs)).model
+    assert settles(settled).graph.node == ordered.graph.node
+    graphs.session(settled.file.model.SerializeToString())
+
+
+def test_the_blanket_rewriting_gets_lengths_wrong():
+    frames = np.arange(1, 4101)
+    part = cut_lengths(graph.prepared(graphs.in_memory(others.blanket(digits_encoder()))))
+    assert part is not None
+    wrong = counted(part, frames)[ENCODED] != (frames + 7) // 8
+    assert not wrong[frames <= 2048].any()
+    assert wrong[frames > 2049].mean() > 0.1

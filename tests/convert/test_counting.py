@@ -14,6 +14,7 @@ from stt.convert.element_types import infer
 from stt.convert.fp16 import convert
 from stt.convert.graph import prepared
 from stt.convert.model_file import read
+from support import graph_texts as texts
 from support import graphs, others
 from support.paths import DIGITS
 
@@ -37,18 +38,18 @@ MADE_OF_MORE = set("counted more wide narrow positive divided floored frames sum
 @pytest.mark.parametrize(
     ("text", "nodes", "exact"),
     [
-        (graphs.LENGTHS, LENGTH_PATH, LENGTH_PATH),
-        (graphs.POSITIONS, {"counted", "column", "angles", "waves"}, set()),
-        (graphs.BRANCHES, set(), set()),
-        (graphs.MICROSOFT, set(), set()),
-        (graphs.PADDING, {"counted"}, set()),
-        (graphs.ATTENTION, {"keep", "drop"}, set()),
-        (graphs.ATTENTION_WHERE, set(), set()),
-        (graphs.LENGTHS_IN_A_BRANCH, BRANCH_PATH, BRANCH_PATH),
+        (texts.LENGTHS, LENGTH_PATH, LENGTH_PATH),
+        (texts.POSITIONS, {"counted", "column", "angles", "waves"}, set()),
+        (texts.BRANCHES, set(), set()),
+        (texts.MICROSOFT, set(), set()),
+        (texts.PADDING, {"counted"}, set()),
+        (texts.ATTENTION, {"keep", "drop"}, set()),
+        (texts.ATTENTION_WHERE, set(), set()),
+        (texts.LENGTHS_IN_A_BRANCH, BRANCH_PATH, BRANCH_PATH),
         # ones of a shape, doubles and running sums are followed
-        (graphs.LENGTHS_MADE_OF_MORE, MADE_OF_MORE, MADE_OF_MORE),
+        (texts.LENGTHS_MADE_OF_MORE, MADE_OF_MORE, MADE_OF_MORE),
         # a loop of constant length over features is no constant
-        (graphs.LOOP, set(), set()),
+        (texts.LOOP, set(), set()),
     ],
 )
 def test_arithmetic_on_integers_alone_counts(text: str, nodes: set[str], exact: set[str]):
@@ -160,7 +161,7 @@ def test_our_conversion_counts_right_at_every_length(tmp_path: Path) -> None:
 
 def test_what_a_cpu_hides_is_seen() -> None:
     """All Casts rewritten: a CPU folds the float16 away and counts right, a device miscounts."""
-    model = graphs.parsed(graphs.LENGTHS)
+    model = graphs.parsed(texts.LENGTHS)
     part, right = cut(others.blanket(model)), counted(cut(model), ALL)
     (output,) = part.graph.output
     output.type.tensor_type.elem_type = onnx.TensorProto.INT64
@@ -171,12 +172,12 @@ def test_what_a_cpu_hides_is_seen() -> None:
 
 
 def test_lengths_that_depend_on_more_cannot_be_cut() -> None:
-    model = graphs.parsed(graphs.LENGTHS_IN_A_BRANCH)
+    model = graphs.parsed(texts.LENGTHS_IN_A_BRANCH)
     model.graph.output[1].name = "encoded_lengths"
     model.graph.node[-2].output[0] = "encoded_lengths"
     assert cut_lengths(graphs.in_memory(model)) is None
 
 
 def test_a_value_that_is_gone_is_a_difference() -> None:
-    right = counted(cut(graphs.parsed(graphs.LENGTHS)), ALL)
+    right = counted(cut(graphs.parsed(texts.LENGTHS)), ALL)
     np.testing.assert_array_equal(miscounted(right, {}, ALL), ALL)

@@ -5,29 +5,35 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from functools import cache
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
-from hypothesis import given
 from onnx import TensorProto, helper, numpy_helper
-from test_casts import bytes_of, counts_right, draws, elem_types, lengths, nodes, quickly, same
+from test_casts import (
+    DECODER,
+    DURATIONS,
+    ENCODER,
+    bytes_of,
+    close,
+    digits_encoder,
+    elem_types,
+    in_runtime,
+    nodes,
+    same,
+    session,
+    wanted,
+)
 from test_casts import settles as settled_well
 
-from stt.convert import casts, graph, model_file
-from stt.convert.counting import ENCODED, CountingError, counted, cut_lengths, miscounted
+from stt.convert import casts, model_file
 from stt.convert.element_types import FLOAT, FLOAT16, conflicts, infer
 from stt.convert.fp16 import convert, size_of, to_fp16, widened
 from stt.convert.model_file import GraphFile, read, write
 from stt.errors import ModelError
-from support import graphs, others
-from support.paths import DIGITS
-
-ENCODER, DECODER = DIGITS / "encoder-model.onnx", DIGITS / "decoder_joint-model.onnx"
-DURATIONS = (0.3, 1, 5, 20.4, 20.5, 30, 45.0, 47.0, 58.6, 100, 300, 399)
-FRAMES = np.array([*range(1, 40_001, 7), *(int(s * 100) + 1 for s in DURATIONS)])
+from support import graph_texts as texts
+from support import graphs
 
 
 def converted(model: onnx.ModelProto, **options: object) -> onnx.ModelProto:
@@ -63,7 +69,7 @@ def test_a_converted_graph_gives_what_the_float32_one_gives(name: str):
 
 @pytest.mark.parametrize("op", ["MatMul", "Conv", "LayerNormalization", "Softmax"])
 def test_the_heavy_operators_run_in_float16(op: str):
-    text = {"Conv": graphs.RESIZE}.get(op, graphs.ATTENTION)
+    text = {"Conv": texts.RESIZE}.get(op, texts.ATTENTION)
     assert input_types(converted(graphs.build(text)), op) == {FLOAT16}
 
 
@@ -85,7 +91,7 @@ def test_masks_keep_what_they_shut_out_at_a_probability_of_zero(name: str):
 
 
 def test_weights_are_counted_with_those_that_float16_cannot_hold():
-    model = graphs.build(graphs.BRANCHES)
+    model = graphs.build(texts.BRANCHES)
     array = np.ones((4, 4), np.float32)
     array[0] = [1e5, -1e5, 1e-9, 0]
     model.graph.initializer[0].CopyFrom(numpy_helper.from_array(array, "w"))
@@ -94,7 +100,7 @@ def test_weights_are_counted_with_those_that_float16_cannot_hold():
 
 
 def test_constants_of_all_kinds_become_float16():
-    half = converted(graphs.build(graphs.CONSTANTS))
+    half = converted(graphs.build(texts.CONSTANTS))
     types = infer(graphs.in_memory(half))
     kinds = {node.output[0]: types.get(node.output[0]) for node in nodes(half, "Constant")}
     assert kinds["some"] == kinds["tensor"] == FLOAT16
@@ -104,7 +110,7 @@ def test_constants_of_all_kinds_become_float16():
 
 
 def test_double_and_bfloat16_stay():
-    half = converted(graphs.build(graphs.DOUBLES))
+    half = converted(graphs.build(texts.DOUBLES))
     assert elem_types(half)["third"] == TensorProto.DOUBLE
     text = "g (bfloat16[N] x, float[N] z) => (bfloat16[N] y, float[N] v) "
     half = converted(graphs.parsed(text + "{ y = Add(x, x)  v = Add(z, z) }"))
@@ -133,7 +139,7 @@ def test_operators_that_sum_or_rank_stay_float32():
 
 
 def test_named_nodes_stay_float32():
-    half = converted(graphs.build(graphs.ATTENTION), keep=["n_scores", "n_hidden"])
+    half = converted(graphs.build(texts.ATTENTION), keep=["n_scores", "n_hidden"])
     types = infer(graphs.in_memory(half))
     by_name = {node.name: node for node in half.graph.node}
     for name in ("n_scores", "n_hidden"):
@@ -142,12 +148,12 @@ def test_named_nodes_stay_float32():
 
 
 def test_the_nodes_that_count_are_reported():
-    _, kept = to_fp16(graphs.in_memory(graphs.build(graphs.LENGTHS)))
+    _, kept = to_fp16(graphs.in_memory(graphs.build(texts.LENGTHS)))
     assert kept == ("n_counted", "n_raised", "n_divided", "n_floored", "n_encoded_lengths")
 
 
 def test_declared_types_inside_follow():
-    model = graphs.build(graphs.LENGTHS)
+    model = graphs.build(texts.LENGTHS)
     for name in ("mixed", "divided"):
         model.graph.value_info.append(helper.make_tensor_value_info(name, 1, None))
     declared = {v.name: v.type.tensor_type.elem_type for v in converted(model).graph.value_info}
@@ -155,11 +161,11 @@ def test_declared_types_inside_follow():
 
 
 def test_functions_are_written_out():
-    assert not converted(graphs.build(graphs.FUNCTION)).functions
+    assert not converted(graphs.build(texts.FUNCTION)).functions
 
 
 def test_an_operator_nobody_knows_keeps_float32_where_its_type_is_declared():
-    model = graphs.build(graphs.CUSTOM)
+    model = graphs.build(texts.CUSTOM)
     with pytest.raises(ModelError, match=r"n_g \(Warp\)"):
         to_fp16(graphs.in_memory(model))
     model.graph.value_info.append(helper.make_tensor_value_info("g", 1, ["N"]))
@@ -172,7 +178,7 @@ def test_an_operator_nobody_knows_keeps_float32_where_its_type_is_declared():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (graphs.HALF_ENDS, "computes in float16 already"),
+        (texts.HALF_ENDS, "computes in float16 already"),
         (
             "g (float[N] x, double[N] z) => (float[N] y) { y = Add(x, z) }",
             r"node n_y \(Add\) is inconsistent",
@@ -182,13 +188,6 @@ def test_an_operator_nobody_knows_keeps_float32_where_its_type_is_declared():
 def test_float16_and_an_inconsistent_model_are_refused(text: str, message: str):
     with pytest.raises(ModelError, match=message):
         to_fp16(graphs.in_memory(graphs.build(text)))
-
-
-@quickly
-@given(draws, lengths)
-def test_random_graphs_convert_and_count_right(choices: list[int], numbers: list[int]):
-    drawn = graphs.random_graph(choices)
-    counts_right(drawn, converted(drawn.model), numbers)
 
 
 # --- float16 as storage and float16 as arithmetic ---------------------------------------------
@@ -253,31 +252,6 @@ def halved(digits_copy: Path) -> Path:
     return digits_copy
 
 
-@cache
-def digits_encoder() -> onnx.ModelProto:
-    return onnx.load(ENCODER)
-
-
-def in_runtime(loaded: object, seconds: float) -> list[np.ndarray]:
-    """The encoder's outputs for noise."""
-    frames = int(seconds * 100) + 1
-    features = np.random.default_rng(6).standard_normal((1, 128, frames)).astype(np.float32)
-    return loaded.run(None, {"audio_signal": features, "length": np.array([frames])})
-
-
-session = cache(graphs.session)
-
-
-@cache
-def wanted(seconds: float) -> list[np.ndarray]:
-    return in_runtime(session(ENCODER), seconds)
-
-
-def close(want: list[np.ndarray], got: list[np.ndarray]) -> bool:
-    error = np.linalg.norm(want[0] - got[0]) / np.linalg.norm(want[0])
-    return np.array_equal(want[1], got[1]) and error < 0.01
-
-
 def test_the_digits_model_writes_the_same_text_in_float16(
     halved: Path, digits_texts: dict[str, str], recognised: object
 ):
@@ -298,56 +272,6 @@ def test_the_digits_model_has_half_the_size_and_one_file_each(halved: Path):
 @pytest.mark.parametrize("seconds", [s for s in DURATIONS if s < 81])
 def test_the_digits_encoder_gives_the_same_in_float16(halved: Path, seconds: float):
     assert close(wanted(seconds), in_runtime(session(halved / "encoder-model.fp16.onnx"), seconds))
-
-
-@cache
-def right_counts() -> dict[str, np.ndarray]:
-    """What the digits encoder makes of FRAMES alone: its lengths and what its masks compare."""
-    part = cut_lengths(read(ENCODER))
-    assert part is not None
-    return counted(part, FRAMES)
-
-
-def miscounts(model: onnx.ModelProto) -> bool:
-    """Whether a conversion of the digits encoder counts otherwise than it, or cannot count."""
-    part = cut_lengths(graphs.in_memory(model))
-    assert part is not None
-    try:
-        return len(miscounted(right_counts(), counted(part, FRAMES), FRAMES)) > 0
-    except CountingError as error:
-        assert "float16" in str(error)
-        return True
-
-
-@pytest.mark.parametrize("converter", others.ALL)
-def test_the_digits_encoder_others_converted_is_caught_and_repaired(converter: str):
-    theirs = others.ALL[converter](digits_encoder())
-    assert miscounts(theirs)
-    model = settled_well(casts.fix(graphs.in_memory(theirs)))
-    np.testing.assert_array_equal(right_counts()[ENCODED], (FRAMES + 7) // 8)
-    assert not miscounts(model)
-    loaded = graphs.session(model.SerializeToString())
-    for seconds in (5, 20.5):
-        assert close(wanted(seconds), in_runtime(loaded, seconds))
-
-
-@pytest.mark.parametrize("converter", others.ALL)
-def test_a_decoder_that_others_converted_well_stays_as_it_is_but_for_its_order(converter: str):
-    theirs = others.ALL[converter](onnx.load(DECODER))
-    settled = casts.fix(graphs.in_memory(theirs))
-    assert settled.changes == ()
-    ordered = graph.prepared(graphs.in_memory(theirs)).model
-    assert settled_well(settled).graph.node == ordered.graph.node
-    graphs.session(settled.file.model.SerializeToString())
-
-
-def test_the_blanket_rewriting_gets_lengths_wrong():
-    frames = np.arange(1, 4101)
-    part = cut_lengths(graph.prepared(graphs.in_memory(others.blanket(digits_encoder()))))
-    assert part is not None
-    wrong = counted(part, frames)[ENCODED] != (frames + 7) // 8
-    assert not wrong[frames <= 2048].any()
-    assert wrong[frames > 2049].mean() > 0.1
 
 
 # --- files ----------------------------------------------------------------------------------------
@@ -392,7 +316,7 @@ def test_weights_are_read_one_at_a_time(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_an_error_names_the_file(tmp_path: Path):
     path = tmp_path / "half.onnx"
-    write(path, graphs.build(graphs.HALF_ENDS), [])
+    write(path, graphs.build(texts.HALF_ENDS), [])
     with pytest.raises(ModelError, match=r"half\.onnx: this model computes in float16"):
         convert(path, tmp_path / "out.onnx")
     assert not (tmp_path / "out.onnx").exists()
@@ -424,7 +348,7 @@ def test_a_file_over_2_gib_is_converted_in_little_memory(tmp_path: Path):
     path, shape = tmp_path / "large.onnx", (1024, 48 * 1024)
     each, count = 4 * shape[0] * shape[1], 12
     assert each * count > 2**31
-    model = graphs.build(graphs.LENGTHS)
+    model = graphs.build(texts.LENGTHS)
     with path.open("wb") as file:
         file.write(model.SerializeToString())
         for index in range(count):
