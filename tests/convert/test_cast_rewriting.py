@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 from onnx import TensorProto, helper
-from test_casts import elem_types, fixed, nodes, settles
 
 from stt.convert import casts, graph
 from support import graph_texts as texts
 from support import graphs, others
+from support.float16 import elem_types, fixed, nodes, settles
 
 
 def test_initializers_that_are_also_inputs_are_inputs_no_longer():

@@ -10,61 +10,24 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from stt.convert import casts, graph
-from stt.convert.cast_rewriting import Settled
 from stt.convert.counting import ENCODED, CountingError, counted, cut_lengths, miscounted
-from stt.convert.element_types import conflicts
 from stt.convert.model_file import read
 from stt.errors import ModelError
 from support import graph_texts as texts
 from support import graphs, others
+from support.float16 import (
+    bytes_of,
+    digits_encoder,
+    elem_types,
+    encodes_alike,
+    fixed,
+    nodes,
+    same,
+    settles,
+)
 from support.paths import DIGITS
 
 ENCODER, DECODER = DIGITS / "encoder-model.onnx", DIGITS / "decoder_joint-model.onnx"
-
-
-def bytes_of(model: onnx.ModelProto) -> bytes:
-    return model.SerializeToString(deterministic=True)
-
-
-def settles(settled: Settled) -> onnx.ModelProto:
-    """Check what must hold of every result; returns the model."""
-    model = settled.file.model
-    assert conflicts(settled.file) == []
-    again = casts.fix(settled.file)
-    assert again.changes == ()
-    assert bytes_of(again.file.model) == bytes_of(model)
-    return model
-
-
-def fixed(model: onnx.ModelProto) -> onnx.ModelProto:
-    before = bytes_of(model)
-    settled = casts.fix(graphs.in_memory(model))
-    assert bytes_of(model) == before
-    return settles(settled)
-
-
-def same(case: graphs.Case, want: dict[str, np.ndarray], got: dict[str, np.ndarray]) -> None:
-    """Integers equal, floats close; padding only finite."""
-    assert list(want) == list(got)
-    for name, value in want.items():
-        assert got[name].dtype == value.dtype
-        if value.dtype.kind == "i":
-            assert np.array_equal(value, got[name]), name
-            continue
-        assert np.isfinite(got[name]).all(), name
-        rows = slice(case.rows)
-        assert np.allclose(value[rows], got[name][rows], 0.002, case.tolerance), name
-
-
-def nodes(model: onnx.ModelProto, op: str) -> list[onnx.NodeProto]:
-    return [node for node in model.graph.node if node.op_type == op]
-
-
-def elem_types(model: onnx.ModelProto) -> dict[str, int]:
-    """Declared types of inputs, outputs and initializers."""
-    ends = [*model.graph.input, *model.graph.output]
-    declared = {value.name: value.type.tensor_type.elem_type for value in ends}
-    return declared | {tensor.name: tensor.data_type for tensor in model.graph.initializer}
 
 
 # --- named graphs -----------------------------------------------------------------------------
@@ -280,31 +243,6 @@ def test_a_loop_fed_float16_where_its_body_takes_float_gets_a_cast():
 # --- the digits model -----------------------------------------------------------------------------
 
 
-@cache
-def digits_encoder() -> onnx.ModelProto:
-    return onnx.load(ENCODER)
-
-
-def in_runtime(loaded: object, seconds: float) -> list[np.ndarray]:
-    """The encoder's outputs for noise."""
-    frames = int(seconds * 100) + 1
-    features = np.random.default_rng(6).standard_normal((1, 128, frames)).astype(np.float32)
-    return loaded.run(None, {"audio_signal": features, "length": np.array([frames])})
-
-
-session = cache(graphs.session)
-
-
-@cache
-def wanted(seconds: float) -> list[np.ndarray]:
-    return in_runtime(session(ENCODER), seconds)
-
-
-def close(want: list[np.ndarray], got: list[np.ndarray]) -> bool:
-    error = np.linalg.norm(want[0] - got[0]) / np.linalg.norm(want[0])
-    return np.array_equal(want[1], got[1]) and error < 0.01
-
-
 DURATIONS = (0.3, 1, 5, 20.4, 20.5, 30, 45.0, 47.0, 58.6, 100, 300, 399)
 
 
@@ -339,7 +277,7 @@ def test_the_digits_encoder_others_converted_is_caught_and_repaired(converter: s
     assert not miscounts(model)
     loaded = graphs.session(model.SerializeToString())
     for seconds in (5, 20.5):
-        assert close(wanted(seconds), in_runtime(loaded, seconds))
+        assert encodes_alike(loaded, seconds)
 
 
 @pytest.mark.parametrize("converter", others.ALL)

@@ -11,21 +11,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-from test_casts import (
-    DECODER,
-    DURATIONS,
-    ENCODER,
-    bytes_of,
-    close,
-    digits_encoder,
-    elem_types,
-    in_runtime,
-    nodes,
-    same,
-    session,
-    wanted,
-)
-from test_casts import settles as settled_well
+from test_casts import DECODER, DURATIONS, ENCODER
 
 from stt.convert import casts, model_file
 from stt.convert.element_types import FLOAT, FLOAT16, conflicts, infer
@@ -34,13 +20,24 @@ from stt.convert.model_file import GraphFile, read, write
 from stt.errors import ModelError
 from support import graph_texts as texts
 from support import graphs
+from support.float16 import (
+    bytes_of,
+    digits_encoder,
+    elem_types,
+    encodes_alike,
+    nodes,
+    same,
+    session,
+    settles,
+)
+from support.model_files import write_hole
 
 
 def converted(model: onnx.ModelProto, **options: object) -> onnx.ModelProto:
     before = bytes_of(model)
     settled, _ = to_fp16(graphs.in_memory(model), **options)
     assert bytes_of(model) == before
-    return settled_well(settled)
+    return settles(settled)
 
 
 def input_types(model: onnx.ModelProto, op: str) -> set[int]:
@@ -51,15 +48,13 @@ def input_types(model: onnx.ModelProto, op: str) -> set[int]:
     return found
 
 
-# --- named graphs -----------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("name", graphs.CASES)
 def test_a_converted_graph_gives_what_the_float32_one_gives(name: str):
     case = graphs.CASES[name]
     model = graphs.build(case.text)
     want = graphs.run(model, case.inputs)
     half = converted(model)
+    assert not half.functions  # they are written out
     assert [v.type for v in half.graph.input] == [v.type for v in model.graph.input]
     assert [v.type for v in half.graph.output] == [v.type for v in model.graph.output]
     same(case, want, graphs.run(half, case.inputs))
@@ -147,21 +142,14 @@ def test_named_nodes_stay_float32():
     graphs.run(half, graphs.CASES["attention"].inputs)
 
 
-def test_the_nodes_that_count_are_reported():
-    _, kept = to_fp16(graphs.in_memory(graphs.build(texts.LENGTHS)))
-    assert kept == ("n_counted", "n_raised", "n_divided", "n_floored", "n_encoded_lengths")
-
-
-def test_declared_types_inside_follow():
+def test_the_nodes_that_count_are_reported_and_declared_types_follow():
     model = graphs.build(texts.LENGTHS)
+    _, kept = to_fp16(graphs.in_memory(model))
+    assert kept == ("n_counted", "n_raised", "n_divided", "n_floored", "n_encoded_lengths")
     for name in ("mixed", "divided"):
         model.graph.value_info.append(helper.make_tensor_value_info(name, 1, None))
     declared = {v.name: v.type.tensor_type.elem_type for v in converted(model).graph.value_info}
     assert declared == {"mixed": FLOAT16, "divided": FLOAT}
-
-
-def test_functions_are_written_out():
-    assert not converted(graphs.build(texts.FUNCTION)).functions
 
 
 def test_an_operator_nobody_knows_keeps_float32_where_its_type_is_declared():
@@ -271,10 +259,7 @@ def test_the_digits_model_has_half_the_size_and_one_file_each(halved: Path):
 
 @pytest.mark.parametrize("seconds", [s for s in DURATIONS if s < 81])
 def test_the_digits_encoder_gives_the_same_in_float16(halved: Path, seconds: float):
-    assert close(wanted(seconds), in_runtime(session(halved / "encoder-model.fp16.onnx"), seconds))
-
-
-# --- files ----------------------------------------------------------------------------------------
+    assert encodes_alike(session(halved / "encoder-model.fp16.onnx"), seconds)
 
 
 def test_a_conversion_reports_what_it_did(tmp_path: Path):
@@ -352,13 +337,8 @@ def test_a_file_over_2_gib_is_converted_in_little_memory(tmp_path: Path):
     with path.open("wb") as file:
         file.write(model.SerializeToString())
         for index in range(count):
-            head = TensorProto(name=f"w{index}", data_type=1, dims=shape).SerializeToString()
+            assert write_hole(file, f"w{index}", shape) == each
             node = helper.make_node("MatMul", ["outputs", f"w{index}"], [f"m{index}"], f"n{index}")
-            head += model_file._key(9, each)
-            tensor = model_file._key(5, len(head) + each) + head
-            file.write(model_file._key(7, len(tensor) + each) + tensor)
-            file.seek(each - 1, os.SEEK_CUR)
-            file.write(b"\0")  # a hole: takes no room
             graph = onnx.GraphProto(node=[node])
             file.write(onnx.ModelProto(graph=graph).SerializeToString())
     command = [sys.executable, "-c", LARGE, str(path), str(tmp_path / "half.onnx")]

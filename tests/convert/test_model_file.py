@@ -7,10 +7,8 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import tracemalloc
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,75 +17,12 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from stt.convert import model_file
-from stt.convert.model_file import GraphFile, read, write
+from stt.convert.model_file import read, write
 from stt.convert.weight import Weight
 from stt.errors import ModelError
 from support import graph_texts as texts
 from support import graphs
-
-RNG = np.random.default_rng(5)
-BIG = RNG.standard_normal((40, 30)).astype(np.float32)
-SMALL = RNG.standard_normal((3,)).astype(np.float32)
-
-
-def model_of(*tensors: TensorProto) -> onnx.ModelProto:
-    """A model that gives each of its initializers as an output."""
-    nodes = [helper.make_node("Identity", [t.name], [f"{t.name}_out"]) for t in tensors]
-    outputs = [helper.make_tensor_value_info(f"{t.name}_out", t.data_type, None) for t in tensors]
-    graph = helper.make_graph(nodes, "weights", [], outputs, list(tensors))
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-
-
-def taken_apart(model: onnx.ModelProto) -> GraphFile:
-    """A model as it would be read from a file."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = saved(Path(folder), model)
-        file = read(path)
-        loaded = {name: weight.load() for name, weight in file.weights.items()}
-    weights = {n: replace(w, load=loaded[n].copy, place=None) for n, w in file.weights.items()}
-    return GraphFile(file.model, weights)
-
-
-def values_of(file: GraphFile) -> dict[str, np.ndarray]:
-    small = {t.name: numpy_helper.to_array(t) for t in file.model.graph.initializer}
-    return small | {weight.name: weight.load() for weight in file.weights.values()}
-
-
-def saved(folder: Path, model: onnx.ModelProto, **external: object) -> Path:
-    """The model as onnx writes it; `external` are options of its external data."""
-    path = folder / "model.onnx"
-    if external:
-        onnx.save(model, path, save_as_external_data=True, **external)
-    else:
-        path.write_bytes(model.SerializeToString())
-    return path
-
-
-def again(path: Path) -> Path:
-    """Read a file and write it elsewhere."""
-    file = read(path)
-    copy = path.parent / "copy" / "copy.onnx"
-    copy.parent.mkdir()
-    write(copy, file.model, file.weights.values())
-    return copy
-
-
-def same(path: Path, want: dict[str, np.ndarray]) -> None:
-    """Our reader, onnx and ONNX Runtime find the same values in a file."""
-    theirs = {t.name: numpy_helper.to_array(t) for t in onnx.load(path).graph.initializer}
-    for found in (values_of(read(path)), theirs, run(path)):
-        assert set(found) == set(want)
-        for name, array in want.items():
-            assert found[name].dtype == array.dtype
-            assert found[name].shape == array.shape
-            assert np.array_equal(found[name], array), name
-
-
-def run(path: Path) -> dict[str, np.ndarray]:
-    session = graphs.session(path)
-    names = [value.name.removesuffix("_out") for value in session.get_outputs()]
-    return dict(zip(names, session.run(None, {}), strict=True))
-
+from support.model_files import BIG, SMALL, again, model_of, outside, run, same, saved, write_hole
 
 KINDS = {
     "float": BIG,
@@ -161,14 +96,6 @@ def test_strings_stay_in_the_graph(tmp_path: Path):
     assert list(onnx.load(path).graph.initializer[0].string_data) == words
 
 
-def outside(name: str, elem_type: int, shape: list[int], **entries: object) -> TensorProto:
-    tensor = TensorProto(name=name, data_type=elem_type, dims=shape)
-    tensor.data_location = TensorProto.EXTERNAL
-    for key, value in entries.items():
-        tensor.external_data.add(key=key, value=str(value))
-    return tensor
-
-
 def test_external_data_of_constants_and_of_graphs_inside_nodes_comes_along(tmp_path: Path):
     (tmp_path / "w.bin").write_bytes(BIG.tobytes() + SMALL.tobytes())
     big = outside("w", 1, [40, 30], location="w.bin", offset=0, length=BIG.nbytes)
@@ -227,19 +154,13 @@ def test_a_file_that_is_not_there_is_refused(tmp_path: Path):
 def sparse_model(path: Path, gib: float) -> int:
     """One file with a weight of zeros inside it; holes in it take no room on the disk."""
     rows = int(gib * 2**30) // 4096
-    nbytes = rows * 4096
     model = model_of()
     model.graph.node.add(op_type="Identity", input=["small"], output=["out"])
     model.graph.initializer.append(numpy_helper.from_array(SMALL, "small"))
     info = helper.make_tensor_value_info("out", 1, [3])
     model.graph.output.append(info)
-    head = TensorProto(name="w", data_type=1, dims=[rows, 1024]).SerializeToString()
-    head += model_file._key(9, nbytes)
-    inner = model_file._key(5, len(head) + nbytes) + head
     with path.open("wb") as file:
-        file.write(model_file._key(7, len(inner) + nbytes) + inner)
-        file.seek(nbytes - 1, os.SEEK_CUR)
-        file.write(b"\0")
+        nbytes = write_hole(file, "w", (rows, 1024))
         file.write(model.SerializeToString())
     return nbytes
 

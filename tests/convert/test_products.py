@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from onnx import ModelProto, numpy_helper
 from onnx.helper import make_node
-from test_model_file import taken_apart
 
 from stt.convert import products
 from stt.convert.graph import tidied
 from stt.convert.model_file import GraphFile
 from stt.convert.products import cpu_saturates, even_out, largest_products, pointwise_as_matmul
 from support import graphs
+from support.model_files import taken_apart
 
 EXACT = 64 * 255 * 127
 RNG = np.random.default_rng(5)

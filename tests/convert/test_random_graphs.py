@@ -9,10 +9,10 @@ import onnx
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
-from test_casts import fixed, nodes
 from test_fp16 import converted
 
 from support import graphs, others
+from support.float16 import fixed, nodes
 from support.random_graphs import Drawn, random_graph
 
 EXAMPLES = int(os.environ.get("STT_EXAMPLES", "30"))

@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from onnx import TensorProto, helper, numpy_helper
-from test_model_file import BIG, again, model_of, outside, same, saved
 
 from stt.convert.model_file import read
 from stt.convert.weight import LARGEST, SMALLEST, Tally, to_half
 from stt.errors import ModelError
+from support.model_files import BIG, again, model_of, outside, same, saved
 
 floats = npst.arrays(np.float32, npst.array_shapes(max_dims=3), elements=st.floats(width=32))
 
