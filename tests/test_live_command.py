@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -33,6 +33,7 @@ SPOKEN = dict(list(SAID.items())[:2])
 TEXTS = list(SPOKEN.values())
 
 
+@cache
 def said() -> np.ndarray[Any, np.dtype[np.float32]]:
     """Two recordings, each followed by 1.5 s of a quiet room."""
     room = np.random.default_rng(1).normal(0, 1e-4, RATE * 3 // 2).astype(np.float32)
