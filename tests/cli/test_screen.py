@@ -140,12 +140,10 @@ def test_quiet_lines_tell_problems_only(capsys: pytest.CaptureFixture[str]) -> N
 
 def test_the_tally_counts() -> None:
     tally = Tally()
-    drafts = [Draft(1, 1, "", "a", 0.4), Draft(2, 1, "", "a b", 1.2), Draft(3, 2, "", "c", 0.6)]
     finals = [final("a b"), final("", 2, suppressed="Thank you."), final("c", 3, seam=True)]
-    for event in [*drafts, *finals, level(1.5)]:
+    for event in [*finals, level(1.5)]:
         tally.take(event)
     assert (tally.utterances, tally.left_out, tally.most_behind) == (2, 1, 1.5)
-    assert tally.first_drafts == [0.4, 0.6]
     assert tally.latencies == [0.21, 0.21], "a seam is no end"
 
 

@@ -123,10 +123,6 @@ def bench(
     return 0
 
 
-_WIDTH = 80
-"""Columns of a screen."""
-
-
 def table(result: Result) -> str:
     """Return the result for people: a sentence, what each run took, and on what; 80 columns."""
     first, names = result.runs[0], _names(result.runs)
@@ -145,8 +141,8 @@ def table(result: Result) -> str:
         (
             sentence(result),
             "",
-            *textwrap.wrap(about, _WIDTH),
-            *textwrap.wrap(how, _WIDTH),
+            *textwrap.wrap(about, 80),
+            *textwrap.wrap(how, 80),
             *legend,
             "",
             *_columns(speeds),
@@ -161,12 +157,9 @@ def sentence(result: Result) -> str:
     ours = [run for run in result.runs if run.engine == "stt"] or list(result.runs)
     best = max(ours, key=lambda run: run.rtfx)
     seconds = 3600 / best.rtfx
-    if seconds < 90:
-        time_taken = f"{seconds:.0f} seconds"
-    elif seconds < 5400:
-        time_taken = f"{seconds / 60:.1f} minutes"
-    else:
-        time_taken = f"{seconds / 3600:.1f} hours"
+    time_taken = f"{seconds / 3600:.1f} hours"
+    if seconds < 5400:
+        time_taken = f"{seconds / 60:.1f} minutes" if seconds >= 90 else f"{seconds:.0f} seconds"
     return f"An hour of audio takes {time_taken} here ({best.model}, {best.precision})."
 
 

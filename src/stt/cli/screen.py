@@ -52,26 +52,17 @@ class Tally:
     utterances: int = 0
     left_out: int = 0
     """Texts taken for noise."""
-    disagreements: int = 0
-    """Committed words that the final decoding heard otherwise."""
     latencies: list[float] = field(default_factory=list)
     """Seconds from each endpoint to its final text; seams are none."""
-    first_drafts: list[float] = field(default_factory=list)
-    """Seconds from each utterance's first moment of speech to its first draft."""
     most_behind: float = 0.0
-    _drafted: int = 0
 
     def take(self, event: Event) -> None:
         """Count an event."""
         if isinstance(event, Level):
             self.most_behind = max(self.most_behind, event.lag_s)
-        elif isinstance(event, Draft) and event.number > self._drafted:
-            self._drafted = event.number
-            self.first_drafts.append(event.latency_s)
         elif isinstance(event, Final):
             self.utterances += bool(event.text)
             self.left_out += bool(event.suppressed)
-            self.disagreements += event.disagreements
             if not event.seam:
                 self.latencies.append(event.latency_s)
 
