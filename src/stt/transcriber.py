@@ -323,7 +323,7 @@ def load_with(
     )
     longest = min(settings.max_segment_s, folder.max_audio_s - TRAILING_SILENCE / SAMPLE_RATE)
     threshold = settings.vad_threshold if settings.vad else 0.0
-    cutting = Cutting(longest, threshold, settings.batch_size)
+    cutting = Cutting(longest, threshold, settings.utterances(choice.provider))
     return ModelTranscriber(
         *(folder, choice, recognizer, cutting, _reserve(folder, choice, settings, jobs)),
         spare=_spare(folder, choice, settings),

@@ -200,8 +200,8 @@ def test_a_byte_order_mark_and_an_empty_file_are_fine() -> None:
         ("strict", 1, "1 is not allowed; choose true or false"),
         ("threads", "4", "'4' is not allowed; choose a whole number from 0 to 1024"),
         ("threads", -1, "-1 is not allowed; choose a whole number from 0 to 1024"),
-        ("batch_size", True, "true is not allowed; choose a whole number from 1 to 128"),
-        ("batch_size", None, "null is not allowed; choose a whole number from 1 to 128"),
+        ("batch_size", True, "true is not allowed; choose auto, or a whole number from 1 to 128"),
+        ("batch_size", None, "null is not allowed; choose auto, or a whole number from 1 to 128"),
         ("max_segment_s", 500, "500 is not allowed; choose a number from 5 to 400"),
         ("max_segment_s", float("nan"), "NaN is not allowed; choose a number from 5 to 400"),
         ("vad_threshold", [0.5], "[0.5] is not allowed; choose a number from 0.05 to 0.95"),
@@ -347,3 +347,8 @@ def test_the_page_of_settings_has_the_table() -> None:
         path.write_text(before + begin + settings_table() + end + after, "utf-8")
     assert table == settings_table()
     assert all(field.description for field in Settings.model_fields.values())
+
+
+def test_a_card_is_handed_more_at_a_time_than_a_processor() -> None:
+    assert [Settings().utterances(provider) for provider in ("cpu", "cuda")] == [4, 64]
+    assert Settings(batch_size=7).utterances("cuda") == 7

@@ -50,6 +50,10 @@ class Pool:
     Transcriber.transcribe does."""
 
 
+_MOST_READERS = 16
+"""Recordings read at a time for a card: each may have as many utterances under way as a batch."""
+
+
 @contextmanager
 def local_pool(transcriber: ModelTranscriber, on_step: OnStep | None) -> Iterator[Pool]:
     """Open a pool for one recording more than `jobs`, or than the recogniser takes utterances.
@@ -62,7 +66,7 @@ def local_pool(transcriber: ModelTranscriber, on_step: OnStep | None) -> Iterato
     if recognizer.provider != "cpu":
         taken = transcriber.cutting.batch_size
         recognizer = DynamicBatcher(recognizer, taken)
-    count = (transcriber.jobs or taken) + 1
+    count = (transcriber.jobs or min(taken, _MOST_READERS)) + 1
     with ExitStack() as stack:
         pool = stack.enter_context(recognizing_pool(recognizer))
         shared = replace(transcriber, recognizer=recognizer, pool=pool)
