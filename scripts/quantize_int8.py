@@ -33,8 +33,8 @@ def quantize_folder(folder: Path, keep: list[str], verbose: bool) -> None:
     kept: list[str] = []
     for stem in present(folder):
         target = f"{stem}.int8.onnx"
-        told = report_progress if verbose else None
-        report = quantize(folder / f"{stem}.onnx", folder / target, keep=keep, progress=told)
+        progress = report_progress if verbose else lambda *_: None
+        report = quantize(folder / f"{stem}.onnx", folder / target, keep=keep, progress=progress)
         share = report.bytes_after / report.bytes_before
         print(
             f"\r{target}: {report.bytes_after / 1e6:,.1f} MB, {share:.1%} of FP32; "

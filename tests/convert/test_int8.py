@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import runpy
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from stt.convert.products import cpu_saturates
 from stt.convert.weight import Weight
 from stt.errors import ModelError
 from support import graphs
-from support.paths import DIGITS
+from support.paths import DIGITS, ROOT
 
 RNG = np.random.default_rng(5)
 FLOAT = TensorProto.FLOAT
@@ -331,3 +332,14 @@ def test_digits_are_recognised_as_before(
         assert list(before.input) == list(after.input)
         assert list(before.output) == list(after.output)
     assert recognised(digits_copy, "int8") == digits_texts
+
+
+@pytest.mark.parametrize("verbose", [False, True])
+def test_the_script_quantises_a_folder(
+    digits_copy: Path, verbose: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script = runpy.run_path(str(ROOT / "scripts" / "quantize_int8.py"))
+    script["quantize_folder"](digits_copy, [], verbose)
+    reported = capsys.readouterr()
+    assert "encoder-model.int8.onnx: " in reported.out
+    assert bool(reported.err) == verbose

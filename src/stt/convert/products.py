@@ -30,7 +30,7 @@ from onnx.helper import (
     make_tensor_value_info,
 )
 
-from stt.convert.graph import captures, replace_nodes
+from stt.convert.graph import Lookup, captures, replace_nodes
 from stt.convert.model_file import GraphFile
 from stt.convert.weight import Array, Floats, Weight, floats, value_of
 
@@ -139,11 +139,7 @@ def even_out(file: GraphFile) -> int:
 
 
 def _groups(file: GraphFile) -> list[_Group]:
-    users: dict[str, list[NodeProto]] = {}
-    for node in file.model.graph.node:
-        for name in node.input:
-            users.setdefault(name, []).append(node)
-    found = []
+    users, found = Lookup(file).consumers, []
     taken = {output.name for output in file.model.graph.output}
     taken.update(name for node in file.model.graph.node for name in captures(node))
     for node in file.model.graph.node:
