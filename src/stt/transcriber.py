@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +19,7 @@ from stt.engine.recognizer import TRAILING_SILENCE, Recognizer, recognizing_pool
 from stt.errors import AudioError, ModelError
 from stt.install.locate import locate
 from stt.pipeline import Cutting, Step, UtteranceCache, recognized
-from stt.settings.loading import LoadedSettings, Settings, load_settings
+from stt.settings.loading import LoadedSettings, load_settings
 from stt.sources import Part, PartCache, Source, parts, tracks_note
 from stt.system.files import printable
 from stt.system.packages import require
@@ -325,38 +324,8 @@ def load_with(
     threshold = settings.vad_threshold if settings.vad else 0.0
     cutting = Cutting(longest, threshold, settings.utterances(choice.provider))
     return ModelTranscriber(
-        *(folder, choice, recognizer, cutting, _reserve(folder, choice, settings, jobs)),
-        spare=_spare(folder, choice, settings),
+        *(folder, choice, recognizer, cutting, models.reserve(folder, choice, settings, jobs)),
+        spare=models.spare(folder, choice, settings),
         jobs=jobs or 0,
         english_only=folder.family.english_only(folder.config),
     )
-
-
-def _reserve(
-    folder: ModelFolder, choice: Choice, settings: Settings, jobs: int | None
-) -> Reserve | None:
-    """Return FP32 for where the choice collapses; None where it is the choice."""
-    if choice.precision == "fp32":
-        return None
-    if settings.strict and settings.precision != "auto":
-        return Reserve(None, "`strict` is set")
-    if folder.problems["fp32"] is not None:
-        return Reserve(None, "there is no fp32 to go on with")
-    return Reserve(lambda: _load(folder, "fp32", choice.provider, settings.threads, jobs))
-
-
-def _spare(folder: ModelFolder, choice: Choice, settings: Settings) -> Reserve | None:
-    """Return the choice on the CPU, for what another provider fails on."""
-    if choice.provider == "cpu" or settings.strict:
-        return None
-    load = partial(_load, folder, choice.precision, "cpu", settings.threads, None)
-    return Reserve(load, name="the CPU")
-
-
-def _load(
-    folder: ModelFolder, precision: str, provider: str, threads: int, jobs: int | None
-) -> Recognizer:
-    found, _ = models.load(
-        folder, precision=precision, provider=provider, threads=threads, strict=True, jobs=jobs
-    )
-    return found

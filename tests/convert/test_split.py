@@ -17,7 +17,7 @@ from stt.convert.model_file import read
 from stt.convert.split import split, split_file
 from stt.errors import ModelError
 from stt.models import FAMILIES
-from stt.models.split_transducer import SplitTransducer, load_split
+from stt.models.split_transducer import SplitTransducer, load_graph
 from support import graphs, tiny_nemo, tiny_tdt
 from support.paths import DIGITS
 
@@ -45,7 +45,8 @@ def pair(
     split_file(whole, paths)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
-    return precision, graphs.session(whole), load_split(paths, options, ["CPUExecutionProvider"])
+    parts = SplitTransducer(*(load_graph(p, options, ["CPUExecutionProvider"]) for p in paths))
+    return precision, graphs.session(whole), parts
 
 
 def drawn(rows: int, seed: int = 3) -> tuple[Floats, Any, tuple[Floats, Floats]]:

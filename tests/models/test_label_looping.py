@@ -170,14 +170,14 @@ def model() -> TdtModel:
 def parts(tmp_path_factory: pytest.TempPathFactory) -> SplitTransducer:
     import onnxruntime
 
-    from stt.models.split_transducer import load_split
+    from stt.models.split_transducer import load_graph
 
     folder = tmp_path_factory.mktemp("parts")
     paths = [folder / name for name in FAMILIES["nemo-conformer-tdt"].parts("fp32")]
     split_file(DIGITS / "decoder_joint-model.onnx", paths)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
-    return load_split(paths, options, ["CPUExecutionProvider"])
+    return SplitTransducer(*(load_graph(p, options, ["CPUExecutionProvider"]) for p in paths))
 
 
 @pytest.fixture(scope="module")

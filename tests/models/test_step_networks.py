@@ -18,7 +18,7 @@ from stt.install.observation import bundled_clips
 from stt.models import FAMILIES, inspect
 from stt.models.label_looping import label_looping
 from stt.models.onnx_asr_edge import TdtModel, load_tdt
-from stt.models.split_transducer import SplitTransducer, load_split
+from stt.models.split_transducer import SplitTransducer, load_graph
 from stt.models.step_networks import StepNetworks
 from stt.models.tdt import DURATIONS
 from support.paths import DIGITS
@@ -42,7 +42,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 @pytest.fixture(scope="module")
 def parts(files: list[Path]) -> SplitTransducer:
-    return load_split(files[:3], None, ["CPUExecutionProvider"])
+    return SplitTransducer(*(load_graph(p, None, ["CPUExecutionProvider"]) for p in files[:3]))
 
 
 @pytest.mark.parametrize("copies", [1, 3])

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -84,6 +85,14 @@ def runtime_errors() -> tuple[type[Exception], ...]:
 
     found = [value for value in vars(state).values() if isinstance(value, type)]
     return tuple(kind for kind in found if issubclass(kind, Exception))
+
+
+def load_error(error: Exception, path: Path) -> ModelError:
+    """Return ONNX Runtime's exception on loading from a folder, on one line about the file."""
+    text = " ".join(str(error).split()).replace(f"{path}/", "")
+    if "Protobuf parsing failed" in text:
+        text = f"{text.split(' failed:')[0].split('Load model from ')[-1]} is not an ONNX file"
+    return ModelError(text if len(text) <= 300 else text[:297] + "...")
 
 
 @contextmanager

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 from stt.engine import sessions
+from stt.engine.fallback import Reserve
 from stt.engine.folder import ModelFamily, ModelFolder, read_folder
 from stt.engine.precision import Known, choose
 from stt.engine.recognizer import Recognizer
@@ -15,6 +17,7 @@ from stt.models.ctc import Ctc
 from stt.models.tdt import DURATIONS
 from stt.models.transducer import Transducer
 from stt.models.whisper import Whisper
+from stt.settings.loading import Settings
 from stt.transcript import Choice
 
 FAMILIES: Mapping[str, ModelFamily] = {
@@ -107,3 +110,33 @@ def _load_on(
             return folder.family.load(folder, choice.precision, runtime), choice
         except ModelError as error:
             failed[choice.precision] = f"did not load ({error})"
+
+
+def reserve(
+    folder: ModelFolder, choice: Choice, settings: Settings, jobs: int | None
+) -> Reserve | None:
+    """Return FP32 for where the choice collapses; None where it is the choice."""
+    if choice.precision == "fp32":
+        return None
+    if settings.strict and settings.precision != "auto":
+        return Reserve(None, "`strict` is set")
+    if folder.problems["fp32"] is not None:
+        return Reserve(None, "there is no fp32 to go on with")
+    return Reserve(lambda: _loaded(folder, "fp32", choice.provider, settings.threads, jobs))
+
+
+def spare(folder: ModelFolder, choice: Choice, settings: Settings) -> Reserve | None:
+    """Return the choice on the CPU, for what another provider fails on."""
+    if choice.provider == "cpu" or settings.strict:
+        return None
+    load = partial(_loaded, folder, choice.precision, "cpu", settings.threads, None)
+    return Reserve(load, name="the CPU")
+
+
+def _loaded(
+    folder: ModelFolder, precision: str, provider: str, threads: int, jobs: int | None
+) -> Recognizer:
+    found, _ = load(
+        folder, precision=precision, provider=provider, threads=threads, strict=True, jobs=jobs
+    )
+    return found

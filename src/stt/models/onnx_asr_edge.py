@@ -20,6 +20,7 @@ from stt.engine.recognizer import Feed
 from stt.engine.sessions import (
     Runtime,
     finite,
+    load_error,
     runtime_errors,
     session_options,
     session_providers,
@@ -32,8 +33,8 @@ from stt.models.split_transducer import (
     LstmState,
     SplitTransducer,
     joint_feed,
-    load_graph,
-    load_split,
+    load_parts,
+    load_step,
 )
 from stt.models.step_networks import StepNetworks
 from stt.models.tdt import DURATIONS, TdtVocabulary, greedy_tdt
@@ -69,16 +70,8 @@ def load_asr(folder: ModelFolder, precision: str, runtime: Runtime) -> Any:
             providers=session_providers(runtime.provider),
         )
     except refusals as error:
-        raise ModelError(_message(error, folder.path)) from error
+        raise load_error(error, folder.path) from error
     return adapter.asr  # type: ignore[attr-defined, unused-ignore]
-
-
-def _message(error: Exception, path: Path) -> str:
-    """Shorten ONNX Runtime's message to one line about the file."""
-    text = " ".join(str(error).split()).replace(f"{path}/", "")
-    if "Protobuf parsing failed" in text:
-        text = f"{text.split(' failed:')[0].split('Load model from ')[-1]} is not an ONNX file"
-    return text if len(text) <= 300 else text[:297] + "..."
 
 
 def running_provider(session: Any) -> str:
@@ -279,39 +272,6 @@ def load_tdt(
         load_parts(folder, precision, runtime) if precision in folder.split else None,
         load_step(folder, precision, runtime) if stays_on_card else None,
     )
-
-
-def load_parts(folder: ModelFolder, precision: str, runtime: Runtime) -> SplitTransducer | None:
-    """Load a decoder_joint in parts; None where the provider decodes better with the whole one.
-
-    Raises:
-        ModelError: they do not load.
-    """
-    if runtime.provider not in ("cpu", "cuda"):
-        return None  # others compile a graph anew for every shape they meet
-    paths = [folder.path / name for name in folder.family.parts(precision)]
-    refusals: tuple[type[Exception], ...] = (OSError, *runtime_errors())
-    try:
-        # many small products one after the other: to spin between them takes 2.5 times as long
-        options = session_options(runtime.threads_each, spinning=False)
-        return load_split(paths, options, session_providers(runtime.provider))
-    except refusals as error:
-        raise ModelError(_message(error, folder.path)) from error
-
-
-def load_step(folder: ModelFolder, precision: str, runtime: Runtime) -> Any:
-    """Load a round of a precision's decoder as one graph (`stt.convert.decoding_step`).
-
-    Raises:
-        ModelError: it does not load.
-    """
-    path = folder.path / folder.family.for_cuda(precision)[-1]
-    refusals: tuple[type[Exception], ...] = (OSError, *runtime_errors())
-    try:
-        options = session_options(runtime.threads_each, spinning=False)
-        return load_graph(path, options, session_providers(runtime.provider))
-    except refusals as error:
-        raise ModelError(_message(error, folder.path)) from error
 
 
 def _vocabulary(asr: Any, outputs: object, durations: int) -> tuple[int, int]:

@@ -14,7 +14,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from stt.engine.folder import ModelFolder
 from stt.engine.recognizer import Feed
+from stt.engine.sessions import (
+    Runtime,
+    load_error,
+    runtime_errors,
+    session_options,
+    session_providers,
+)
 from stt.models.label_looping import Choices, Ints, LogitChoices, Networks
 from stt.models.tdt import TdtVocabulary
 from stt.types import Floats
@@ -89,13 +97,36 @@ class SplitTransducer:
         return LoneNetworks(self, projected[0], vocabulary)
 
 
-def load_split(paths: Sequence[Path], options: Any, providers: Sequence[Any]) -> SplitTransducer:
-    """Load the parts from the files of prediction network, encoder projection and joint.
+def load_parts(folder: ModelFolder, precision: str, runtime: Runtime) -> SplitTransducer | None:
+    """Load a decoder_joint in parts; None where the provider decodes better with the whole one.
 
     Raises:
-        OSError, or an exception of ONNX Runtime's: they do not load.
+        ModelError: they do not load.
     """
-    return SplitTransducer(*(load_graph(path, options, providers) for path in paths))
+    if runtime.provider not in ("cpu", "cuda"):
+        return None  # others compile a graph anew for every shape they meet
+    return SplitTransducer(*_graphs(folder, folder.family.parts(precision), runtime))
+
+
+def load_step(folder: ModelFolder, precision: str, runtime: Runtime) -> Any:
+    """Load a round of a precision's decoder as one graph (`stt.convert.decoding_step`).
+
+    Raises:
+        ModelError: it does not load.
+    """
+    (step,) = _graphs(folder, folder.family.for_cuda(precision)[-1:], runtime)
+    return step
+
+
+def _graphs(folder: ModelFolder, names: Sequence[str], runtime: Runtime) -> list[Any]:
+    # many small products one after the other: to spin between them takes 2.5 times as long
+    options = session_options(runtime.threads_each, spinning=False)
+    providers = session_providers(runtime.provider)
+    refusals: tuple[type[Exception], ...] = (OSError, *runtime_errors())
+    try:
+        return [load_graph(folder.path / name, options, providers) for name in names]
+    except refusals as error:
+        raise load_error(error, folder.path) from error
 
 
 def load_graph(path: Path, options: Any, providers: Sequence[Any]) -> Any:

@@ -12,9 +12,15 @@ from stt.engine.recognizer import Decoded, DecoderStep, Feed, PartsProbe, Probe,
 from stt.engine.sessions import Runtime
 from stt.errors import ModelError, NonFiniteOutput
 from stt.models.nemo import NemoFamily, TokenRecognizer, encode_batch
-from stt.models.onnx_asr_edge import TdtModel, load_parts, load_step, load_tdt, usable
+from stt.models.onnx_asr_edge import TdtModel, load_tdt, usable
 from stt.models.redecoding import redecoded
-from stt.models.split_transducer import LstmState, SplitTransducer, joint_feed
+from stt.models.split_transducer import (
+    LstmState,
+    SplitTransducer,
+    joint_feed,
+    load_parts,
+    load_step,
+)
 from stt.models.tdt import Emission, greedy_tdt, until_next
 from stt.types import Floats, Samples
 
