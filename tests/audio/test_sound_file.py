@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from test_files import RATE, from_stdin
 
@@ -182,6 +182,7 @@ def test_a_few_bytes_short_is_a_note(tmp_path: Path, name: str) -> None:
     behind=st.sampled_from([b"", b"\x01" * 99, bytes(5_000), b"RIFF\0\0\0\0WAVE", b"LIST"]),
     kept=st.integers(0, 20_000),
 )
+@example(form="W64", changes={4: 0, 5: 0, 6: 0, 63: 128}, behind=b"", kept=64)  # 2**63 bytes
 def test_a_header_may_say_anything(
     tmp_path: Path, form: str, changes: dict[int, int], behind: bytes, kept: int
 ) -> None:

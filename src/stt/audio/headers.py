@@ -12,6 +12,8 @@ _W64_REST = bytes.fromhex("f3acd3118cd100c04f8edb8a")  # of the GUIDs of wave, f
 _PCM, _FLOAT, _EXTENSIBLE = 1, 3, 0xFFFE
 Walk = Callable[[BinaryIO, int], tuple[bytes, int, int] | None]
 """(file, place) -> a chunk's name, where its content begins, where the chunk ends."""
+_FARTHEST = (1 << 63) - 1
+"""Bytes from a file's beginning that can be asked for."""
 _OGG_PAGE = 65_307
 """Bytes in the largest page (RFC 3533, section 6)."""
 
@@ -241,6 +243,8 @@ def _is_name(name: bytes) -> bool:
 
 def bytes_at(file: BinaryIO, at: int, count: int) -> bytes:
     """Read at a place; fewer bytes where the file ends."""
+    if at > _FARTHEST:  # a damaged header's word, which `seek` refuses
+        return b""
     file.seek(at)
     return file.read(count)
 
