@@ -89,7 +89,7 @@ def _is_doubted(block: Samples, full: float) -> bool:
         return full < _INTEGERS[0][1] or not (size <= _BEYOND * full).all()
     if not (size <= _DOUBTED).all():
         return True
-    return bool(size.any()) and not np.any(block % 1)
+    return bool(size.any()) and bool(((size == 0) | (size == 1)).all())  # integers, all of them
 
 
 def _full_scale(block: Samples, rate: int) -> float:
@@ -237,7 +237,7 @@ class HighPass:
     """
 
     def __init__(self) -> None:
-        self._before: npt.NDArray[np.float64] | None = None
+        self._before: Samples | None = None
 
     def __call__(self, samples: Samples) -> Samples:
         """Return the next samples, float32 [n], filtered; the stream is taken to begin at rest.
@@ -247,7 +247,7 @@ class HighPass:
         if not len(samples):
             return samples
         if self._before is None:
-            self._before = np.full(_TAPS - 1, samples[0], np.float64)
+            self._before = np.full(_TAPS - 1, samples[0], np.float32)
         whole = np.concatenate([self._before, samples])
         self._before = whole[-(_TAPS - 1) :]
         size = 1 << (len(whole) - 1).bit_length()
@@ -256,8 +256,8 @@ class HighPass:
 
 
 @cache
-def _response(size: int) -> npt.NDArray[np.complex128]:
-    return np.asarray(np.fft.rfft(_impulse_response(), size), np.complex128)
+def _response(size: int) -> npt.NDArray[np.complex64]:
+    return np.asarray(np.fft.rfft(_impulse_response(), size), np.complex64)
 
 
 @cache
