@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,12 +18,11 @@ from stt.cli.progress import StageProgress, clock, load_model
 
 if TYPE_CHECKING:
     from stt.audio.microphone import Block, Microphone
-    from stt.cli.live_controls import LiveOptions, PushToTalk
+    from stt.cli.live_controls import LiveOptions
     from stt.cli.screen import Output, Tally
     from stt.events import Event, Problem
     from stt.settings.loading import LoadedSettings
     from stt.streaming.replay import Playback
-    from stt.transcriber import ModelTranscriber
 
 
 @click.command(cls=HintedCommand)
@@ -169,8 +168,10 @@ def _tell_leftovers() -> None:
 def _session(
     asked: LiveOptions, loaded: LoadedSettings, microphone: Microphone | Playback, device_name: str
 ) -> int:
-    from stt.cli.live_controls import PushToTalk, keys
+    from stt.cli.live_controls import ExecHook, PushToTalk, keys, while_talking
     from stt.cli.screen import Lines, Screen, Tally
+    from stt.streaming.replay import replayed
+    from stt.streaming.stream import live as events_of
     from stt.streaming.transcript_file import TranscriptFile
     from stt.text.transcript import now
 
@@ -196,15 +197,23 @@ def _session(
             language=transcriber.language,
             date=now(),
         )
-        source = _source(asked, microphone, talk)
-        with (
-            keys(talk.press) if talk else nullcontext(),
-            output,
-            _commands(asked.command, output) as hand_on,
-            _events(source, transcriber, microphone.rate, fast=asked.fast) as events,
-        ):
-            for event in events:
-                for take in (tally.take, output.take, notes.take, hand_on):
+        rate, source = microphone.rate, _until(microphone, asked.duration)
+        if talk:
+            source = while_talking(source, talk, rate)
+        opened: AbstractContextManager[Iterable[Event]]
+        if asked.fast:
+            opened = nullcontext(replayed(source, transcriber, rate))
+        else:
+            opened = events_of(source, transcriber, rate)
+        takers = [tally.take, output.take, notes.take]
+        with ExitStack() as stack:
+            stack.enter_context(keys(talk.press) if talk else nullcontext())
+            stack.enter_context(output)
+            if asked.command is not None:  # texts that wait are handed on at the end
+                hook = ExecHook(asked.command, output.note, output.failed)
+                takers.append(stack.enter_context(hook).take)
+            for event in stack.enter_context(opened):
+                for take in takers:
                     take(event)
             notes.duration = microphone.seconds
             notes.write()
@@ -214,27 +223,6 @@ def _session(
     if not asked.quiet:
         _summary(tally, microphone, asked)
     return 0 if notes.saved else 1
-
-
-def _events(
-    source: Iterator[Block | Problem], transcriber: ModelTranscriber, rate: int, *, fast: bool
-) -> AbstractContextManager[Iterable[Event]]:
-    if fast:
-        from stt.streaming.replay import replayed
-
-        return nullcontext(replayed(source, transcriber, rate))
-    from stt.streaming.stream import live as events_of
-
-    return events_of(source, transcriber, rate)
-
-
-def _source(
-    asked: LiveOptions, microphone: Microphone | Playback, talk: PushToTalk | None
-) -> Iterator[Block | Problem]:
-    from stt.cli.live_controls import while_talking
-
-    items = _until(microphone, asked.duration)
-    return while_talking(items, talk, microphone.rate) if talk else items
 
 
 def _until(microphone: Microphone | Playback, duration: float | None) -> Iterator[Block | Problem]:
@@ -275,18 +263,6 @@ def _ending(stop: Callable[[], None]) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-@contextmanager
-def _commands(command: str | None, output: Output) -> Iterator[Callable[[Event], None]]:
-    """Give what hands final texts to `command`; those waiting are handed on at the end."""
-    if command is None:
-        yield lambda _: None
-        return
-    from stt.cli.live_controls import ExecHook
-
-    with ExecHook(command, output.note, output.failed) as commands:
-        yield commands.take
 
 
 def _summary(tally: Tally, microphone: Microphone | Playback, asked: LiveOptions) -> None:
