@@ -272,9 +272,9 @@ def set_member(text: str, key: str, value: object, path: Path) -> str:
     A new member goes last, with the white space the last one had. SettingsError, with `path` in it,
     if the text is not usable.
     """
-    text = text if text.strip() else "{\n}\n"
     from stt.settings.loading import parse_config
 
+    text = text if text.strip() else "{\n}\n"
     values = parse_config(text, path)
     if key in values and (type(values[key]), values[key]) == (type(value), value):
         return text
