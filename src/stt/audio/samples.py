@@ -262,20 +262,15 @@ def _response(size: int) -> npt.NDArray[np.complex64]:
 
 @cache
 def _impulse_response() -> npt.NDArray[np.float64]:
-    """The sections one after the other (bilinear transform, as in the Audio EQ Cookbook)."""
-    values = [1.0] + [0.0] * (_TAPS - 1)
+    """The two sections by the bilinear transform, as in the Audio EQ Cookbook."""
+    size = 32 * _TAPS  # so long that nothing of its end folds back
+    delay = np.exp(-2j * np.pi * np.arange(size // 2 + 1) / size)
     angle = 2 * math.pi * CORNER / SAMPLE_RATE
+    response = np.ones_like(delay)
     for quality in _QUALITIES:
         alpha, cosine = math.sin(angle) / (2 * quality), math.cos(angle)
-        ends, middle = (1 + cosine) / (2 * (1 + alpha)), -(1 + cosine) / (1 + alpha)
-        back1, back2 = -2 * cosine / (1 + alpha), (1 - alpha) / (1 + alpha)
-        x1 = x2 = y1 = y2 = 0.0
-        out: list[float] = []
-        for x in values:
-            y = ends * (x + x2) + middle * x1 - back1 * y1 - back2 * y2
-            x1, x2, y1, y2 = x, x1, y, y1
-            out.append(y)
-        values = out
-    taps = np.array(values)
+        below = 1 + alpha - 2 * cosine * delay + (1 - alpha) * delay**2
+        response *= (1 + cosine) / 2 * (1 - delay) ** 2 / below
+    taps = np.asarray(np.fft.irfft(response, size)[:_TAPS], np.float64)
     taps[0] -= taps.sum()  # nothing of an offset is left
     return taps
