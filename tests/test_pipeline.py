@@ -296,7 +296,7 @@ def test_speech_without_a_pause_is_whole(seconds: float, streams: int) -> None:
 
 
 class PassedOver(Parrot):
-    """Finds the second half of every utterance by decoding again only, as `models.redecoding`."""
+    """Finds the second half of every utterance by decoding again only, as `models.transducer`."""
 
     def _said(self, seconds: float) -> list[Segment]:
         middle = seconds / 2

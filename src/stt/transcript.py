@@ -21,7 +21,7 @@ class Token:
     logprob: float
     """Natural logarithm of the token's probability among tokens and blank."""
     recovered: bool = False
-    """Whether it was passed over at first, and found by decoding again (`models.redecoding`)."""
+    """Whether it was passed over at first, and found by decoding again (`models.transducer`)."""
 
 
 @dataclass(frozen=True, slots=True)

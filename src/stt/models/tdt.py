@@ -41,7 +41,7 @@ class Emission:
     logprob: float
     """Natural logarithm, normalised over tokens and blank."""
     recovered: bool = False
-    """Whether it was passed over at first, and found by decoding again (`models.redecoding`)."""
+    """Whether it was passed over at first, and found by decoding again (`models.transducer`)."""
 
 
 @dataclass(frozen=True, slots=True)

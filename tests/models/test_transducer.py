@@ -18,9 +18,8 @@ from stt.install.observation import bundled_clips
 from stt.models import inspect
 from stt.models.label_looping import Decoding, Ints, LogitChoices, label_looping
 from stt.models.onnx_asr_edge import load_tdt
-from stt.models.redecoding import SPOKEN_S, Decode, redecoded
 from stt.models.tdt import DURATIONS, TdtVocabulary, greedy_tdt
-from stt.models.transducer import TdtRecognizer
+from stt.models.transducer import SPOKEN_S, Decode, TdtRecognizer, redecoded
 from support.paths import DIGITS
 
 Floats = npt.NDArray[np.float32]
