@@ -266,7 +266,6 @@ def test_a_conversion_reports_what_it_did(tmp_path: Path):
     done = convert(ENCODER, tmp_path / "new" / "encoder.onnx")
     assert done.bytes_before == size_of(ENCODER)
     assert done.bytes_after == (tmp_path / "new" / "encoder.onnx").stat().st_size
-    assert done.nodes == len(digits_encoder().graph.node)
     assert len(done.kept) == 27
     graph = digits_encoder().graph
     constants = [a.t for node in graph.node for a in node.attribute if node.op_type == "Constant"]

@@ -63,7 +63,6 @@ def test_exactly_the_culprits_stay(chain: Path, tmp_path: Path, culprits: set[st
     trials: list[Trial] = []
     found = search(chain, tmp_path / "out.onnx", needing(culprits), trials.append)
     assert {group.split("/")[0] for group in found.kept} == {c.split("/")[1] for c in culprits}
-    assert culprits <= set(found.nodes)
     assert in_fp32(tmp_path / "out.onnx") >= culprits
     assert len(trials) == found.trials
     assert [path.name for path in tmp_path.iterdir()] == ["out.onnx"]

@@ -59,7 +59,6 @@ class Ctranslate2Model:
     path: Path
     spec: str
     """Name of the architecture, e.g. WhisperSpec."""
-    revision: int
     variables: Mapping[str, Variable]
     aliases: Mapping[str, str]
     data: mmap.mmap
@@ -185,7 +184,7 @@ def read_ctranslate2(path: Path) -> Ctranslate2Model:
             f"(its first number is {version}); convert it with a current CTranslate2"
         )
     spec = cursor.text()
-    revision = cursor.number("I")
+    cursor.number("I")  # the specification's revision
     variables = {}
     for _ in range(cursor.number("I")):
         name = cursor.text()
@@ -196,7 +195,7 @@ def read_ctranslate2(path: Path) -> Ctranslate2Model:
         aliases[alias] = cursor.text()
     if cursor.offset != len(data):
         raise cursor.foreign()
-    return Ctranslate2Model(path, spec, revision, variables, aliases, data)
+    return Ctranslate2Model(path, spec, variables, aliases, data)
 
 
 @dataclass(frozen=True, slots=True)

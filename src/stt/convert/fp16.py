@@ -30,12 +30,9 @@ float16. Those whose schema has no float16 stay float32 by themselves."""
 class Conversion:
     """What became of one file."""
 
-    source: Path
-    target: Path
     bytes_before: int
     """Of the graph and its weights."""
     bytes_after: int
-    nodes: int
     kept: tuple[str, ...]
     """Nodes that stay float32 though they could run in float16, for their counting."""
     changes: tuple[Change, ...]
@@ -100,16 +97,8 @@ def convert(
     target.parent.mkdir(parents=True, exist_ok=True)
     weights = reported(settled.file.weights.values(), f"converting {source.name}", report)
     write(target, settled.file.model, weights)
-    return Conversion(
-        source,
-        target,
-        size_of(source),
-        size_of(target),
-        len(file.model.graph.node),
-        kept,
-        settled.changes,
-        settled.tally,
-    )
+    sizes = size_of(source), size_of(target)
+    return Conversion(*sizes, kept, settled.changes, settled.tally)
 
 
 def size_of(path: Path) -> int:

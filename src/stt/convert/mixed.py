@@ -58,8 +58,6 @@ class Mixed:
     conversion: Conversion
     kept: tuple[str, ...]
     """Groups of nodes in float32; empty where plain float16 holds."""
-    nodes: tuple[str, ...]
-    """Their nodes."""
     trials: int
 
 
@@ -87,8 +85,8 @@ def search(
         kept = hunt.run()
     finally:
         trial_file.unlink(missing_ok=True)
-    nodes = tuple(name for group in kept for name in hunt.groups[group])
-    return Mixed(convert(source, target, nodes), tuple(kept), nodes, hunt.trials)
+    nodes = [name for group in kept for name in hunt.groups[group]]
+    return Mixed(convert(source, target, nodes), tuple(kept), hunt.trials)
 
 
 class _Hunt:
