@@ -241,11 +241,11 @@ def test_the_table_fits_a_screen() -> None:
 
 
 @pytest.mark.parametrize(
-    ("rtfx", "told"), [(1333.0, "3 seconds"), (22.2, "2.7 minutes"), (0.5, "2.0 hours")]
+    ("rtfx", "message"), [(1333.0, "3 seconds"), (22.2, "2.7 minutes"), (0.5, "2.0 hours")]
 )
-def test_one_sentence_says_how_long_an_hour_takes(rtfx: float, told: str) -> None:
+def test_one_sentence_says_how_long_an_hour_takes(rtfx: float, message: str) -> None:
     result = Result({}, None, (run(rtfx=rtfx), run(engine="onnx-asr", rtfx=5000.0)))
-    assert sentence(result).startswith(f"An hour of audio takes {told} here")
+    assert sentence(result).startswith(f"An hour of audio takes {message} here")
 
 
 def test_the_command_prints_one_json_object(
@@ -262,8 +262,8 @@ def test_the_command_prints_one_json_object(
     monkeypatch.setattr(bench, "bench", measured)
     arguments = ["bench", "-m", str(model), "--batch", "4,1,4", "--threads", "2,0", "--json", "-q"]
     assert main(arguments) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["runs"][0]["cpu_ms_per_s"] == 90.0
+    message = json.loads(capsys.readouterr().out)
+    assert message["runs"][0]["cpu_ms_per_s"] == 90.0
     assert plans == [Plan((Contender("stt", model, "fp32"),), (1, 4), (0, 2), "cpu", None)]
     assert main(["bench", "-m", str(model), "--batch", "0"]) == 2
     assert "whole numbers" in capsys.readouterr().err

@@ -116,10 +116,10 @@ def test_what_is_not_there_is_told_with_what_is(
 ) -> None:
     sd.devices.append(entry("hand mic"))
     sd.default = None
-    with pytest.raises(AudioError) as told:
+    with pytest.raises(AudioError) as message:
         find(wish)
-    assert says in str(told.value)
-    assert "\n" not in str(told.value)
+    assert says in str(message.value)
+    assert "\n" not in str(message.value)
 
 
 def test_without_any_input_it_says_where_to_look(sd: FakeSounddevice) -> None:

@@ -61,11 +61,11 @@ def test_every_command_is_in_the_readme(name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(PAGE_OF))
 def test_every_option_is_on_its_page(name: str) -> None:
-    told = re.search(rf"```\n(stt {name} (?:PATH|\[).*?)```", DOCS[PAGE_OF[name]], re.DOTALL)
-    assert told
+    message = re.search(rf"```\n(stt {name} (?:PATH|\[).*?)```", DOCS[PAGE_OF[name]], re.DOTALL)
+    assert message
     for parameter in command_line.commands[name].params:
         if parameter.param_type_name == "option" and parameter.name != "help":
-            assert any(flag in told[1] for flag in parameter.opts), parameter.opts
+            assert any(flag in message[1] for flag in parameter.opts), parameter.opts
 
 
 _LINKS = re.compile(r"\]\(([^)\s]+)\)")
@@ -203,9 +203,9 @@ def test_what_can_run_here_runs(
         code = subprocess.run(line, shell=True, check=False).returncode
     else:
         code = main(arguments(line)[1:])
-    told = capfd.readouterr().err
-    assert code == 0, told
-    assert "Traceback" not in told
+    message = capfd.readouterr().err
+    assert code == 0, message
+    assert "Traceback" not in message
 
 
 class _ParsedError(Exception):
@@ -281,8 +281,8 @@ def test_scripts_run_on_what_the_clone_has(name: str) -> None:
     assert "Traceback" not in done.stderr, done.stderr
     if done.returncode:  # no such model yet, a package or a sound system that is missing
         assert done.stderr.strip() or done.stdout.strip()
-        told = done.stderr + done.stdout
-        assert re.search(r"models/parakeet|pip install|apt install|required: ", told), told
+        message = done.stderr + done.stdout
+        assert re.search(r"models/parakeet|pip install|apt install|required: ", message), message
 
 
 def test_a_note_names_the_commit_of_a_script_that_is_gone() -> None:

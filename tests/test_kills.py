@@ -104,12 +104,12 @@ def test_two_processes_share_a_folder_and_do_nothing_twice(tmp_path: Path) -> No
     both = [
         subprocess.Popen(command(source, out), stderr=subprocess.PIPE, text=True) for _ in range(2)
     ]
-    told = [process.communicate(timeout=120)[1] for process in both]
-    assert [process.returncode for process in both] == [0, 0], told
+    message = [process.communicate(timeout=120)[1] for process in both]
+    assert [process.returncode for process in both] == [0, 0], message
     assert results(out) == results(tmp_path / "whole")
     done = [
         line
-        for text in told
+        for text in message
         for line in text.splitlines()
         if " of audio" in line and " -> " in line
     ]

@@ -227,7 +227,7 @@ def test_a_model_that_is_missing_is_told_before_anybody_speaks(
 def test_what_cannot_be_done_afterwards_is_refused_before(run: Run, tmp_path: Path) -> None:
     there = tmp_path / "there.txt"
     there.write_text("precious")
-    for arguments, code, told in [
+    for arguments, code, message in [
         (("--save", tmp_path / "talk.doc"), 2, "txt, srt, vtt, ass, json, tsv"),
         (("--save", there), 1, "is there already"),
         (("--save", tmp_path / "no" / "talk.txt"), 1, "does not exist"),
@@ -238,7 +238,7 @@ def test_what_cannot_be_done_afterwards_is_refused_before(run: Run, tmp_path: Pa
     ]:
         got, out, err = run(*arguments)
         assert (got, out) == (code, ""), arguments
-        assert told in err
+        assert message in err
         assert len(err.splitlines()) == 1
     assert there.read_text() == "precious"
 

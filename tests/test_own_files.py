@@ -38,8 +38,8 @@ def test_a_recording_called_summary_has_its_transcript(tmp_path: Path, run: Tran
     assert code == 0
     said = json.loads((tmp_path / "out" / "summary.json").read_text("utf-8"))
     assert said["segments"]
-    told = json.loads((tmp_path / "out" / ".stt" / "summary.json").read_text("utf-8"))
-    assert [file["name"] for file in told["files"]] == ["b", "summary"]
+    message = json.loads((tmp_path / "out" / ".stt" / "summary.json").read_text("utf-8"))
+    assert [file["name"] for file in message["files"]] == ["b", "summary"]
 
 
 @pytest.mark.parametrize("name", ["summary.json", "SUMMARY.JSON", "journal.sqlite", "b.txt.old"])

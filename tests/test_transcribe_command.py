@@ -105,7 +105,7 @@ def _edits(one: list[str], other: list[str]) -> int:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["transcribe"], "Missing argument"),
         (["transcribe", "-f", "doc", "x.wav"], "'doc' is not one of"),
@@ -118,11 +118,13 @@ def _edits(one: list[str], other: list[str]) -> int:
         (["config", "set", "threads", "-1"], "from 0 to 1024"),
     ],
 )
-def test_wrong_usage_is_one_line_and_exit_code_2(run: Run, arguments: list[str], told: str) -> None:
+def test_wrong_usage_is_one_line_and_exit_code_2(
+    run: Run, arguments: list[str], message: str
+) -> None:
     code, out, err = run(*arguments)
     assert code == (1 if {"--strict", ""} & set(arguments) else 2)
     assert out == ""
-    assert told in err
+    assert message in err
     assert err.startswith("stt: ")
     assert len(err.splitlines()) == 1
 
@@ -172,10 +174,10 @@ def test_a_recording_of_which_fp16_makes_nothing_goes_on_in_fp32(tmp_path: Path)
     assert done.returncode == 0, done.stderr
     assert "precision fp16, provider cpu (asked for by name)" in done.stderr
     for path in paths:
-        told = re.escape(f"stt: {path}: fp16 gave nothing usable at ") + (
+        message = re.escape(f"stt: {path}: fp16 gave nothing usable at ") + (
             r"\d:\d\d \(NaN in the encoder output\); this recording goes on in fp32\n"
         )
-        assert len(re.findall(told, done.stderr)) == 1
+        assert len(re.findall(message, done.stderr)) == 1
         result = json.loads((tmp_path / "out" / f"{path.stem}.json").read_text())
         assert set(result["text"].split()) == {"go"}
         assert result["precision"] == "fp32"
@@ -187,7 +189,7 @@ def test_a_recording_of_which_fp16_makes_nothing_goes_on_in_fp32(tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    ("flags", "code", "told"),
+    ("flags", "code", "message"),
     [
         (["-p", "fp32"], 0, "precision fp32, provider cpu (asked for by name)"),
         (["-p", "fp16"], 0, "(asked for by name; not proven here (run `stt setup "),
@@ -198,14 +200,14 @@ def test_a_recording_of_which_fp16_makes_nothing_goes_on_in_fp32(tmp_path: Path)
     ],
 )
 def test_fp16_that_is_not_proven(
-    run: Run, tmp_path: Path, flags: list[str], code: int, told: str
+    run: Run, tmp_path: Path, flags: list[str], code: int, message: str
 ) -> None:
     model = tiny_tdt.build(tmp_path / "tiny")
     tiny_tdt.add_collapsing(model)
     (model / "manifest.json").unlink()
     done = run("transcribe", "-m", model, *flags, SAMPLES / "weather.flac")
     assert done[0] == code
-    assert told in done[2]
+    assert message in done[2]
     assert ("go" in done[1]) == (code == 0)
 
 

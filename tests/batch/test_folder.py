@@ -136,9 +136,9 @@ def test_a_copy_is_not_recognised_again(place: Place) -> None:
     (place.root / "1.flac").rename(place.root / "other.flac")
     outcomes = place.run()
     assert place.counting.lengths == []
-    told = {name: (one.state, one.detail) for name, one in outcomes.items()}
-    assert told["copy"][0] == told["other"][0] == "copied"
-    assert told["copy"][1].startswith("the same recording as ")
+    message = {name: (one.state, one.detail) for name, one in outcomes.items()}
+    assert message["copy"][0] == message["other"][0] == "copied"
+    assert message["copy"][1].startswith("the same recording as ")
     for name in ("copy", "other"):
         assert (place.out / f"{name}.txt").read_text() == (place.out / "1.txt").read_text()
         document = json.loads((place.out / f"{name}.json").read_text())

@@ -32,9 +32,11 @@ def here(tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copytree(MADE / "out", tmp_path / "out")
     (tmp_path / "out" / ".stt").mkdir()
     (tmp_path / "rec").mkdir()
-    told = (MADE / "journal.sql").read_text("utf-8")
+    message = (MADE / "journal.sql").read_text("utf-8")
     db = sqlite3.connect(tmp_path / "out" / ".stt" / "journal.sqlite")
-    db.executescript(told.replace("RECORDINGS", str(tmp_path / "rec")) + "PRAGMA user_version = 2;")
+    db.executescript(
+        message.replace("RECORDINGS", str(tmp_path / "rec")) + "PRAGMA user_version = 2;"
+    )
     for source, mtime_ns in db.execute("SELECT source, mtime_ns FROM recordings").fetchall():
         path = Path(json.loads(source))
         shutil.copy(DIGITS / "clips" / path.name, path)

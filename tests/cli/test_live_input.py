@@ -99,7 +99,7 @@ def test_damage_is_told_and_what_can_be_read_is_text(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "told"),
+    ("arguments", "code", "message"),
     [
         (["--fast"], 2, "add --input FILE"),
         (["--input", "nowhere.wav"], 1, "no such file"),
@@ -110,11 +110,11 @@ def test_damage_is_told_and_what_can_be_read_is_text(
     ],
 )
 def test_what_does_not_go_together(
-    run: Run, talk: Path, arguments: list[str], code: int, told: str
+    run: Run, talk: Path, arguments: list[str], code: int, message: str
 ) -> None:
     got, out, err = run(*[str(talk) if word == "TALK" else word for word in arguments])
     assert (got, out) == (code, "")
-    assert told in err
+    assert message in err
     assert len(err.splitlines()) == 1
 
 

@@ -152,8 +152,8 @@ def test_news_that_nobody_reads_any_more_end_nothing(tmp_path: Path) -> None:
 def test_what_cannot_be_printed_is_told_in_one_line(tmp_path: Path, line: str, cure: bytes) -> None:
     done = shell(line, tmp_path)
     assert done.returncode == (2 if "push" in line else 1)
-    told = done.stderr.splitlines()[-1]
-    assert cure in told
+    message = done.stderr.splitlines()[-1]
+    assert cure in message
     assert b"internal error" not in done.stderr
     assert len([part for part in done.stderr.splitlines() if b"model parakeet" not in part]) == 1
 

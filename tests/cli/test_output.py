@@ -65,7 +65,7 @@ def test_a_folder_of_such_a_name_is_a_folder(run: Run, tmp_path: Path) -> None:
 @pytest.mark.usefixtures("no_model")
 def test_several_recordings_go_into_no_file(run: Run, tmp_path: Path) -> None:
     path = tmp_path / "out.srt"
-    for arguments, code, told in [
+    for arguments, code, message in [
         ((CLIP, CLIP, "-o", path), 2, "is a file, for one recording; give -o DIR for several"),
         ((CLIPS, "-o", path), 2, "is a file, for one recording"),
         ((CLIP, "-f", "vtt", "-o", path), 2, "is written as srt, -f says vtt"),
@@ -73,7 +73,7 @@ def test_several_recordings_go_into_no_file(run: Run, tmp_path: Path) -> None:
     ]:
         got, out, err = run(*arguments)
         assert (got, out) == (code, "")
-        assert told in err
+        assert message in err
         assert len(err.splitlines()) == 1
     assert not path.exists()
 
@@ -149,33 +149,33 @@ def test_folders_passed_over_are_told(run: Run, tmp_path: Path) -> None:
         target = tmp_path / "in" / f"{name}.{'txt' if 'notes' in name else 'flac'}"
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(CLIP, target)
-    told = "2 recordings in 2 folders inside it passed over; add --recursive to take them too"
+    message = "2 recordings in 2 folders inside it passed over; add --recursive to take them too"
     for output in ([], ["-o", tmp_path / "out"]):
         code, _, err = run(tmp_path / "in", *output)
         assert code == 0
-        assert err.count(told) == 1
-        assert told not in run(tmp_path / "in", "-q", *output)[2]
+        assert err.count(message) == 1
+        assert message not in run(tmp_path / "in", "-q", *output)[2]
     assert "passed over; add" not in run(tmp_path / "in", "--recursive", "-o", tmp_path / "x")[2]
     done = tmp_path / "in" / "deep"
-    assert told not in run(tmp_path / "in", "-o", tmp_path / "y", "--move-done", done)[2]
+    assert message not in run(tmp_path / "in", "-o", tmp_path / "y", "--move-done", done)[2]
 
 
 def test_lines_break_at_spaces_only() -> None:
-    told = "stt: standin from someone/standin-of-parakeet at revision c0ffee000000, 2.55 GB"
-    assert fitted(told, 40) == (
+    message = "stt: standin from someone/standin-of-parakeet at revision c0ffee000000, 2.55 GB"
+    assert fitted(message, 40) == (
         "stt: standin from\nsomeone/standin-of-parakeet at revision\nc0ffee000000, 2.55 GB"
     )
 
 
 def test_a_command_stays_on_one_line() -> None:
-    told = "stt: nothing fits; run `stt setup --precision int8` and then go on"
-    assert fitted(told, 34).split("\n")[1] == "`stt setup --precision int8` and"
-    assert "`stt setup --precision int8`" in fitted(told, 20)  # wider than the terminal
+    message = "stt: nothing fits; run `stt setup --precision int8` and then go on"
+    assert fitted(message, 34).split("\n")[1] == "`stt setup --precision int8` and"
+    assert "`stt setup --precision int8`" in fitted(message, 20)  # wider than the terminal
 
 
 def test_lines_that_are_no_news_of_a_terminal_stay_as_they_are() -> None:
-    told = f"stt: {'word ' * 40}end"
-    assert fitted(told, None) == told
+    message = f"stt: {'word ' * 40}end"
+    assert fitted(message, None) == message
     assert fitted("stt: a\n\n  b", 80) == "stt: a\n\n  b"
 
 

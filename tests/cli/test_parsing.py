@@ -16,7 +16,7 @@ from stt.settings.schema import KEYS, choices_of
 from support.paths import SAMPLES
 
 
-def told(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+def message(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
     """The one line on stderr of a command that was wrong."""
     assert main([str(argument) for argument in arguments]) == 2
     captured = capsys.readouterr()
@@ -30,7 +30,7 @@ def told(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
 def test_no_language_is_set(
     capsys: pytest.CaptureFixture[str], command: list[str], option: str
 ) -> None:
-    line = told(capsys, *command, option, *([] if "=" in option else ["de"]))
+    line = message(capsys, *command, option, *([] if "=" in option else ["de"]))
     assert "hears by itself which of its 25 languages" in line
     assert "leave it out" in line
 
@@ -51,7 +51,7 @@ def test_no_language_is_set(
 def test_options_of_other_programs(
     capsys: pytest.CaptureFixture[str], option: str, cure: str
 ) -> None:
-    assert cure in told(capsys, "transcribe", "x.wav", option, "1")
+    assert cure in message(capsys, "transcribe", "x.wav", option, "1")
 
 
 def test_a_recording_in_the_place_of_a_command(
@@ -60,9 +60,9 @@ def test_a_recording_in_the_place_of_a_command(
     monkeypatch.chdir(tmp_path)
     Path("my talk.mp3").write_bytes(b"ID3")
     clip = SAMPLES / "train.flac"
-    assert f"to transcribe it: stt transcribe {clip} -f srt" in told(capsys, clip, "-f", "srt")
-    assert "stt transcribe 'my talk.mp3'" in told(capsys, "my talk.mp3")
-    assert f"stt transcribe {SAMPLES}" in told(capsys, SAMPLES)
+    assert f"to transcribe it: stt transcribe {clip} -f srt" in message(capsys, clip, "-f", "srt")
+    assert "stt transcribe 'my talk.mp3'" in message(capsys, "my talk.mp3")
+    assert f"stt transcribe {SAMPLES}" in message(capsys, SAMPLES)
 
 
 @pytest.mark.parametrize("name", ["nosuch.flac", "no/such", "my talk.mp3"])
@@ -70,30 +70,30 @@ def test_what_is_not_there_is_told_at_once(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    line = told(capsys, name, "-f", "srt")
+    line = message(capsys, name, "-f", "srt")
     assert line.startswith(f"stt: {name}: no such file; check the path and its spelling")
     Path("empty.wav").touch()
-    assert "empty.wav: the file is empty" in told(capsys, "empty.wav")
+    assert "empty.wav: the file is empty" in message(capsys, "empty.wav")
 
 
 @pytest.mark.parametrize("address", ["https://example.org/a.mp3", "rtsp://cam/1"])
 def test_an_address_in_the_place_of_a_command(
     capsys: pytest.CaptureFixture[str], address: str
 ) -> None:
-    line = told(capsys, address)
+    line = message(capsys, address)
     assert "is an address, and stt fetches nothing" in line
     assert line.endswith(f"curl -L {address} | stt transcribe -")
 
 
 def test_a_command_misspelt_is_no_recording(capsys: pytest.CaptureFixture[str]) -> None:
-    line = told(capsys, "transcirbe", "a.wav")
+    line = message(capsys, "transcirbe", "a.wav")
     assert "No such command 'transcirbe'" in line
     assert "Did you mean" in line
 
 
 def test_an_option_before_its_command(capsys: pytest.CaptureFixture[str]) -> None:
-    assert "goes behind its command: stt transcribe -f" in told(capsys, "-f", "srt", "a.wav")
-    assert "stt live --save" in told(capsys, "--save", "a.txt")
+    assert "goes behind its command: stt transcribe -f" in message(capsys, "-f", "srt", "a.wav")
+    assert "stt live --save" in message(capsys, "--save", "a.txt")
 
 
 @pytest.mark.parametrize("address", ["https://example.org/talk.mp3?x=1&y=2", "rtsp://cam/1"])

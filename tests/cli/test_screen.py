@@ -111,10 +111,10 @@ def test_the_meter_follows_the_level() -> None:
     assert "-10.0 dB" in loud
 
 
-@pytest.mark.parametrize(("on", "told"), [(False, "space = talk"), (True, "listening")])
-def test_push_to_talk_says_what_to_press(on: bool, told: str) -> None:
+@pytest.mark.parametrize(("on", "message"), [(False, "space = talk"), (True, "listening")])
+def test_push_to_talk_says_what_to_press(on: bool, message: str) -> None:
     _, below = shown(talking=lambda: on)
-    assert below.startswith(told)
+    assert below.startswith(message)
 
 
 def test_lines_go_out_at_once(capsys: pytest.CaptureFixture[str]) -> None:

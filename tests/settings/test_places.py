@@ -83,9 +83,9 @@ def text_of_clip() -> str:
 
 @pytest.mark.parametrize("where", ["clone", "configured"])
 def test_set_up_in_one_folder_everything_else_in_others(machine: Machine, where: str) -> None:
-    told = machine.run(where, "setup", machine.stick, "--precision", "fp32")
+    message = machine.run(where, "setup", machine.stick, "--precision", "fp32")
     models = machine.clone / "models" if where == "clone" else machine.data()
-    assert f"installed in {models / 'parakeet'}, found from every folder" in told
+    assert f"installed in {models / 'parakeet'}, found from every folder" in message
     assert (models / "parakeet" / "manifest.json").is_file()
     shutil.rmtree(machine.stick)
     audio = machine.root / "audio"
