@@ -56,13 +56,17 @@ def notes() -> list[str]:
     return []
 
 
+def set_up_toy(place: Path, notes: list[str]) -> Path:
+    """Set the toy up with FP16."""
+    origin = toy_family.build(place / "stick" / "toy")
+    source = find_source(str(origin), None, Places.only(place / "models"))
+    events = Events(lambda *_: None, notes.append)
+    return set_up(source, place / "models", SetupOptions(precisions=("fp16",)), events, CLIPS)
+
+
 @pytest.fixture
 def installed(tmp_path: Path, notes: list[str]) -> Path:
-    """The toy, set up with FP16."""
-    origin = toy_family.build(tmp_path / "stick" / "toy")
-    source = find_source(str(origin), None, Places.only(tmp_path / "models"))
-    events = Events(lambda *_: None, notes.append)
-    return set_up(source, tmp_path / "models", SetupOptions(precisions=("fp16",)), events, CLIPS)
+    return set_up_toy(tmp_path, notes)
 
 
 def test_set_up_fetches_converts_and_proves_it(installed: Path, notes: list[str]) -> None:
@@ -89,10 +93,7 @@ def test_a_precision_that_hears_otherwise_is_refused(
         return (Deaf if precision == "fp16" else toy_family.ToyProbe)(folder, precision)
 
     monkeypatch.setattr(toy_family.Toy, "probe", probe)
-    origin = toy_family.build(tmp_path / "stick" / "toy")
-    source = find_source(str(origin), None, Places.only(tmp_path / "models"))
-    events = Events(lambda *_: None, notes.append)
-    folder = set_up(source, tmp_path / "models", SetupOptions(precisions=("fp16",)), events, CLIPS)
+    folder = set_up_toy(tmp_path, notes)
     entry = Manifest.read(folder).precisions["fp16"]
     assert not entry["proven"]
     assert "empty on 9 clips where FP32 is not" in entry["why"]

@@ -18,24 +18,26 @@ def test_the_release_is_the_pinned_one() -> None:
     assert version("onnx-asr") == "0.12.0"
 
 
-def test_the_transducer_has_what_we_call() -> None:
-    for name in (
-        "_encode",
-        "_create_state",
-        "_max_tokens_per_step",
-        "_subsampling_factor",
-        "_features_size",
-        "window_step",
-    ):
-        assert hasattr(NemoConformerTdt, name), name
-    source = inspect.getsource(inspect.getmodule(NemoConformerTdt))  # type: ignore[arg-type]
-    assert "self._encoder = " in source
-    assert "self._decoder_joint = " in source
-    assert list(inspect.signature(NemoConformerTdt._encode).parameters) == [
-        "self",
-        "features",
-        "features_lens",
-    ]
+@pytest.mark.parametrize(
+    ("kind", "names", "lines"),
+    [
+        (
+            NemoConformerTdt,
+            ("_create_state", "_max_tokens_per_step", "_features_size", "window_step"),
+            ("self._encoder = ", "self._decoder_joint = "),
+        ),
+        (NemoConformerCtc, (), ("self._model = ", '["logprobs"]')),
+    ],
+)
+def test_a_model_has_what_we_call(
+    kind: type, names: tuple[str, ...], lines: tuple[str, ...]
+) -> None:
+    for name in ("_encode", "_subsampling_factor", *names):
+        assert hasattr(kind, name), name
+    source = inspect.getsource(inspect.getmodule(kind))  # type: ignore[arg-type]
+    assert all(line in source for line in lines)
+    parameters = inspect.signature(kind._encode).parameters  # type: ignore[attr-defined]
+    assert list(parameters) == ["self", "features", "features_lens"]
 
 
 def test_the_file_names_carry_the_precision() -> None:
@@ -56,18 +58,6 @@ def test_the_kinds_have_their_names_and_files() -> None:
         "model": "model?mixed.onnx",
         "vocab": "vocab.txt",
     }
-
-
-def test_a_ctc_model_has_what_we_call() -> None:
-    source = inspect.getsource(NemoConformerCtc)
-    assert "self._model = " in source
-    assert '["logprobs"]' in source
-    assert hasattr(NemoConformerCtc, "_subsampling_factor")
-    assert list(inspect.signature(NemoConformerCtc._encode).parameters) == [
-        "self",
-        "features",
-        "features_lens",
-    ]
 
 
 @pytest.mark.parametrize("mels", [80, 128])

@@ -209,37 +209,30 @@ def test_timestamps_are_pairs_and_never_go_back(seed: int) -> None:
         assert all(a.end <= b.start for a, b in itertools.pairwise(pieces))
 
 
-def said(*tokens: int) -> Said:
-    return Said("en", 0.0, list(tokens), [-0.5] * len(tokens))
-
-
-def test_pieces_of_a_window() -> None:
-    pieces, used = split_pieces(said(t(0.5), 0, 1, t(2), t(2.5), 2, t(4)), TIMED, 5.0)
-    assert [(p.start, p.end, p.text, p.logprob) for p in pieces] == [
-        (0.5, 2.0, "a b", -0.5),
-        (2.5, 4.0, "c", -0.5),
-    ]
-    assert used == 5.0
-
-
-def test_text_behind_the_last_timestamp_is_kept() -> None:
-    pieces, used = split_pieces(said(t(0), 0, t(2), t(2), 2, 3), TIMED, 5.0)
-    assert [(p.start, p.end, p.text) for p in pieces] == [(0, 2, "a"), (2, 5, "c d")]
-    assert used == 5.0
-
-
-def test_a_window_left_with_an_open_piece_is_gone_on_with() -> None:
-    assert split_pieces(said(t(0), 0, t(2), t(2)), TIMED, 5.0)[1] == 2.0
-    assert split_pieces(said(t(0), 0, t(4.8), t(4.8)), TIMED, 5.0)[1] == 5.0  # too short a rest
-    assert split_pieces(said(t(0), 0, t(9)), TIMED, 5.0)[0][0].end == 5.0  # not behind the audio
-
-
-def test_without_timestamps_there_is_one_piece() -> None:
-    pieces, used = split_pieces(said(0, 1), PLAIN, 5.0)
-    assert [(p.start, p.end, p.text) for p in pieces] == [(0, 5, "a b")]
-    assert used == 5.0
-    assert split_pieces(said(), PLAIN, 5.0) == ([], 5.0)
-    assert split_pieces(said(9), PLAIN, 5.0) == ([], 5.0)
+@pytest.mark.parametrize(
+    ("tokens", "rules", "expected", "used"),
+    [
+        ((t(0.5), 0, 1, t(2), t(2.5), 2, t(4)), TIMED, [(0.5, 2, "a b"), (2.5, 4, "c")], 5.0),
+        # text behind the last timestamp is kept
+        ((t(0), 0, t(2), t(2), 2, 3), TIMED, [(0, 2, "a"), (2, 5, "c d")], 5.0),
+        # a window left with an open piece is gone on with, but for too short a rest
+        ((t(0), 0, t(2), t(2)), TIMED, [(0, 2, "a")], 2.0),
+        ((t(0), 0, t(4.8), t(4.8)), TIMED, [(0, 4.8, "a")], 5.0),
+        ((t(0), 0, t(9)), TIMED, [(0, 5, "a")], 5.0),  # not behind the audio
+        # without timestamps there is one piece
+        ((0, 1), PLAIN, [(0, 5, "a b")], 5.0),
+        ((), PLAIN, [], 5.0),
+        ((9,), PLAIN, [], 5.0),
+    ],
+)
+def test_pieces_of_a_window(
+    tokens: tuple[int, ...], rules: Rules, expected: list[tuple[float, float, str]], used: float
+) -> None:
+    said = Said("en", 0.0, list(tokens), [-0.5] * len(tokens))
+    pieces, reached = split_pieces(said, rules, 5.0)
+    assert [(p.start, p.end, p.text) for p in pieces] == expected
+    assert all(p.logprob == -0.5 for p in pieces)
+    assert reached == used
 
 
 def test_characters_spread_over_tokens() -> None:
