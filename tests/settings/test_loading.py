@@ -287,9 +287,6 @@ def test_a_path_with_braces_is_named_as_it_is() -> None:
         load_settings(path)
 
 
-# --- values from texts -----------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("key", "text", "value"),
     [
@@ -313,9 +310,6 @@ def test_parse_value_refuses() -> None:
         parse_value("threads", "-3", "here: ")
     with pytest.raises(SettingsError, match=r"^treads: unknown key; did you mean threads\?"):
         parse_value("treads", "3")
-
-
-# --- what is shipped -------------------------------------------------------------------------
 
 
 def test_the_shipped_file_holds_defaults() -> None:
