@@ -34,32 +34,32 @@ def token(text: str, frame: int, duration: int = 1, logprob: float = -0.1) -> To
 
 
 def test_a_space_starts_a_word() -> None:
-    made = words([token(" hel", 0, 2), token("lo", 2, 3), token(" you", 10, 2)], FRAME_S, 5.0, 9.0)
+    made = words([token(" hel", 0, 2), token("lo", 2, 3), token(" you", 10, 2)], FRAME_S, 9.0)
     assert [w.text for w in made] == ["hello", "you"]
-    assert made[0].start == 5.0
-    assert made[0].end == pytest.approx(5.4)
-    assert (made[1].start, made[1].end) == (pytest.approx(5.8), pytest.approx(5.96))
+    assert made[0].start == 0.0
+    assert made[0].end == pytest.approx(0.4)
+    assert (made[1].start, made[1].end) == (pytest.approx(0.8), pytest.approx(0.96))
     # the first token needs none
-    assert [w.text for w in words([token("a", 0), token(" b", 1)], FRAME_S, 0, 1)] == ["a", "b"]
+    assert [w.text for w in words([token("a", 0), token(" b", 1)], FRAME_S, 1)] == ["a", "b"]
 
 
 @pytest.mark.parametrize("mark", [".", " .", " ?", ",", " …"])
 def test_punctuation_joins_its_word_and_lends_it_no_time(mark: str) -> None:
-    made = words([token(" yes", 0, 2), token(mark, 20, 4), token(" no", 30)], FRAME_S, 0, 9)
+    made = words([token(" yes", 0, 2), token(mark, 20, 4), token(" no", 30)], FRAME_S, 9)
     assert [w.text for w in made] == [f"yes{mark.strip()}", "no"]
     assert made[0].end == pytest.approx(0.16)
 
 
 def test_a_word_ends_before_the_next_begins_and_within_the_audio() -> None:
-    made = words([token(" a", 0, 4), token(" b", 2, 4)], FRAME_S, 0.0, 0.2)
+    made = words([token(" a", 0, 4), token(" b", 2, 4)], FRAME_S, 0.2)
     assert made[0].end == pytest.approx(0.16)
     assert made[1].end == 0.2
     # a duration of zero still takes a frame
-    assert words([token(" a", 0, 0)], FRAME_S, 0.0, 1.0)[0].end == pytest.approx(0.08)
+    assert words([token(" a", 0, 0)], FRAME_S, 1.0)[0].end == pytest.approx(0.08)
 
 
 def test_confidence_is_that_of_the_weakest_token() -> None:
-    made = words([token(" a", 0, 1, -0.1), token("b", 1, 1, -2.0)], FRAME_S, 0.0, 1.0)
+    made = words([token(" a", 0, 1, -0.1), token("b", 1, 1, -2.0)], FRAME_S, 1.0)
     assert made[0].confidence == pytest.approx(math.exp(-2.0))
 
 
@@ -72,14 +72,12 @@ tokens = st.lists(st.tuples(pieces, st.integers(0, 5), st.integers(0, 4)), max_s
 )
 
 
-@given(tokens, st.floats(0, 3), st.floats(0, 100))
-def test_no_text_is_lost_and_times_are_in_order(
-    given_tokens: list[Token], limit: float, offset: float
-) -> None:
-    made = words(given_tokens, FRAME_S, offset, limit)
+@given(tokens, st.floats(0, 3))
+def test_no_text_is_lost_and_times_are_in_order(given_tokens: list[Token], limit: float) -> None:
+    made = words(given_tokens, FRAME_S, limit)
     text = "".join(t.text for t in given_tokens)
     assert "".join(w.text for w in made) == text.replace(" ", "")
-    assert all(offset <= w.start <= w.end <= offset + limit + 1e-9 for w in made)
+    assert all(0 <= w.start <= w.end <= limit + 1e-9 for w in made)
     assert all(before.end <= after.start + 1e-9 for before, after in pairwise(made))
     assert all(0 < w.confidence <= 1 for w in made)
 
@@ -263,7 +261,7 @@ def test_whatever_a_transducer_emits_words_have_a_length_in_json(
     )
     samples = (level * rng.standard_normal(len(level))).astype(np.float32)
     seconds = len(samples) / SAMPLE_RATE
-    spoken = lengthened(refined(words(ordered, 0.08, 0.0, seconds), samples), seconds)
+    spoken = lengthened(refined(words(ordered, 0.08, seconds), samples), seconds)
     choice = Choice("fp32", "cpu", "only")
     transcript = Transcript("a.wav", seconds, tuple(segments(spoken)), "m", choice, 1.0)
     document = json.loads(transcript.to("json"))

@@ -112,7 +112,7 @@ class TokenRecognizer(ABC):
     def _segments(self, emissions: Sequence[Emission], samples: Samples) -> list[Segment]:
         tokens = [token for token in map(self._token, emissions) if not _is_special(token.text)]
         seconds = len(samples) / SAMPLE_RATE
-        spoken = words.words(tokens, self._frame_s, 0.0, seconds)
+        spoken = words.words(tokens, self._frame_s, seconds)
         return words.segments(lengthened(words.refined(spoken, samples), seconds))
 
 

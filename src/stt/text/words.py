@@ -33,18 +33,17 @@ _ABBREVIATIONS = frozenset(
 )
 
 
-def words(tokens: Sequence[Token], frame_s: float, offset_s: float, limit_s: float) -> list[Word]:
+def words(tokens: Sequence[Token], frame_s: float, limit_s: float) -> list[Word]:
     """Join the tokens of one utterance into words.
 
     Args:
         tokens: in order; a leading space in `Token.text` starts a word.
         frame_s: seconds per encoder frame (Parakeet: 0.08).
-        offset_s: seconds at which the utterance starts in the recording.
         limit_s: seconds of audio in the utterance; no word ends past it.
 
     Returns:
-        Words in absolute seconds. A word ends where its last token's duration ends, but never past
-        the start of the next word; punctuation lends its word no time.
+        Words in seconds from the utterance's start. A word ends where its last token's duration
+        ends, but never past the start of the next word; punctuation lends its word no time.
     """
     groups: list[list[Token]] = []
     for token in tokens:
@@ -66,9 +65,8 @@ def words(tokens: Sequence[Token], frame_s: float, offset_s: float, limit_s: flo
         end = max(start, min(end, limit_s))
         confidence = math.exp(min(token.logprob for token in group))
         burst = len(group) > 1 and group[0].frame == group[-1].frame
-        at = offset_s + group[0].frame * frame_s if burst else None
-        recovered = group[0].recovered
-        made.append(Word(offset_s + start, offset_s + end, text, confidence, at, recovered))
+        at = group[0].frame * frame_s if burst else None
+        made.append(Word(start, end, text, confidence, at, group[0].recovered))
     return made
 
 
