@@ -7,14 +7,12 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 
 from stt.engine.dynamic_batcher import DynamicBatcher
 from stt.errors import NonFiniteOutput
 from stt.transcript import Segment
-
-Samples = npt.NDArray[np.float32]
+from stt.types import Samples
 
 
 class Slow:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,8 +14,8 @@ from stt.engine.fallback import CLEAR_SPEECH_S, GuardedRecognizer, Reserve
 from stt.engine.sessions import finite
 from stt.errors import ModelError, NonFiniteOutput
 from stt.transcript import Segment
+from stt.types import Samples
 
-Samples = npt.NDArray[np.float32]
 SPOKEN, SILENT, BROKEN = 1.0, 0.0, -1.0
 
 

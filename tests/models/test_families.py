@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 
 from stt.cli import main
@@ -26,11 +25,11 @@ from stt.install.source import find_source
 from stt.models import FAMILIES, inspect
 from stt.settings.places import Places
 from stt.streaming.stream import live
+from stt.types import Samples
 from support import toy_family
 from support.loading import load_model
 from support.paths import DIGITS
 
-Samples = npt.NDArray[np.float32]
 CLIPS = tuple(replace(clip, text="hum") for clip in bundled_clips(DIGITS / "clips"))
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -19,9 +18,9 @@ from stt.models.label_looping import Decoding, Ints, LogitChoices, label_looping
 from stt.models.onnx_asr_edge import TdtModel, load_tdt
 from stt.models.split_transducer import BatchNetworks, SplitTransducer
 from stt.models.tdt import DURATIONS, Emission, TdtVocabulary, greedy_tdt
+from stt.types import Floats
 from support.paths import DIGITS
 
-Floats = npt.NDArray[np.float32]
 TOKENS, BLANK = 4, 3
 
 

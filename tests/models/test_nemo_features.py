@@ -17,9 +17,8 @@ from stt.engine.sessions import Runtime
 from stt.models import inspect
 from stt.models.nemo_features import HOP, nemo_features
 from stt.models.onnx_asr_edge import bands, batch_features, load_ctc
+from stt.types import Samples
 from support import tiny_nemo
-
-Samples = npt.NDArray[np.float32]
 
 
 def theirs(utterances: Sequence[Samples], mels: int) -> tuple[Samples, npt.NDArray[np.int64]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 import pytest
 from onnxruntime import InferenceSession
@@ -22,8 +21,6 @@ from stt.models.split_transducer import SplitTransducer, load_graph
 from stt.models.step_networks import StepNetworks
 from stt.models.tdt import DURATIONS
 from support.paths import DIGITS
-
-Floats = npt.NDArray[np.float32]
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,9 +19,8 @@ from stt.models.label_looping import Decoding, Ints, LogitChoices, label_looping
 from stt.models.onnx_asr_edge import load_tdt
 from stt.models.tdt import DURATIONS, TdtVocabulary, greedy_tdt
 from stt.models.transducer import SPOKEN_S, Decode, TdtRecognizer, redecoded
+from stt.types import Floats
 from support.paths import DIGITS
-
-Floats = npt.NDArray[np.float32]
 
 FRAME_S = 0.08
 WORDS, STOP, END, BLANK, SIZE = 6, 6, 7, 8, 9
