@@ -21,7 +21,7 @@ MADE = DATA / "made-2026-11-27"
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         make_quick(patch)
-        return Place(tmp_path_factory.mktemp("model")).folder
+        return Place(tmp_path_factory.mktemp("model")).set_up().folder
 
 
 @pytest.fixture

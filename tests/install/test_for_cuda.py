@@ -2,34 +2,30 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pytest
 
 from stt.engine.sessions import Runtime
-from stt.install.prover import check
 from stt.install.setup import SetupOptions
 from stt.models import inspect, onnx_asr_edge
 from stt.models.onnx_asr_edge import TdtModel, load_tdt
 from stt.models.step_networks import StepNetworks
 from support.place import CLIPS, Place, make_quick
 
-WITH_CUDA = SetupOptions(precisions=("fp16",), provider="cuda")
+pytestmark = pytest.mark.usefixtures("quick")
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Place:
+def made(tmp_path_factory: pytest.TempPathFactory, made_fp16: Path) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         make_quick(patch)
-        place = Place(tmp_path_factory.mktemp("cuda"))
-        place.set_up(WITH_CUDA)
-    return place
+        place = Place(tmp_path_factory.mktemp("cuda"), made_fp16)
+        return place.set_up("fp16", provider="cuda").folder
 
 
 @pytest.fixture
-def place(made: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
-    make_quick(monkeypatch)
+def place(made: Path, tmp_path: Path) -> Place:
     return Place(tmp_path, made)
 
 
@@ -57,9 +53,9 @@ def test_a_card_runs_them_and_hears_the_same(
 
 
 def test_what_is_there_is_not_made_again_and_checked_with_the_rest(place: Place) -> None:
-    place.set_up(WITH_CUDA)
+    place.set_up("fp16", provider="cuda")
     assert not [note for note in place.notes if "CUDA" in note]
-    assert check(place.folder, place.events, CLIPS) == []
+    assert place.check() == []
 
 
 def test_a_damaged_one_is_not_used_and_is_made_again(
@@ -68,7 +64,7 @@ def test_a_damaged_one_is_not_used_and_is_made_again(
     (place.folder / "decoding_step-model.fp16.cuda.onnx").write_bytes(b"damaged")
     assert inspect(place.folder).cuda == {"fp32"}
     assert on_cuda(place.folder, "fp16", monkeypatch).rounds is None
-    place.set_up(WITH_CUDA)
+    place.set_up("fp16", provider="cuda")
     assert inspect(place.folder).cuda == {"fp32", "fp16"}
     assert [note.split(":")[0] for note in place.notes if "CUDA" in note] == [
         "fp16",
@@ -83,11 +79,7 @@ def test_they_share_the_weights_of_what_they_were_made_of(place: Place) -> None:
         assert form.stat().st_size < 0.7 * sum(path.stat().st_size for path in sources)
 
 
-def test_without_a_card_none_is_made_unasked(tmp_path: Path, made: Place) -> None:
-    del made
+def test_without_a_card_none_is_made_unasked(in_fp32: Place) -> None:
     assert SetupOptions().provider == "auto"
-    with pytest.MonkeyPatch.context() as patch:
-        make_quick(patch)
-        place = Place(tmp_path)
-    assert not [*place.folder.glob("*cuda*")]
-    shutil.rmtree(place.models)
+    in_fp32.set_up(force=True)
+    assert not [*in_fp32.folder.glob("*cuda*")]

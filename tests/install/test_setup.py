@@ -1,4 +1,4 @@
-"""Set-up on the digits model: whatever is interrupted, damaged or wrong, it ends right."""
+"""Set-up, from a folder with the digits model: made, proven, repaired, killed, older manifests."""
 
 from __future__ import annotations
 
@@ -13,78 +13,50 @@ import time
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from stt.convert import fp16
 from stt.convert.counting import Counting
-from stt.engine.manifest import Manifest
 from stt.engine.precision import Known, choose
 from stt.engine.sessions import Runtime, runtime_errors
 from stt.errors import ModelError, UsageError
 from stt.install import artifacts, measure, proof, prover, setup
 from stt.install.artifacts import Artifact
 from stt.install.installation import Events, Installation
-from stt.install.observation import Clip, bundled_clips
-from stt.install.prover import check
 from stt.install.setup import SetupOptions, set_up
-from stt.install.source import Source, find_source
+from stt.install.source import find_source
 from stt.models import inspect
 from stt.models.onnx_asr_edge import load_tdt
 from stt.settings.places import Places
 from support.paths import DATA, DIGITS
+from support.place import CLIPS, Place
 
 DURATIONS = proof.durations
+NOWHERE = Places.only(Path("models"))
 pytestmark = pytest.mark.usefixtures("quick")
 
 
-class News:
-    """Events that are remembered."""
-
-    def __init__(self) -> None:
-        self.stages: list[str] = []
-        self.notes: list[str] = []
-        self.events = Events(self._progress, self.notes.append)
-
-    def _progress(self, stage: str, done: int, total: int) -> None:
-        assert 0 <= done <= total
-        if stage not in self.stages[-1:]:
-            self.stages.append(stage)
-
-    def made(self) -> list[str]:
-        return [stage for stage in self.stages if stage.startswith("converting")]
-
-
-def install(
-    source: Source, models: Path, clips: tuple[Clip, ...], order: SetupOptions | None = None
-) -> tuple[Path, News]:
-    news = News()
-    return set_up(source, models, order or SetupOptions(), news.events, clips), news
-
-
-def call_it_proven(at: Installation, artifact: Artifact, **_: bool) -> bool:
+def call_it_proven(at: Installation, artifact: Artifact, **_: bool) -> None:
     """Make nothing, where making is not what a test is about."""
     at.manifest.judge(artifact.section, artifact.precision, {"proven": True})
-    return True
 
 
-def names(folder: Path) -> set[str]:
-    return {path.name for path in folder.iterdir()}
+def damage(path: Path) -> None:
+    """Change one byte."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
 
 
 @pytest.mark.slow
-def test_the_whole_of_it(
-    source: Source,
-    tmp_path: Path,
-    clips: tuple[Clip, ...],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_the_whole_of_it(new: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """With its real measurements and proof."""
     monkeypatch.undo()
-    folder, news = install(source, tmp_path / "models", clips)
-    assert folder == tmp_path / "models" / "digits"
-    manifest = Manifest.read(folder)
+    new.set_up("fp16")
+    manifest = new.manifest
     entry = manifest.precisions["fp16"]
     assert entry["proven"]
     figures = {check["name"]: check["figure"] for check in entry["checks"]}
@@ -95,82 +67,67 @@ def test_the_whole_of_it(
     assert all(row["rtfx"] > 1 and row["load_s"] > 0 for row in manifest.measurements)
     assert manifest.files["encoder-model.fp16.onnx"]["made_from"]
     assert manifest.tools["onnx"]
-    assert inspect(folder).proofs["fp16"].proven
-    assert check(folder, news.events, clips) == []
-    assert set(names(tmp_path / "models")) == {"digits"}
+    assert inspect(new.folder).proofs["fp16"].proven
+    assert new.check() == []
+    assert [path.name for path in new.models.iterdir()] == ["digits"]
+
+
+# --- made, kept, repaired -------------------------------------------------------------------------
 
 
 @pytest.mark.usefixtures("trusting")
-def test_what_is_there_is_not_made_again(
-    in_fp16: Path, source: Source, tmp_path: Path, clips: tuple[Clip, ...]
-) -> None:
-    folder = in_fp16
-    before = {path: path.stat().st_mtime_ns for path in folder.glob("*.onnx")}
-    _, news = install(source, tmp_path / "models", clips)
-    assert news.made() == []
-    assert {path: path.stat().st_mtime_ns for path in folder.glob("*.onnx")} == before
-    _, news = install(source, tmp_path / "models", clips, SetupOptions(force=True))
-    assert len(news.made()) == 2
+def test_what_is_there_is_not_made_again(in_fp16: Place) -> None:
+    before = {path: path.stat().st_mtime_ns for path in in_fp16.folder.glob("*.onnx")}
+    assert in_fp16.set_up("fp16").made == []
+    assert {path: path.stat().st_mtime_ns for path in in_fp16.folder.glob("*.onnx")} == before
+    assert len(in_fp16.set_up("fp16", force=True).made) == 2
 
 
 @pytest.mark.usefixtures("trusting")
 @pytest.mark.parametrize(
     "name", ["encoder-model.onnx.data", "decoder_joint-model.onnx", "encoder-model.fp16.onnx"]
 )
-def test_a_damaged_file_is_named_and_repaired_alone(
-    in_fp16: Path, source: Source, tmp_path: Path, clips: tuple[Clip, ...], name: str
-) -> None:
-    folder, news = in_fp16, News()
+def test_a_damaged_file_is_named_and_repaired_alone(in_fp16: Place, name: str) -> None:
+    folder = in_fp16.folder
     whole = {path.name: path.read_bytes() for path in folder.glob("*.onnx*")}
-    content = bytearray(whole[name])
-    content[len(content) // 2] ^= 1
-    (folder / name).write_bytes(content)
-    assert check(folder, news.events, clips) == [f"{name} is damaged"]
-    _, news = install(source, tmp_path / "models", clips)
+    damage(folder / name)
+    assert in_fp16.check() == [f"{name} is damaged"]
+    in_fp16.set_up("fp16")
     assert {path.name: path.read_bytes() for path in folder.glob("*.onnx*")} == whole
-    assert check(folder, news.events, clips) == []
-    assert len(news.made()) == (2 if "fp16" in name else 0)
+    assert in_fp16.check() == []
+    assert len(in_fp16.made) == (2 if "fp16" in name else 0)
 
 
-def test_a_missing_file_is_named(
-    in_fp16: Path, source: Source, tmp_path: Path, clips: tuple[Clip, ...]
-) -> None:
-    folder, news = in_fp16, News()
-    (folder / "vocab.txt").unlink()
-    assert check(folder, news.events, clips) == ["vocab.txt is missing"]
+def test_a_missing_file_is_named(in_fp16: Place) -> None:
+    (in_fp16.folder / "vocab.txt").unlink()
+    assert in_fp16.check() == ["vocab.txt is missing"]
 
 
 @pytest.mark.usefixtures("trusting_forms")
-def test_a_conversion_that_fails_its_proof_is_not_installed(
-    in_fp32: Path,
-    source: Source,
-    tmp_path: Path,
-    clips: tuple[Clip, ...],
-    monkeypatch: pytest.MonkeyPatch,
+def test_a_conversion_that_fails_its_proof_is_not_installed_nor_tried_again_unasked(
+    in_fp32: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    bounds = proof.BOUNDS["fp16"]
     monkeypatch.setitem(proof.BOUNDS, "fp16", proof.Bounds(1e-9, 1e-9))
-    folder, news = install(source, tmp_path / "models", clips)
-    assert "encoder-model.fp16.onnx" not in names(folder)
-    assert any("failed its proof" in note and "encoder error" in note for note in news.notes)
-    model = inspect(folder)
+    in_fp32.set_up("fp16")
+    assert "encoder-model.fp16.onnx" not in in_fp32.names
+    assert in_fp32.said("failed its proof", "encoder error")
+    model = inspect(in_fp32.folder)
     assert not model.proofs["fp16"].proven
     assert model.problems["fp32"] is None
-    _, news = install(
-        source, tmp_path / "models", clips, SetupOptions(force=True, keep_failed=True)
-    )
-    assert "encoder-model.fp16.failed.onnx" in names(folder)
-    assert inspect(folder).problems["fp16"] is not None
+    in_fp32.set_up("fp16", force=True, keep_failed=True)
+    assert "encoder-model.fp16.failed.onnx" in in_fp32.names
+    assert inspect(in_fp32.folder).problems["fp16"] is not None
+    monkeypatch.setitem(proof.BOUNDS, "fp16", bounds)
+    assert in_fp32.set_up("fp16").made == []
+    assert in_fp32.said("failed its proof before", "--force")
+    in_fp32.set_up("fp16", force=True)
+    assert in_fp32.manifest.precisions["fp16"]["proven"]
 
 
 @pytest.mark.parametrize("types_are_read", [True, False])
 def test_a_wrong_length_path_fails_its_proof(
-    in_fp32: Path,
-    source: Source,
-    tmp_path: Path,
-    clips: tuple[Clip, ...],
-    monkeypatch: pytest.MonkeyPatch,
-    *,
-    types_are_read: bool,
+    in_fp32: Place, monkeypatch: pytest.MonkeyPatch, *, types_are_read: bool
 ) -> None:
     """A converter that turns the length arithmetic into float16, as most do, is caught.
 
@@ -180,64 +137,36 @@ def test_a_wrong_length_path_fails_its_proof(
     monkeypatch.setattr(fp16, "find_counting", lambda file, types: none)
     if not types_are_read:
         monkeypatch.setattr(proof, "_half_lengths", lambda file: [])
-    folder, news = install(source, tmp_path / "models", clips)
-    checks = Manifest.read(folder).precisions["fp16"]["checks"]
+    in_fp32.set_up("fp16")
+    checks = in_fp32.manifest.precisions["fp16"]["checks"]
     failed = {check["name"]: check for check in checks if not check["passed"]}
     assert set(failed) == {"lengths alone"} | ({"length arithmetic"} if types_are_read else set())
     assert failed["lengths alone"]["figure"] > 1_000
-    assert "proving fp16" not in news.stages
-    assert any("failed its proof" in n and "of 8,100 lengths miscounted" in n for n in news.notes)
-    assert "encoder-model.fp16.onnx" not in names(folder)
+    assert "proving fp16" not in in_fp32.stages
+    assert in_fp32.said("failed its proof", "of 8,100 lengths miscounted")
+    assert "encoder-model.fp16.onnx" not in in_fp32.names
 
 
-@pytest.mark.usefixtures("trusting_forms")
-def test_what_failed_is_not_tried_again_unasked(
-    in_fp32: Path,
-    source: Source,
-    tmp_path: Path,
-    clips: tuple[Clip, ...],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    bounds = proof.BOUNDS["fp16"]
-    monkeypatch.setitem(proof.BOUNDS, "fp16", proof.Bounds(1e-9, 1e-9))
-    install(source, tmp_path / "models", clips)
-    monkeypatch.setitem(proof.BOUNDS, "fp16", bounds)
-    folder, news = install(source, tmp_path / "models", clips)
-    assert news.made() == []
-    assert any("failed its proof before" in note and "--force" in note for note in news.notes)
-    install(source, tmp_path / "models", clips, SetupOptions(force=True))
-    assert Manifest.read(folder).precisions["fp16"]["proven"]
-
-
-def test_it_runs_in_fp32_as_soon_as_it_is_fetched(
-    source: Source,
-    tmp_path: Path,
-    clips: tuple[Clip, ...],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_it_runs_in_fp32_as_soon_as_it_is_fetched(new: Place) -> None:
     """At each moment of the rest, what another process finds is whole and usable."""
     seen: list[tuple[str, set[str]]] = []
-    news = News()
 
     def look(stage: str, done: int, total: int) -> None:
-        folder = tmp_path / "models" / "digits"
-        if not folder.exists():
+        if not new.folder.exists():
             assert stage.startswith(("copying", "trying fp32"))
             return
-        model = inspect(folder)
+        model = inspect(new.folder)
         assert model.problems["fp32"] is None
-        known = Known.of(model, "cpu")
-        chosen = choose("auto", known).precision
+        chosen = choose("auto", Known.of(model, "cpu")).precision
         assert chosen == "fp32" or model.proofs[chosen].proven
         seen.append((stage, {*model.split, *(["tuned"] if model.tuned else []), *model.proofs}))
 
     installed: list[Path] = []
-    events = Events(look, news.notes.append, lambda _: None, installed.append)
-    set_up(source, tmp_path / "models", SetupOptions(), events, clips)
-    assert installed == [tmp_path / "models" / "digits"]
+    new.events = Events(look, new.notes.append, lambda _: None, installed.append)
+    new.set_up("fp16")
+    assert installed == [new.folder]
     assert seen[0][1] == set()
-    grown = [usable for _, usable in seen]
-    assert all(before <= after for before, after in itertools.pairwise(grown))
+    assert all(before <= after for (_, before), (_, after) in itertools.pairwise(seen))
     at_measuring = next(usable for stage, usable in seen if stage.startswith("measuring"))
     assert at_measuring == {"fp32", "fp16", "tuned"}
 
@@ -245,100 +174,121 @@ def test_it_runs_in_fp32_as_soon_as_it_is_fetched(
 @pytest.mark.usefixtures("trusting")
 @pytest.mark.parametrize("gpu", [False, True])
 def test_the_order_serves_the_machine(
-    source: Source,
-    tmp_path: Path,
-    clips: tuple[Clip, ...],
-    monkeypatch: pytest.MonkeyPatch,
-    *,
-    gpu: bool,
+    new: Place, monkeypatch: pytest.MonkeyPatch, *, gpu: bool
 ) -> None:
     monkeypatch.setattr(measure, "providers_here", lambda: ["cuda", "cpu"] if gpu else ["cpu"])
     if not gpu:  # the order alone; with a GPU all is made in it
         monkeypatch.setattr(setup, "bring_about", call_it_proven)
-    folder, _ = install(source, tmp_path / "models", clips, SetupOptions(("fp16", "int8")))
-    steps = list(Manifest.read(folder).timings)
+    new.set_up("fp16", "int8")
     fp32 = ["fp32, decoder in parts", "fp32 written tighter"]
     half = ["fp16", "fp16, decoder in parts"]
     wanted = [fp32[0], "int8", fp32[1], *half]
     if gpu:
         wanted = [*half, "fp16 for CUDA", "fp32 for CUDA", *fp32, "int8"]
-    assert steps == ["fetch", *wanted, "measure"]
+    assert list(new.manifest.timings) == ["fetch", *wanted, "measure"]
 
 
 def test_longer_utterances_are_proven_when_they_are_wanted(
-    in_fp16: Path,
-    source: Source,
-    tmp_path: Path,
-    clips: tuple[Clip, ...],
-    monkeypatch: pytest.MonkeyPatch,
+    in_fp16: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(proof, "durations", DURATIONS)
     assert DURATIONS(28.0) == (0.3, 5.0, 20.5, 28.0)
     assert DURATIONS(5.0) == DURATIONS(28.0)
     assert DURATIONS(50.0) == (0.3, 5.0, 20.5, 28.0, 30.0, 45.0, 47.0, 50.0)
     assert set(DURATIONS(399.0)) == {*proof.DURATIONS_S, 28.0} - {1.0, 20.4}
-    folder = in_fp16
-    assert Manifest.read(folder).precisions["fp16"]["longest_s"] == 28.0
-    _, news = install(source, tmp_path / "models", clips, SetupOptions(longest_s=30.0))
-    assert news.made() == []
-    assert "proving fp16" in news.stages
-    assert Manifest.read(folder).precisions["fp16"]["longest_s"] == 30.0
-    _, news = install(source, tmp_path / "models", clips)
-    assert "proving fp16" not in news.stages
+    assert in_fp16.manifest.precisions["fp16"]["longest_s"] == 28.0
+    assert in_fp16.set_up("fp16", longest_s=30.0).made == []
+    assert "proving fp16" in in_fp16.stages
+    assert in_fp16.manifest.precisions["fp16"]["longest_s"] == 30.0
+    assert "proving fp16" not in in_fp16.set_up("fp16").stages
 
 
 @pytest.mark.usefixtures("trusting")
 def test_int8_is_made_again_only_where_it_would_be_wrong(
-    in_fp32: Path,
-    source: Source,
-    tmp_path: Path,
-    clips: tuple[Clip, ...],
-    monkeypatch: pytest.MonkeyPatch,
+    in_fp32: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Unsigned weights are exact everywhere; signed ones of another machine may not be here."""
-    order = SetupOptions(("int8",))
 
-    def made() -> bool:
-        _, news = install(source, tmp_path / "models", clips, order)
-        return any(stage.startswith("quantising") for stage in news.stages)
+    def made(*, saturates: bool) -> bool:
+        monkeypatch.setattr(artifacts, "cpu_saturates", lambda: saturates)
+        in_fp32.set_up("int8")
+        files = in_fp32.manifest.files
+        origins = [e["made_from"] for n, e in files.items() if n.endswith("int8.onnx")]
+        assert len(origins) == 2
+        forms.append({origin.get("weights") for origin in origins})
+        return bool(in_fp32.made)
 
     def without_weights(entry: dict[str, object]) -> dict[str, object]:
         return {k: v for k, v in entry.items() if (k, v) != ("weights", "uint8")}
 
-    def forms() -> set[str | None]:
-        manifest = Manifest.read(tmp_path / "models" / "digits")
-        origins = [e["made_from"] for n, e in manifest.files.items() if n.endswith("int8.onnx")]
-        assert len(origins) == 2
-        return {origin.get("weights") for origin in origins}
-
-    monkeypatch.setattr(artifacts, "cpu_saturates", lambda: True)
-    assert made()
-    assert forms() == {"uint8"}
-    monkeypatch.setattr(artifacts, "cpu_saturates", lambda: False)
-    assert not made()  # a folder from there
-    assert forms() == {"uint8"}
-    path = tmp_path / "models" / "digits" / "manifest.json"
+    forms: list[set[str | None]] = []
+    assert made(saturates=True)
+    assert not made(saturates=False)  # a folder from there
+    assert forms == [{"uint8"}, {"uint8"}]
+    path = in_fp32.folder / "manifest.json"
     noted = json.loads(path.read_text(), object_hook=without_weights)
     path.write_text(json.dumps(noted))  # as signed ones are noted
-    assert not made()
-    monkeypatch.setattr(artifacts, "cpu_saturates", lambda: True)
-    assert made()
-    assert forms() == {"uint8"}
+    assert not made(saturates=False)
+    assert made(saturates=True)
+    assert forms[-1] == {"uint8"}
+
+
+@pytest.mark.usefixtures("trusting")
+def test_fp32_can_be_dropped_and_comes_back_when_needed(in_fp16: Place) -> None:
+    in_fp16.set_up("fp16", keep_fp32=False)
+    assert not in_fp16.names & {"encoder-model.onnx", "encoder-model.onnx.data"}
+    assert not list(in_fp16.folder.glob("*tuned*"))
+    assert in_fp16.manifest.tuned == {}
+    assert inspect(in_fp16.folder).problems["fp16"] is None
+    assert in_fp16.set_up("fp16", keep_fp32=False).said("everything ordered is there")
+    assert "encoder-model.onnx" not in in_fp16.set_up("fp16").names, "what was said lasts"
+    assert "encoder-model.onnx" in in_fp16.set_up("fp16", keep_fp32=True).names
+
+
+@pytest.mark.usefixtures("trusting")
+def test_fp16_keeps_in_fp32_what_a_search_found(in_fp32: Place) -> None:
+    """`stt setup --precision mixed`: the result is fp16, and the manifest lists what was kept."""
+    assert in_fp32.set_up("fp16", search=True, rtol=0.5).said("holds")
+    manifest = in_fp32.manifest
+    assert manifest.precisions["fp16"]["proven"]
+    assert inspect(in_fp32.folder).problems["fp16"] is None
+    entry = manifest.files["encoder-model.fp16.onnx"]
+    assert (entry["made_from"]["rtol"], entry["made_from"]["atol"]) == (0.5, None)
+    assert entry["trials"] >= 1
+    assert isinstance(entry["kept_groups"], list)
+    assert isinstance(entry["kept_fp32"], list)
+    assert in_fp32.set_up("fp16").made == [], "it stays as it was asked for"
+    at = in_fp32.at()
+    assert artifacts.options_of(at, "fp16") == {"rtol": 0.5, "atol": None}
+    wider = {"rtol": 0.6, "atol": None}
+    assert artifacts.options_of(at, "fp16", wider, force=True) == wider
+    assert artifacts.options_of(at, "fp16", force=True) == {}
+
+
+def test_manifest_says_everything_in_json(in_fp16: Place) -> None:
+    content = json.loads((in_fp16.folder / "manifest.json").read_text())
+    assert content["source"] == str(in_fp16.origin)
+    steps = ["fetch", "fp32, decoder in parts", "fp32 written tighter", "fp16"]
+    assert [step for step in content["timings"] if step != "measure"] == [
+        *steps,
+        "fp16, decoder in parts",
+    ]
+    assert {"convert", "load", "speech", "decode"} == set(content["rates"])
+    tally = content["files"]["encoder-model.fp16.onnx"]["tally"]
+    assert tally["values"] > 1_000_000
+    assert np.isfinite(content["precisions"]["fp16"]["checks"][5]["figure"])
+    fields = {"name", "passed", "told", "figure", "bound"}
+    assert set(content["precisions"]["fp16"]["checks"][0]) == fields
+
+
+# --- what older versions left ---------------------------------------------------------------------
 
 
 @pytest.mark.usefixtures("trusting")
 @pytest.mark.parametrize("written", ["manifest-2026-11-26.json", "made-2026-11-27/manifest.json"])
-def test_a_manifest_of_an_older_version_is_read_and_kept(
-    in_all: Path,
-    source: Source,
-    tmp_path: Path,
-    clips: tuple[Clip, ...],
-    monkeypatch: pytest.MonkeyPatch,
-    written: str,
-) -> None:
+def test_a_manifest_of_an_older_version_is_read_and_kept(in_all: Place, written: str) -> None:
     """What the version before `Artifact` made and proved is neither made nor proven again."""
-    monkeypatch.setattr(artifacts, "cpu_saturates", lambda: False)  # it knew of no such processor
-    folder = in_all
+    folder = in_all.folder
     path = folder / "manifest.json"
     ours = json.loads(path.read_text())
     old = json.loads((DATA / written).read_text())
@@ -355,73 +305,16 @@ def test_a_manifest_of_an_older_version_is_read_and_kept(
     assert model.split == {"fp32", "fp16"}
     assert model.tuned
     assert model.measured["fp16", "cpu"].rtfx > 1
-    _, news = install(source, tmp_path / "models", clips, SetupOptions(("fp16", "int8")))
-    assert news.made() == []
-    assert not [stage for stage in news.stages if stage.startswith("proving")]
+    assert in_all.set_up("fp16", "int8").made == []
+    assert not [stage for stage in in_all.stages if stage.startswith("proving")]
     assert (folder / "encoder-model.int8.onnx").exists()
     assert not (folder / "joint-model.int8.onnx").exists()
-    assert check(folder, news.events, clips) == []
+    assert in_all.check() == []
 
 
 @pytest.mark.usefixtures("trusting")
-def test_fp32_can_be_dropped_and_comes_back_when_needed(
-    in_fp16: Path, source: Source, tmp_path: Path, clips: tuple[Clip, ...]
-) -> None:
-    folder, _ = install(source, tmp_path / "models", clips, SetupOptions(keep_fp32=False))
-    assert "encoder-model.onnx" not in names(folder)
-    assert "encoder-model.onnx.data" not in names(folder)
-    assert inspect(folder).problems["fp16"] is None
-    _, news = install(source, tmp_path / "models", clips, SetupOptions(keep_fp32=False))
-    assert any("everything ordered is there" in note for note in news.notes)
-    install(source, tmp_path / "models", clips)
-    assert "encoder-model.onnx" not in names(folder), "what was said lasts"
-    install(source, tmp_path / "models", clips, SetupOptions(keep_fp32=True))
-    assert "encoder-model.onnx" in names(folder)
-
-
-def test_no_space_is_told_before_anything_is_written(
-    source: Source,
-    tmp_path: Path,
-    clips: tuple[Clip, ...],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    usage = shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=10_000))
-    with pytest.raises(ModelError, match=r"0\.0 GB free where 0\.3 GB are needed"):
-        install(source, tmp_path / "models", clips)
-    assert not list((tmp_path / "models").glob("**/*.onnx"))
-
-
-@pytest.mark.usefixtures("trusting")
-def test_fp16_keeps_in_fp32_what_a_search_found(
-    in_fp32: Path, source: Source, tmp_path: Path, clips: tuple[Clip, ...]
-) -> None:
-    """`stt setup --precision mixed`: the result is fp16, and the manifest lists what was kept."""
-    searched = SetupOptions(search=True, rtol=0.5)
-    folder, news = install(source, tmp_path / "models", clips, searched)
-    assert any("holds" in note for note in news.notes)
-    manifest = Manifest.read(folder)
-    assert manifest.precisions["fp16"]["proven"]
-    assert inspect(folder).problems["fp16"] is None
-    entry = manifest.files["encoder-model.fp16.onnx"]
-    assert (entry["made_from"]["rtol"], entry["made_from"]["atol"]) == (0.5, None)
-    assert entry["trials"] >= 1
-    assert isinstance(entry["kept_groups"], list)
-    assert isinstance(entry["kept_fp32"], list)
-    _, news = install(source, tmp_path / "models", clips)
-    assert news.made() == [], "it stays as it was asked for"
-    at = Installation(folder, news.events)
-    assert artifacts.options_of(at, "fp16") == {"rtol": 0.5, "atol": None}
-    wider = {"rtol": 0.6, "atol": None}
-    assert artifacts.options_of(at, "fp16", wider, force=True) == wider
-    assert artifacts.options_of(at, "fp16", force=True) == {}
-
-
-@pytest.mark.usefixtures("trusting")
-def test_files_of_mixed_that_an_older_version_made_give_way_to_fp16(
-    in_fp16: Path, source: Source, tmp_path: Path, clips: tuple[Clip, ...]
-) -> None:
-    folder, news = in_fp16, News()
+def test_files_of_mixed_that_an_older_version_made_give_way_to_fp16(in_fp16: Place) -> None:
+    folder = in_fp16.folder
     path = folder / "manifest.json"
     old = json.loads(path.read_text().replace("fp16", "mixed"))
     for file in list(folder.glob("*.fp16.onnx*")):
@@ -433,198 +326,21 @@ def test_files_of_mixed_that_an_older_version_made_give_way_to_fp16(
     choice = choose("auto", Known.of(model, "cpu"))
     assert choice.precision == "fp32"
     assert "no fp16 files but mixed ones of an older version, run `stt setup`" in choice.reason
-    assert check(folder, news.events, clips) == []
-    install(source, tmp_path / "models", clips)
+    assert in_fp16.check() == []
+    in_fp16.set_up("fp16")
     assert not list(folder.glob("*mixed*"))
     new = json.loads(path.read_text())
     assert not any("mixed" in name for name in new["files"])
     assert list(new["precisions"]) == ["fp16"]
     assert {row["precision"] for row in new["measurements"]} == {"fp32", "fp16"}
     assert inspect(folder).proofs["fp16"].proven
-    assert check(folder, news.events, clips) == []
-
-
-def test_precisions_nobody_makes_are_refused(
-    source: Source, tmp_path: Path, clips: tuple[Clip, ...]
-) -> None:
-    with pytest.raises(UsageError, match="fp8"):
-        install(source, tmp_path / "models", clips, SetupOptions(precisions=("fp8",)))
-    assert not (tmp_path / "models").exists()
-
-
-def test_a_precision_that_does_not_run_is_not_measured(
-    in_fp16: Path,
-    source: Source,
-    tmp_path: Path,
-    clips: tuple[Clip, ...],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    def refuse(
-        folder: Path, precisions: list[str], provider: str, report: object
-    ) -> dict[str, ModelError]:
-        return {p: ModelError(f"{p} on {provider} did not run: no such device") for p in precisions}
-
-    manifest = Manifest.read(in_fp16)
-    manifest.measurements = []
-    manifest.save(in_fp16)
-    monkeypatch.setattr(measure, "compare", refuse)
-    folder, news = install(source, tmp_path / "models", clips)
-    assert any("not measured: fp16 on cpu did not run: no such device" in n for n in news.notes)
-    assert Manifest.read(folder).measurements == []
-
-
-def run_set_up(stick: str, models: str) -> None:
-    proof.durations = lambda longest_s: (0.3, 5.0)
-    measure.compare = lambda f, precisions, provider, report: {
-        p: measure.Speed(p, provider, 9.0, 1, 1) for p in precisions
-    }
-    clips = bundled_clips(DIGITS / "clips")
-    set_up(
-        find_source(stick, None, Places.only(Path("models"))),
-        Path(models),
-        SetupOptions(),
-        News().events,
-        clips,
-    )
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(sys.platform == "win32", reason="kills by signal")
-def test_killed_anywhere_it_goes_on_and_ends_right(
-    source: Source, tmp_path: Path, clips: tuple[Clip, ...]
-) -> None:
-    whole, _ = install(source, tmp_path / "undisturbed", clips)
-    context = multiprocessing.get_context("fork")
-    chance = random.Random(4)
-    for _ in range(8):
-        process = context.Process(
-            target=run_set_up, args=(str(source.folder), str(tmp_path / "models"))
-        )
-        process.start()
-        time.sleep(chance.uniform(0.0, 0.9))
-        assert process.pid is not None
-        process.kill()
-        process.join()
-        assert process.exitcode in (0, -signal.SIGKILL)
-        folder = tmp_path / "models" / "digits"
-        if folder.exists():
-            assert inspect(folder).problems["fp32"] is None
-    folder, news = install(source, tmp_path / "models", clips)
-    assert check(folder, news.events, clips) == []
-    for path in whole.glob("*.onnx*"):
-        assert (folder / path.name).read_bytes() == path.read_bytes()
-    assert not [name for name in names(folder) if name.startswith(".")]
-
-
-def test_manifest_says_everything_in_json(
-    in_fp16: Path, source: Source, tmp_path: Path, clips: tuple[Clip, ...]
-) -> None:
-    folder = in_fp16
-    content = json.loads((folder / "manifest.json").read_text())
-    assert content["source"] == str(source.folder)
-    steps = ["fetch", "fp32, decoder in parts", "fp32 written tighter", "fp16"]
-    assert list(content["timings"]) == [*steps, "fp16, decoder in parts", "measure"]
-    assert {"convert", "load", "speech", "decode"} == set(content["rates"])
-    tally = content["files"]["encoder-model.fp16.onnx"]["tally"]
-    assert tally["values"] > 1_000_000
-    assert np.isfinite(content["precisions"]["fp16"]["checks"][5]["figure"])
-
-
-@pytest.mark.parametrize(
-    ("model", "origin", "error", "expected"),
-    [
-        ("nothing", None, UsageError, "no model named nothing"),
-        ("parakeet", "nowhere", UsageError, "--from nowhere"),
-    ],
-)
-def test_sources_that_are_none(
-    model: str, origin: str | None, error: type[Exception], expected: str
-) -> None:
-    with pytest.raises(error, match=expected):
-        find_source(model, origin, Places.only(Path("models")))
-
-
-@pytest.mark.parametrize(
-    "model", ["standin", "someone/standin", "someone/standin@main", "a/b/standin/"]
-)
-def test_a_folder_takes_the_name_that_the_model_has_on_the_hub(
-    source: Source, tmp_path: Path, model: str
-) -> None:
-    found = find_source(model, str(source.folder), Places.only(tmp_path))
-    assert (found.name, found.folder, found.pinned) == ("standin", source.folder, None)
-
-
-def test_a_path_that_is_not_there_is_no_name_on_the_hub(tmp_path: Path) -> None:
-    for model, origin in ((str(tmp_path / "no"), None), ("parakeet", "./no"), ("../no", None)):
-        with pytest.raises(UsageError, match="there is no such folder"):
-            find_source(model, origin, Places.only(tmp_path))
+    assert in_fp16.check() == []
 
 
 @pytest.mark.usefixtures("trusting")
-def test_an_installed_model_is_known_by_its_name(
-    in_fp32: Path, source: Source, tmp_path: Path, clips: tuple[Clip, ...]
-) -> None:
-    models = tmp_path / "models"
-    folder = in_fp32
-    again = find_source("digits", None, Places.only(models))
-    assert again == replace(source, name="digits")
-    (folder / "vocab.txt").write_text("damaged")
-    install(again, models, clips, SetupOptions(precisions=()))
-    assert not check(folder, News().events, clips)
-    shutil.rmtree(str(source.folder))
-    alone = find_source("digits", None, Places.only(models))
-    assert alone.folder == folder
-    install(alone, models, clips, SetupOptions(precisions=()))
-    content = bytearray((folder / "vocab.txt").read_bytes())
-    content[0] ^= 1
-    (folder / "vocab.txt").write_bytes(content)
-    with pytest.raises(ModelError, match=r"is damaged, and .* is not there"):
-        install(alone, models, clips, SetupOptions(precisions=()))
-
-
-@pytest.mark.parametrize(
-    "order",
-    [
-        SetupOptions(("bogus",)),
-        SetupOptions(rtol=-1.0),
-        SetupOptions(rtol=float("nan")),
-        SetupOptions(atol=float("inf")),
-    ],
-)
-def test_what_cannot_be_made_is_refused(order: SetupOptions) -> None:
-    with pytest.raises(UsageError):
-        order.check()
-
-
-def test_a_failed_import_leaves_no_empty_folder(
-    source: Source,
-    tmp_path: Path,
-    clips: tuple[Clip, ...],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    usage = shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=10_000))
-    with pytest.raises(ModelError):
-        install(source, tmp_path / "models", clips)
-    assert not any((tmp_path / "models").iterdir())
-
-
-def test_what_a_killed_search_left_is_removed(
-    in_fp32: Path, source: Source, tmp_path: Path, clips: tuple[Clip, ...]
-) -> None:
-    folder = in_fp32
-    (folder / ".encoder-model.mixed.onnx.trial.onnx").write_bytes(b"left")
-    install(source, tmp_path / "models", clips, SetupOptions(precisions=()))
-    assert not list(folder.glob(".*"))
-
-
-@pytest.mark.usefixtures("trusting")
-def test_copies_that_an_older_version_packed_are_read_past_and_swept(
-    in_fp16: Path, source: Source, tmp_path: Path, clips: tuple[Clip, ...]
-) -> None:
+def test_copies_that_an_older_version_packed_are_read_past_and_swept(in_fp16: Place) -> None:
     """They held for one processor, and their load times stood in the measurements."""
-    folder, news = in_fp16, News()
-    rows = Manifest.read(folder).measurements
+    folder, rows = in_fp16.folder, in_fp16.manifest.measurements
     for copy in ("packed-fp32", ".packed-fp32.partial", "packed-int8"):  # known, killed, unknown
         (folder / copy).mkdir()
         for name in ("config.json", "encoder-model.onnx", "decoder_joint-model.onnx"):
@@ -639,97 +355,134 @@ def test_copies_that_an_older_version_packed_are_read_past_and_swept(
     old |= {"fast_load": True, "measurements": [row | {"load_s": 0.01} for row in rows]}
     path.write_text(json.dumps(old))
     assert inspect(folder).problems["fp32"] is None
-    assert check(folder, news.events, clips) == []
-    assert load_tdt(inspect(folder), "fp32", Runtime("cpu", 1)).encode(clips[0].samples).size
-    _, news = install(source, tmp_path / "models", clips)
-    assert news.made() == []
+    assert in_fp16.check() == []
+    assert load_tdt(inspect(folder), "fp32", Runtime("cpu", 1)).encode(CLIPS[0].samples).size
+    assert in_fp16.set_up("fp16").made == []
     assert not list(folder.glob("*packed*"))
     new = json.loads(path.read_text())
     assert not new.keys() & {"packed", "fast_load"}
     assert not any("packed" in name for name in new["files"])
     assert new["measurements"] == rows
-    assert check(folder, news.events, clips) == []
+    assert in_fp16.check() == []
+
+
+# --- measured -------------------------------------------------------------------------------------
+
+
+def test_a_precision_that_does_not_run_is_not_measured(
+    in_fp16: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: Path, precisions: list[str], provider: str, __: object) -> dict[str, ModelError]:
+        return {p: ModelError(f"{p} on {provider} did not run: no such device") for p in precisions}
+
+    in_fp16.note(measurements=[])
+    monkeypatch.setattr(measure, "compare", refuse)
+    assert in_fp16.set_up("fp16").said("not measured: fp16 on cpu did not run: no such device")
+    assert in_fp16.manifest.measurements == []
 
 
 @pytest.mark.usefixtures("trusting")
 def test_figures_that_are_compared_are_measured_together(
-    in_fp16: Path,
-    source: Source,
-    tmp_path: Path,
-    clips: tuple[Clip, ...],
-    monkeypatch: pytest.MonkeyPatch,
+    in_fp16: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     timed: list[list[str]] = []
-    manifest = Manifest.read(in_fp16)
-    manifest.measurements = []
-    manifest.save(in_fp16)
 
-    def fake(
-        folder: Path, precisions: list[str], provider: str, report: object
-    ) -> dict[str, measure.Speed]:
+    def fake(_: Path, precisions: list[str], provider: str, __: object) -> dict[str, measure.Speed]:
         timed.append(precisions)
         return {p: measure.Speed(p, provider, 1.0, 1.0, 1.0) for p in precisions}
 
+    in_fp16.note(measurements=[])
     monkeypatch.setattr(measure, "compare", fake)
     monkeypatch.setattr(measure, "providers_here", lambda: ["cpu"])
-    install(source, tmp_path / "models", clips)
-    install(source, tmp_path / "models", clips)
+    in_fp16.set_up("fp16")
+    in_fp16.set_up("fp16")
     assert timed == [["fp32", "fp16"]]
-    folder, _ = install(
-        source, tmp_path / "models", clips, SetupOptions(precisions=("fp16", "int8"))
-    )
+    in_fp16.set_up("fp16", "int8")
     assert timed[1:] == [["fp32", "fp16", "int8"]]
-    manifest = Manifest.read(folder)
-    for row in manifest.measurements:  # as they were before they were measured in turns
-        for key in ("rtfx_low", "rtfx_high", "turns"):
-            del row[key]
-    manifest.save(folder)
-    assert inspect(folder).measured["fp32", "cpu"].rtfx == 1.0
-    install(source, tmp_path / "models", clips)
+    late = ("rtfx_low", "rtfx_high", "turns")  # before precisions were measured in turns
+    rows = in_fp16.manifest.measurements
+    in_fp16.note(measurements=[{k: v for k, v in r.items() if k not in late} for r in rows])
+    assert inspect(in_fp16.folder).measured["fp32", "cpu"].rtfx == 1.0
+    in_fp16.set_up("fp16")
     assert timed[2:] == [["fp32", "fp16", "int8"]]
 
 
-def test_a_folder_that_holds_no_model_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="not a model in onnx-asr's layout"):
-        find_source(str(tmp_path), None, Places.only(Path("models")))
-    (tmp_path / "config.json").write_text('{"model_type": "whisper"}')
-    with pytest.raises(ModelError, match="cannot be set up"):
-        find_source(str(tmp_path), None, Places.only(Path("models")))
-    (tmp_path / "config.json").write_text('{"model_type": "nemo-conformer-tdt"}')
-    with pytest.raises(ModelError, match=r"vocab\.txt, encoder-model\.onnx"):
-        find_source(str(tmp_path), None, Places.only(Path("models")))
+# --- refused, killed ------------------------------------------------------------------------------
 
 
-def test_a_catalogued_name_holds_a_folder_against_its_pins(
-    source: Source, tmp_path: Path, clips: tuple[Clip, ...]
+def test_no_space_is_said_before_anything_is_written_and_leaves_no_folder(
+    new: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    parakeet = find_source("parakeet", str(source.folder), Places.only(Path("models")))
-    with pytest.raises(ModelError, match="pinned"):
-        install(parakeet, tmp_path / "models", clips)
-    assert not (tmp_path / "models" / "parakeet").exists()
+    usage = shutil.disk_usage(new.root)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=10_000))
+    with pytest.raises(ModelError, match=r"0\.0 GB free where 0\.3 GB are needed"):
+        new.set_up("fp16")
+    assert not any(new.models.iterdir())
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"precisions": ("fp8",)},
+        {"rtol": -1.0},
+        {"rtol": float("nan")},
+        {"atol": float("inf")},
+    ],
+)
+def test_what_cannot_be_made_is_refused(new: Place, options: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match="fp8" if "precisions" in options else "--rtol"):
+        set_up(new.source, new.models, SetupOptions(**options), new.events, CLIPS)
+    assert not new.models.exists()
+
+
+def test_what_a_killed_search_left_is_removed(in_fp32: Place) -> None:
+    (in_fp32.folder / ".encoder-model.mixed.onnx.trial.onnx").write_bytes(b"left")
+    in_fp32.set_up()
+    assert not list(in_fp32.folder.glob(".*"))
+
+
+def run_set_up(root: Path) -> None:
+    place = Place.__new__(Place)
+    place.__dict__ |= {"models": root / "models", "stages": [], "notes": []}
+    place.source = find_source(str(root / "stick" / "digits"), None, NOWHERE)
+    place.events = Events(lambda *_: None, lambda _: None)
+    place.set_up("fp16")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="kills by signal")
+def test_killed_anywhere_it_goes_on_and_ends_right(new: Place, tmp_path: Path) -> None:
+    whole = Place(tmp_path / "undisturbed").set_up("fp16").folder
+    context = multiprocessing.get_context("fork")
+    chance = random.Random(4)
+    for _ in range(8):
+        process = context.Process(target=run_set_up, args=(new.root,))
+        process.start()
+        time.sleep(chance.uniform(0.0, 0.9))
+        process.kill()
+        process.join()
+        assert process.exitcode in (0, -signal.SIGKILL)
+        if new.folder.exists():
+            assert inspect(new.folder).problems["fp32"] is None
+    new.set_up("fp16")
+    assert new.check() == []
+    for path in whole.glob("*.onnx*"):
+        assert (new.folder / path.name).read_bytes() == path.read_bytes()
+    assert not [name for name in new.names if name.startswith(".")]
 
 
 def test_fp32_that_does_not_run_is_one_line_and_blames_no_conversion(
-    in_fp32: Path,
-    source: Source,
-    tmp_path: Path,
-    clips: tuple[Clip, ...],
-    monkeypatch: pytest.MonkeyPatch,
+    in_fp32: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise runtime_errors()[0]("bad allocation\nin a node")
 
-    at = Installation(in_fp32, News().events)
-    at.manifest.splits.clear()
-    at.manifest.tuned.clear()
-    at.save()
+    in_fp32.note(splits={}, tuned={})
     monkeypatch.setattr(prover, "observe", refuse)
     with pytest.raises(ModelError, match=r"fp32 does not run \(bad allocation in a node\); free"):
-        install(source, tmp_path / "models", clips)
-    monkeypatch.undo()
-    folder = tmp_path / "models" / "digits"
-    assert inspect(folder).problems["fp32"] is None
-    assert Manifest.read(folder).splits == {}
+        in_fp32.set_up("fp16")
+    assert inspect(in_fp32.folder).problems["fp32"] is None
+    assert in_fp32.manifest.splits == {}
 
 
 @pytest.mark.parametrize(
@@ -748,29 +501,84 @@ def test_fp32_that_does_not_run_is_one_line_and_blames_no_conversion(
     ],
 )
 def test_what_does_not_run_is_not_installed_and_its_file_is_named(
-    source: Source,
-    tmp_path: Path,
-    clips: tuple[Clip, ...],
-    monkeypatch: pytest.MonkeyPatch,
-    name: str,
-    content: str,
-    expected: str,
+    new: Place, monkeypatch: pytest.MonkeyPatch, name: str, content: str, expected: str
 ) -> None:
-    assert source.folder is not None
-    (broken := source.folder / name).write_text(content)
-    again = find_source(str(source.folder), None, Places.only(Path("models")))
+    (broken := new.origin / name).write_text(content)
+    new.source = find_source(str(new.origin), None, NOWHERE)
     with pytest.raises(ModelError) as caught:
-        install(again, tmp_path / "models", clips)
+        new.set_up("fp16")
     message = str(caught.value)
     assert expected in message
     assert "nothing was installed" in message
-    assert f"then `stt setup {source.folder}` again" in message
+    assert f"then `stt setup {new.origin}` again" in message
     assert name.endswith(".onnx") or f"correct {broken};" in message.replace(",", ";")
     assert ".partial" not in message
     assert "\n" not in message
-    assert names(tmp_path / "models") <= {".digits.lock"}
+    assert {path.name for path in new.models.iterdir()} <= {".digits.lock"}
     monkeypatch.setattr(setup, "bring_about", call_it_proven)
     shutil.copy(DIGITS / name, broken)
-    right = find_source(str(source.folder), None, Places.only(Path("models")))
-    folder, _ = install(right, tmp_path / "models", clips, SetupOptions(()))
-    assert inspect(folder).problems["fp32"] is None
+    new.source = find_source(str(new.origin), None, NOWHERE)
+    new.set_up()
+    assert inspect(new.folder).problems["fp32"] is None
+
+
+# --- where it comes from --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("model", "origin", "expected"),
+    [
+        ("nothing", None, "no model named nothing"),
+        ("parakeet", "nowhere", "--from nowhere"),
+        ("/tmp/no", None, "there is no such folder"),
+        ("parakeet", "./no", "there is no such folder"),
+        ("../no", None, "there is no such folder"),
+    ],
+)
+def test_sources_that_are_none(model: str, origin: str | None, expected: str) -> None:
+    with pytest.raises(UsageError, match=expected):
+        find_source(model, origin, NOWHERE)
+
+
+@pytest.mark.parametrize(
+    "model", ["standin", "someone/standin", "someone/standin@main", "a/b/standin/"]
+)
+def test_a_folder_takes_the_name_that_the_model_has_on_the_hub(new: Place, model: str) -> None:
+    found = find_source(model, str(new.origin), Places.only(new.root))
+    assert (found.name, found.folder, found.pinned) == ("standin", new.origin, None)
+
+
+@pytest.mark.usefixtures("trusting")
+def test_an_installed_model_is_known_by_its_name(in_fp32: Place) -> None:
+    models, vocabulary = Places.only(in_fp32.models), in_fp32.folder / "vocab.txt"
+    again = find_source("digits", None, models)
+    assert again == replace(in_fp32.source, name="digits")
+    vocabulary.write_text("damaged")
+    in_fp32.set_up()
+    assert not in_fp32.check()
+    shutil.rmtree(in_fp32.origin)
+    in_fp32.source = find_source("digits", None, models)
+    assert in_fp32.source.folder == in_fp32.folder
+    in_fp32.set_up()
+    damage(vocabulary)
+    with pytest.raises(ModelError, match=r"is damaged, and .* is not there"):
+        in_fp32.set_up()
+
+
+def test_a_folder_that_holds_no_model_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="not a model in onnx-asr's layout"):
+        find_source(str(tmp_path), None, NOWHERE)
+    for kind, expected in (
+        ("whisper", "cannot be set up"),
+        ("nemo-conformer-tdt", r"vocab\.txt, encoder-model\.onnx"),
+    ):
+        (tmp_path / "config.json").write_text(json.dumps({"model_type": kind}))
+        with pytest.raises(ModelError, match=expected):
+            find_source(str(tmp_path), None, NOWHERE)
+
+
+def test_a_catalogued_name_holds_a_folder_against_its_pins(new: Place) -> None:
+    new.source = find_source("parakeet", str(new.origin), NOWHERE)
+    with pytest.raises(ModelError, match="pinned"):
+        new.set_up("fp16")
+    assert not (new.models / "parakeet").exists()

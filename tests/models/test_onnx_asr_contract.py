@@ -6,7 +6,7 @@ import inspect
 from importlib.metadata import version
 
 import pytest
-from onnx_asr.loader import create_asr_resolver
+from onnx_asr.loader import Manager, create_asr_resolver
 from onnx_asr.models.nemo import NemoConformerCtc, NemoConformerRnnt, NemoConformerTdt
 from onnx_asr.models.whisper import WhisperHf
 from onnx_asr.preprocessors.numpy_preprocessor import NemoPreprocessorNumpy
@@ -38,6 +38,11 @@ def test_a_model_has_what_we_call(
     assert all(line in source for line in lines)
     parameters = inspect.signature(kind._encode).parameters  # type: ignore[attr-defined]
     assert list(parameters) == ["self", "features", "features_lens"]
+
+
+def test_the_resampler_is_loaded_where_we_leave_it_out() -> None:
+    assert list(inspect.signature(Manager._create_resampler).parameters) == ["self", "sample_rate"]
+    assert "self._create_resampler(" in inspect.getsource(Manager._create_asr_adapter)
 
 
 def test_the_file_names_carry_the_precision() -> None:

@@ -52,7 +52,7 @@ def load_asr(folder: ModelFolder, precision: str, runtime: Runtime) -> Any:
     Raises:
         ModelError: onnx-asr or ONNX Runtime refuses the files; the text says which and why.
     """
-    import onnx_asr
+    from onnx_asr.loader import Manager
     from onnx_asr.utils import ModelLoadingError
 
     named = "" if precision == "fp32" else precision
@@ -62,13 +62,12 @@ def load_asr(folder: ModelFolder, precision: str, runtime: Runtime) -> Any:
         named = cuda_form(precision)
     refusals: tuple[type[Exception], ...] = (ModelLoadingError, OSError, *runtime_errors())
     try:
-        adapter = onnx_asr.load_model(
-            folder.family.name,
-            folder.path,
-            quantization=named or None,
-            sess_options=session_options(runtime.threads_each),
-            providers=session_providers(runtime.provider),
+        manager = Manager(
+            session_options(runtime.threads_each), session_providers(runtime.provider)
         )
+        # what it would resample is 16 kHz already, and its seven sessions take 0.1 s to load
+        manager._create_resampler = lambda rate: None  # type: ignore[assignment, method-assign, return-value, unused-ignore]
+        adapter = manager.create_asr(folder.family.name, folder.path, quantization=named or None)
     except refusals as error:
         raise load_error(error, folder.path) from error
     return adapter.asr  # type: ignore[attr-defined, unused-ignore]
