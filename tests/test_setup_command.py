@@ -18,7 +18,7 @@ import pytest
 
 from stt.cli import main
 from stt.install.observation import bundled_clips
-from support.hub import Hub
+from support.hub import Hub, use
 from support.paths import DIGITS, ROOT
 
 REPO = "someone/digits"
@@ -45,14 +45,19 @@ def command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "stt", *arguments]
 
 
+def configured(here: Path) -> Path:
+    """A folder to work in, with a folder of models of its own."""
+    here.mkdir(exist_ok=True)
+    (here / "stt_config.json").write_text('{"models_dir": "models"}')
+    return here
+
+
 def stt(
     here: Path, hub: Hub | None, *arguments: str, timeout: float = 250
 ) -> subprocess.CompletedProcess[str]:
-    here.mkdir(exist_ok=True)
-    (here / "stt_config.json").write_text('{"models_dir": "models"}')
     return subprocess.run(
         command(*arguments),
-        cwd=here,
+        cwd=configured(here),
         env=environment(hub),
         capture_output=True,
         text=True,
@@ -70,9 +75,7 @@ def run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Callable[..., Ran]:
     """Run `stt` in this process, in a folder of its own."""
-    here = tmp_path / "here"
-    here.mkdir()
-    (here / "stt_config.json").write_text('{"models_dir": "models"}')
+    here = configured(tmp_path / "here")
 
     def call(*arguments: str) -> Ran:
         monkeypatch.chdir(here)
@@ -165,21 +168,22 @@ def test_an_unreachable_hub_is_one_line_and_quick(tmp_path: Path) -> None:
     assert time.monotonic() - began < 20
 
 
-@pytest.mark.e2e
-def test_a_page_instead_of_a_model(tmp_path: Path, hub: Hub) -> None:
+def test_offline_names_what_is_missing(run: Callable[..., Ran]) -> None:
+    code, _, err = run("setup", "--offline")
+    assert code == 1
+    assert "offline, and" in err
+    assert "--from DIR" in err
+
+
+def test_a_page_instead_of_a_model(
+    run: Callable[..., Ran], tmp_path: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use(monkeypatch, hub.url)
     hub.misbehave("encoder-model.onnx.data", "html")
-    done = stt(tmp_path / "here", hub, "setup", REPO)
-    assert done.returncode == 1
-    assert "a web page arrived instead of the file" in done.stderr
+    code, _, err = run("setup", REPO)
+    assert code == 1
+    assert "a web page arrived instead of the file" in err
     assert not (tmp_path / "here/models/digits").exists()
-
-
-@pytest.mark.e2e
-def test_offline_names_what_is_missing(tmp_path: Path) -> None:
-    done = stt(tmp_path / "here", None, "setup", "--offline")
-    assert done.returncode == 1
-    assert "offline, and" in done.stderr
-    assert "--from DIR" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -215,9 +219,7 @@ def test_wrong_usage_is_one_line(
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 def test_killed_while_downloading_it_goes_on(tmp_path: Path, hub: Hub) -> None:
     """Killed at random moments, with a slow hub: nothing is fetched twice, the end is right."""
-    here = tmp_path / "here"
-    here.mkdir()
-    (here / "stt_config.json").write_text('{"models_dir": "models"}')
+    here = configured(tmp_path / "here")
     chance = random.Random(1)
     hub.misbehave("encoder-model.onnx.data", "throttle", 1_500_000)
     for _ in range(4):
@@ -239,9 +241,7 @@ def test_killed_while_downloading_it_goes_on(tmp_path: Path, hub: Hub) -> None:
 @pytest.mark.e2e
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 def test_ctrl_c_says_how_to_go_on(tmp_path: Path, hub: Hub) -> None:
-    here = tmp_path / "here"
-    here.mkdir()
-    (here / "stt_config.json").write_text('{"models_dir": "models"}')
+    here = configured(tmp_path / "here")
     hub.misbehave("encoder-model.onnx.data", "throttle", 200_000)
     process = subprocess.Popen(
         command("setup", REPO),
@@ -265,9 +265,7 @@ def test_ctrl_c_says_how_to_go_on(tmp_path: Path, hub: Hub) -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 def test_it_transcribes_while_set_up_goes_on_and_after_ctrl_c(tmp_path: Path) -> None:
-    here = tmp_path / "here"
-    here.mkdir()
-    (here / "stt_config.json").write_text('{"models_dir": "models"}')
+    here = configured(tmp_path / "here")
     shutil.copytree(DIGITS, tmp_path / "digits", ignore=shutil.ignore_patterns("clips"))
     process = subprocess.Popen(
         command("setup", str(tmp_path / "digits"), "--precision", "fp16,int8"),

@@ -27,7 +27,7 @@ from stt.install.download import download, import_folder
 from stt.install.locate import inventory
 from stt.install.source import find_source, resolve
 from stt.settings.places import Places
-from support.hub import API, COMMIT, Hub
+from support.hub import API, COMMIT, Hub, use
 
 REPO = "someone/tiny"
 ENCODER = "encoder-model.onnx"
@@ -55,13 +55,6 @@ def write(folder: Path, content: dict[str, bytes]) -> Path:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(data)
     return folder
-
-
-def use(monkeypatch: pytest.MonkeyPatch, endpoint: str) -> None:
-    """What HF_ENDPOINT does, in a process that has imported the hub's library already."""
-    monkeypatch.setattr(constants, "ENDPOINT", endpoint)
-    template = endpoint + "/{repo_id}/resolve/{revision}/{filename}"
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
 
 
 @pytest.fixture(autouse=True)
@@ -279,6 +272,7 @@ def child(
     )
 
 
+@pytest.mark.slow
 def test_killed_at_random_it_resumes_and_fetches_hardly_a_byte_twice(tmp_path: Path) -> None:
     content = random.Random(3).randbytes(2_000_000)
     big, folder = pin("big.onnx", content), tmp_path / "folder"

@@ -178,19 +178,35 @@ def test_each_has_its_turns_and_what_does_not_run_says_why(
 def test_one_that_does_not_load_beside_the_others_does_not_keep_them_from_it(
     digits: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(measure, "_APART_ROUNDS", 1)
-    monkeypatch.setattr(measure, "_APART_TURNS", 2)
+    class Child(measure._Child):
+        def __enter__(self) -> Child:
+            if self._precision == "int8":
+                raise ModelError("it does not load")
+            self._loaded = measure.Speed(self._precision, "cpu", 0.0, 1.0, None)
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+        def turn(self) -> float:
+            return 10.0
+
+    monkeypatch.setattr(measure, "_Child", Child)
     found = compare(digits, ["fp32", "int8"], "cpu")
     assert isinstance(found["fp32"], measure.Speed)
-    assert found["fp32"].turns == 2
-    assert "int8 on cpu did not run: " in str(found["int8"])
-    assert "no int8 files" in str(found["int8"])
+    assert found["fp32"].turns == measure._APART_ROUNDS * measure._APART_TURNS
+    assert str(found["int8"]) == "it does not load"
 
 
-def test_measuring_something_broken_names_the_cause(tmp_path: Path) -> None:
-    found = compare(tmp_path / "none", ["fp32"], "cpu")["fp32"]
-    assert isinstance(found, ModelError)
-    assert "no such model folder" in str(found)
+def test_measuring_something_broken_names_the_cause(digits: Path, tmp_path: Path) -> None:
+    for folder, precision, cause in (
+        (tmp_path / "none", "fp32", "no such model folder"),
+        (digits, "int8", "no int8 files"),
+    ):
+        found = compare(folder, [precision], "cpu")[precision]
+        assert isinstance(found, ModelError)
+        assert f"{precision} on cpu did not run: " in str(found)
+        assert cause in str(found)
 
 
 def test_ctrl_c_leaves_nothing_that_the_programs_end_waits_for(tmp_path: Path) -> None:

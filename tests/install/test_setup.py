@@ -55,6 +55,7 @@ def damage(path: Path) -> None:
 def test_the_whole_of_it(new: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """With its real measurements and proof."""
     monkeypatch.undo()
+    new.clips = CLIPS
     new.set_up("fp16")
     manifest = new.manifest
     entry = manifest.precisions["fp16"]
@@ -443,7 +444,7 @@ def test_what_a_killed_search_left_is_removed(in_fp32: Place) -> None:
 
 def run_set_up(root: Path) -> None:
     place = Place.__new__(Place)
-    place.__dict__ |= {"models": root / "models", "stages": [], "notes": []}
+    place.__dict__ |= {"models": root / "models", "clips": CLIPS[:4], "stages": [], "notes": []}
     place.source = find_source(str(root / "stick" / "digits"), None, NOWHERE)
     place.events = Events(lambda *_: None, lambda _: None)
     place.set_up("fp16")

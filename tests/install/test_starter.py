@@ -8,6 +8,8 @@ import shutil
 import signal
 import sys
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +17,12 @@ import numpy.typing as npt
 import pytest
 
 from stt.engine.manifest import Manifest
+from stt.engine.recognizer import Decoded, DecoderStep
 from stt.errors import ModelError
 from stt.install import artifacts, measure, starter
 from stt.install.catalog import STARTER_WEIGHTS
 from stt.install.installation import Events
-from stt.install.observation import bundled_clips
+from stt.install.observation import Observation, bundled_clips
 from stt.install.proof import Check, Verdict
 from stt.install.starter import ensure_starter, verify_starter
 from stt.models import inspect
@@ -63,17 +66,32 @@ def built(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def models(built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy that may be damaged; what is built anew is copied where it would be converted."""
+def linked(built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is built anew is linked to what was built, where it would be converted."""
 
     def export(source: Path, target: Path, *, progress: object) -> None:
         for path in (built / "starter").iterdir():
             if path.name != "manifest.json":
-                shutil.copy(path, target)
+                os.link(path, target / path.name)
 
     monkeypatch.setattr(starter, "export_whisper", export)
-    shutil.copytree(built, tmp_path / "models")
-    return tmp_path / "models"
+
+
+@pytest.fixture
+def models(built: Path, linked: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of links, each of which may be replaced, as by `damaged`; nothing is tried out."""
+    monkeypatch.setattr(starter, "_try_out", lambda folder, progress: None)
+    return shutil.copytree(built, tmp_path / "models", copy_function=os.link)
+
+
+def damaged(path: Path, size: int | None = None) -> None:
+    """Put a file in its place that is cut short to so many bytes, or has other bytes inside."""
+    content = bytearray(path.read_bytes())
+    path.unlink()
+    if size is None:
+        size = len(content)
+        content[size // 2] ^= 1
+    path.write_bytes(content[:size])
 
 
 def snapshot(models: Path) -> dict[str, int]:
@@ -107,8 +125,7 @@ def test_not_built_again(models: Path) -> None:
 
 @pytest.mark.parametrize("name", ["encoder_model.onnx.data", "manifest.json"])
 def test_built_again_when_a_file_is_missing_or_short(models: Path, name: str) -> None:
-    with (models / "starter" / name).open("r+b") as file:
-        file.truncate(100)
+    damaged(models / "starter" / name, 100)
     with pytest.raises(ModelError, match="damaged"):
         verify_starter(models)
     ensure_starter(models)
@@ -117,9 +134,7 @@ def test_built_again_when_a_file_is_missing_or_short(models: Path, name: str) ->
 
 
 def test_verify_sees_a_changed_byte(models: Path) -> None:
-    with (models / "starter" / "decoder_model_merged.onnx.data").open("r+b") as file:
-        file.seek(10_000_000)
-        file.write(b"damaged")
+    damaged(models / "starter" / "decoder_model_merged.onnx.data")
     with pytest.raises(ModelError, match="damaged"):
         verify_starter(models)
     ensure_starter(models)  # looks at sizes only
@@ -129,19 +144,9 @@ def test_verify_sees_a_changed_byte(models: Path) -> None:
     verify_starter(models)
 
 
-def test_built_again_when_that_is_asked(models: Path) -> None:
-    before = (models / "starter").stat().st_ino
-    ensure_starter(models, again=True)
-    assert (models / "starter").stat().st_ino != before
-    verify_starter(models)
-
-
 def test_weights_that_differ_are_refused(weights: Path, tmp_path: Path) -> None:
-    source = tmp_path / "source"
-    shutil.copytree(weights, source)
-    with (source / "model.bin").open("r+b") as file:
-        file.seek(1000)
-        file.write(b"\xff\xff")
+    source = shutil.copytree(weights, tmp_path / "source")
+    damaged(source / "model.bin")
     with pytest.raises(ModelError, match=f"{STARTER_WEIGHTS[1].sha256} expected"):
         ensure_starter(tmp_path / "models", source=source)
     (source / "model.bin").unlink()
@@ -150,6 +155,7 @@ def test_weights_that_differ_are_refused(weights: Path, tmp_path: Path) -> None:
     assert names(tmp_path / "models") == set()
 
 
+@pytest.mark.usefixtures("linked")
 def test_wrong_results_are_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(starter, "_SILENCE_LOGPROB", -0.5)
     with pytest.raises(ModelError, match="expected 345"):
@@ -287,9 +293,9 @@ def test_a_probe_of_it_gives_the_same_again(
 ) -> None:
     folder = inspect(built / "starter")
     probe = folder.family.probe(folder, "fp32")
-    encoded = [probe.encode(clip) for clip in clips]
-    frames, valid = encoded[0]
-    assert np.array_equal(frames, probe.encode(clips[0])[0])  # its memory is its own
+    frames, valid = probe.encode(clips[0][:80_000])
+    probe.encode(clips[1][:80_000])
+    assert np.array_equal(frames, probe.encode(clips[0][:80_000])[0])  # its memory is its own
     decoded = probe.decode(frames, valid)
     assert decoded.text.strip()
     repeated = probe.repeat(frames, decoded.steps)
@@ -305,6 +311,7 @@ def test_what_was_made_of_it_does_not_make_it_incomplete(models: Path) -> None:
     manifest.files["decoder_model_merged.fp16.onnx.data"] = {"size": 5, "sha256": "0"}
     manifest.save(folder)
     verify_starter(models)
+    (folder / "vocab.json").unlink()
     (folder / "vocab.json").write_text("{}")
     with pytest.raises(ModelError, match="missing or damaged"):
         verify_starter(models)
@@ -318,6 +325,7 @@ def test_the_manifest_of_an_older_version_is_read(models: Path) -> None:
     rows = [{"precision": "fp32", "provider": "cpu", "rtfx": 9.0, "correct": True}]
     old = {"model": "OpenAI Whisper tiny.en, MIT", **{key: new[key] for key in kept}}
     old |= {"precisions": {"fp16": {"proven": True, "why": "x"}}, "measurements": rows}
+    path.unlink()
     path.write_text(json.dumps(old, indent=1) + "\n")
     (models / ".starter-lock").touch()
     before = snapshot(models)
@@ -327,8 +335,11 @@ def test_the_manifest_of_an_older_version_is_read(models: Path) -> None:
     manifest = Manifest.read(models / "starter")
     assert manifest.precisions == old["precisions"]
     assert manifest.measurements == rows
+    before = (models / "starter").stat().st_ino
     ensure_starter(models, again=True)
+    assert (models / "starter").stat().st_ino != before
     assert names(models) == {"starter"}
+    verify_starter(models)
 
 
 @pytest.fixture
@@ -386,3 +397,85 @@ def test_its_precisions_live_as_those_of_any_model(
     assert not starter.add(folder, ("fp16",), events, clips=clips)
     assert notes == ["fp16: failed its proof before; `--force` makes and proves it again"]
     verify_starter(models)
+
+
+# --- what a precision must give beside FP32 -------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What one precision made of one clip: encoder's output, logits at each step, tokens."""
+
+    hidden: npt.NDArray[np.float32]
+    logits: npt.NDArray[np.float32]
+    tokens: tuple[int, ...]
+
+
+def observation(clips: Sequence[Heard]) -> Observation:
+    decoded = [
+        Decoded(one.tokens, "", tuple(DecoderStep(None, row) for row in one.logits))
+        for one in clips
+    ]
+    return Observation({}, tuple(decoded), tuple(one.hidden for one in clips))
+
+
+RANDOM = np.random.default_rng(3)
+FP32 = [
+    Heard(
+        RANDOM.normal(size=(30, 8)).astype(np.float32),
+        RANDOM.normal(size=(5, 50)).astype(np.float32),
+        tuple(range(20 * number, 20 * number + 20)),
+    )
+    for number in range(5)
+]
+
+
+def judged(precision: str, *other: Heard) -> dict[str, Check]:
+    return {
+        check.name: check
+        for check in starter.judged(precision, observation(FP32), observation(other))
+    }
+
+
+def failed(precision: str, *other: Heard) -> set[str]:
+    return {name for name, check in judged(precision, *other).items() if not check.passed}
+
+
+def test_the_same_is_proven() -> None:
+    assert failed("fp16", *FP32) == set()
+    assert failed("int8", *FP32) == set()
+
+
+@pytest.mark.parametrize(("precision", "error"), [("fp16", 0.03), ("int8", 0.4)])
+def test_an_output_too_far_off_fails(precision: str, error: float) -> None:
+    off = [replace(one, hidden=one.hidden * (1 + error)) for one in FP32]
+    assert failed(precision, *off) == {"encoder error"}
+    off = [replace(one, logits=one.logits * (1 + error)) for one in FP32]
+    assert failed(precision, *off) == {"joint error"}
+
+
+def test_one_clip_far_off_fails_though_the_others_are_right() -> None:
+    assert failed("fp16", *FP32[:4], replace(FP32[4], hidden=FP32[4].hidden * 1.5)) == {
+        "encoder error"
+    }
+
+
+def test_nan_fails() -> None:
+    wrong = replace(FP32[0], logits=np.full_like(FP32[0].logits, np.nan))
+    checks = judged("int8", wrong, *FP32[1:])
+    assert not checks["joint error"].passed
+    assert checks["joint error"].figure == float("inf")
+
+
+def test_other_words_fail_and_int8_may_lose_some() -> None:
+    one_wrong = [replace(FP32[0], tokens=(*FP32[0].tokens[:-1], 999)), *FP32[1:]]
+    assert failed("fp16", *one_wrong) == {"tokens"}
+    assert failed("int8", *one_wrong) == set()
+    many = [replace(one, tokens=(*one.tokens[:-4], 7, 8, 9, 10)) for one in FP32]
+    assert failed("int8", *many) == {"tokens"}
+
+
+def test_silence_where_fp32_has_words_fails() -> None:
+    checks = judged("fp16", replace(FP32[0], tokens=()), *FP32[1:])
+    assert checks["never empty"].message == "empty on 1 clips where FP32 is not"
+    assert not checks["never empty"].passed

@@ -1,8 +1,5 @@
 """A small model hub on loopback that serves a folder and misbehaves on command.
 
-    python tests/support/hub.py FOLDER --repo OWNER/REPO --port 8100 [--fault FILE:KIND:VALUE]
-    HF_ENDPOINT=http://127.0.0.1:8100 stt setup
-
 It speaks as much of the hub's protocol as a download needs: the repository's description with
 sizes and sums, HEAD and GET of files with ETag, X-Repo-Commit and ranges, and, with `cdn`, the
 redirect of large files to another host. It streams from disk, so files of gigabytes are fine. It
@@ -12,12 +9,10 @@ the log.
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import re
 import socket
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -25,8 +20,11 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from types import TracebackType
 from urllib.parse import quote, unquote, urlsplit
+
+import pytest
+from huggingface_hub import constants
+from huggingface_hub.utils import close_session
 
 COMMIT = "c0ffee" + "0" * 34
 API = "api"
@@ -90,7 +88,6 @@ class Hub:
     """Answer to every revision, as if it were there."""
     cdn: bool = False
     """Redirect large files to another host name, as the hub does."""
-    port: int = 0
     private: str | None = None
     """The token without which nothing is served."""
     log: list[Sent] = field(default_factory=list)
@@ -99,7 +96,7 @@ class Hub:
     def __post_init__(self) -> None:
         self.closing = threading.Event()
         self._sums: dict[Path, tuple[int, str, str]] = {}
-        self._server = _Server(("127.0.0.1", self.port), _handler(self))
+        self._server = _Server(("127.0.0.1", 0), type("Handler", (_Handler,), {"hub": self}))
         self.port = self._server.server_address[1]
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
 
@@ -111,12 +108,7 @@ class Hub:
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.closing.set()
         self._server.shutdown()
         self._thread.join()
@@ -177,16 +169,20 @@ class Hub:
         return {"id": self.repo, "sha": self.commit, "siblings": siblings, "tags": tags}
 
 
+def use(patch: pytest.MonkeyPatch, endpoint: str) -> None:
+    """What HF_ENDPOINT does, in a process that has imported the hub's library already."""
+    patch.setattr(constants, "ENDPOINT", endpoint)
+    template = endpoint + "/{repo_id}/resolve/{revision}/{filename}"
+    patch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    close_session()
+
+
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
 
     def handle_error(self, request: object, client_address: object) -> None:
         """Clients that go away are the point of these tests."""
-
-
-def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
-    return type("Handler", (_Handler,), {"hub": hub})
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -337,50 +333,3 @@ def _blocks(path: Path, start: int, stop: int, size: int) -> Iterator[bytes]:
             block = content.read(wanted) or bytes(wanted)
             start += len(block)
             yield block
-
-
-def _main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--repo", required=True, help="OWNER/REPO to be")
-    parser.add_argument("--port", type=int, default=0)
-    parser.add_argument("--revision", help="the only commit known; default: any")
-    parser.add_argument("--cdn", action="store_true", help="redirect large files to `localhost`")
-    kinds = "; ".join(f"{kind}: {meaning}" for kind, meaning in _KINDS.items())
-    parser.add_argument(
-        "--fault",
-        action="append",
-        default=[],
-        metavar="FILE:KIND[:VALUE[:TIMES]]",
-        help=f"misbehave; {kinds}",
-    )
-    given = parser.parse_args()
-    hub = Hub(
-        given.folder,
-        given.repo,
-        given.revision or COMMIT,
-        any_revision=given.revision is None,
-        cdn=given.cdn,
-        port=given.port,
-    )
-    for fault in given.fault:
-        name, kind, *numbers = fault.split(":")
-        value, times, *_ = [*map(int, numbers), *[0, None][len(numbers) :]]
-        hub.misbehave(name, kind, value or 0, times=times)
-    hub.description()  # computes every sum before the first client waits
-    with hub:
-        sys.stderr.write(f"HF_ENDPOINT={hub.url} serves {given.repo}; Ctrl-C stops it\n")
-        seen = 0
-        try:
-            while True:
-                time.sleep(1)
-                for entry in hub.log[seen:]:
-                    seen += 1
-                    sys.stderr.write(f"{entry.method} {entry.path} from {entry.start:,}\n")
-        except KeyboardInterrupt:
-            for entry in hub.log:
-                sys.stderr.write(f"{entry.name}: {entry.status}, {entry.start:,}+{entry.sent:,}\n")
-
-
-if __name__ == "__main__":
-    _main()

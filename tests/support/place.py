@@ -45,7 +45,7 @@ class Place:
 
     def __init__(self, root: Path, made: Path | None = None) -> None:
         """`made`: a model folder that was set up elsewhere, to be copied; None: nothing yet."""
-        self.root, self.models = root, root / "models"
+        self.root, self.models, self.clips = root, root / "models", CLIPS[:4]
         self.folder = self.models / "digits"
         self.origin = root / "stick" / "digits"
         shutil.copytree(DIGITS, self.origin, ignore=shutil.ignore_patterns("clips", "README.md"))
@@ -66,12 +66,14 @@ class Place:
         """Run it; `stages` and `notes` are of this run."""
         self.stages.clear()
         self.notes.clear()
-        set_up(self.source, self.models, SetupOptions(precisions, **options), self.events, CLIPS)
+        set_up(
+            self.source, self.models, SetupOptions(precisions, **options), self.events, self.clips
+        )
         return self
 
     def check(self) -> list[str]:
         """What is wrong with it."""
-        return check(self.folder, self.events, CLIPS)
+        return check(self.folder, self.events, self.clips)
 
     def at(self) -> Installation:
         return Installation(self.folder, self.events)
