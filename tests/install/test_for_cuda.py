@@ -8,7 +8,7 @@ import pytest
 
 from stt.engine.sessions import Runtime
 from stt.install.setup import SetupOptions
-from stt.models import inspect, onnx_asr_edge
+from stt.models import inspect, onnx_asr_edge, split_transducer
 from stt.models.onnx_asr_edge import TdtModel, load_tdt
 from stt.models.step_networks import StepNetworks
 from support.place import CLIPS, Place, make_quick
@@ -31,7 +31,8 @@ def place(made: Path, tmp_path: Path) -> Place:
 
 def on_cuda(folder: Path, precision: str, monkeypatch: pytest.MonkeyPatch) -> TdtModel:
     """Load as on a card: the files of CUDA, on this machine's processor."""
-    monkeypatch.setattr(onnx_asr_edge, "session_providers", lambda _: ["CPUExecutionProvider"])
+    for module in (onnx_asr_edge, split_transducer):
+        monkeypatch.setattr(module, "session_providers", lambda _: ["CPUExecutionProvider"])
     return load_tdt(inspect(folder), precision, Runtime("cuda", 1))
 
 
