@@ -18,6 +18,8 @@ import pytest
 
 from stt.cli import main
 from stt.cli import stt as command_line
+from stt.text.transcript import FORMATS
+from stt.transcript import FORMAT_NAMES
 from support.paths import CLIPS, DIGITS, ROOT
 
 PAGES = [
@@ -342,3 +344,12 @@ def test_no_is_an_answer_and_no_failure(tmp_path: Path, answer: str, is_kept: bo
     assert ("nothing is deleted" in done.stdout) == is_kept
     left = {path.name for path in tmp_path.iterdir()} - {"Makefile"}
     assert left == ({"models", "build", ".venv"} if is_kept else set())
+
+
+@pytest.mark.parametrize(
+    "page",
+    ["README.md", *(f"docs/{name}.md" for name in ("files", "live", "python", "api", "settings"))],
+)
+def test_a_page_that_lists_the_formats_names_all(page: str) -> None:
+    words = set(re.findall(r"[a-z]+", (ROOT / page).read_text("utf-8")))
+    assert words >= set(FORMAT_NAMES) == set(FORMATS)

@@ -25,6 +25,7 @@ from stt.audio.microphone import Block
 from stt.cli import main
 from stt.errors import AudioError
 from stt.events import Final, Problem
+from stt.transcript import FORMAT_NAMES
 from support.command import SAID, Run
 from support.paths import CLIPS, DIGITS
 
@@ -125,7 +126,7 @@ def test_typing_gives_the_text_alone(run: Run) -> None:
     assert (code, out.splitlines(), err) == (0, TEXTS, "")
 
 
-@pytest.mark.parametrize("form", ["txt", "srt", "vtt", "json", "tsv"])
+@pytest.mark.parametrize("form", FORMAT_NAMES)
 def test_the_text_is_saved(run: Run, tmp_path: Path, form: str) -> None:
     path = tmp_path / f"talk.{form}"
     code, _, err = run("--save", path)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from stt.transcript import FORMAT_NAMES
 from support import tiny_tdt
 from support.command import SAID, Run
 from support.paths import CLIPS, DIGITS, ROOT
@@ -49,7 +50,7 @@ def test_several_inputs_are_headed_by_their_names(run: Run) -> None:
 
 def test_every_format_is_written_whole(run: Run, tmp_path: Path) -> None:
     name, text = next(iter(SAID.items()))
-    formats = ("txt", "srt", "vtt", "json", "tsv")
+    formats = FORMAT_NAMES
     flags = [part for f in formats for part in ("-f", f)]
     code, out, _ = run("transcribe", "-m", DIGITS, "-o", tmp_path, *flags, CLIPS / name)
     assert (code, out) == (0, "")

@@ -15,6 +15,7 @@ import click
 from stt.cli.output import report
 from stt.cli.parsing import CONFIG_OPTION, QUIET_OPTION, HintedCommand, model_options
 from stt.cli.progress import StageProgress, clock, load_model
+from stt.transcript import FORMAT_NAMES
 
 if TYPE_CHECKING:
     from stt.audio.microphone import Block, Microphone
@@ -40,7 +41,8 @@ if TYPE_CHECKING:
     "--save",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Keep the text: .txt, .srt, .vtt, .ass, .json or .tsv; written anew after each utterance.",
+    help=f"Keep the text: {', '.join(f'.{name}' for name in FORMAT_NAMES[:-1])} or "
+    f".{FORMAT_NAMES[-1]}; written anew after each utterance.",
 )
 @click.option(
     "--record",

@@ -147,11 +147,8 @@ def _cues(transcript: Transcript, style: SubtitleStyle) -> list[Cue]:
     return cues(transcript.segments, transcript.duration, style)
 
 
-FORMATS: Mapping[str, Callable[[Transcript, SubtitleStyle], str]] = MappingProxyType(
+_SUBTITLES: Mapping[str, Callable[[Transcript, SubtitleStyle], str]] = MappingProxyType(
     {
-        "txt": lambda transcript, _: paragraphs(transcript.segments),
-        "json": lambda transcript, _: as_json(transcript),
-        "tsv": lambda transcript, _: as_tsv(transcript.segments),
         "srt": lambda transcript, style: as_srt(_cues(transcript, style)),
         "vtt": lambda transcript, style: as_vtt(
             _cues(transcript, style), timed=style.word_timestamps
@@ -161,8 +158,15 @@ FORMATS: Mapping[str, Callable[[Transcript, SubtitleStyle], str]] = MappingProxy
         ),
     }
 )
-"""File ending, without the dot -> what writes it."""
-_SUBTITLES = ("srt", "vtt", "ass")
+"""What looks otherwise with another style."""
+FORMATS: Mapping[str, Callable[[Transcript, SubtitleStyle], str]] = MappingProxyType(
+    {
+        "txt": lambda transcript, _: paragraphs(transcript.segments),
+        **_SUBTITLES,
+        "json": lambda transcript, _: as_json(transcript),
+        "tsv": lambda transcript, _: as_tsv(transcript.segments),
+    }
+)
 
 
 def look(form: str, style: SubtitleStyle) -> str:
