@@ -23,7 +23,7 @@ from stt.convert.counting import Counting
 from stt.engine.precision import Known, choose
 from stt.engine.sessions import Runtime, runtime_errors
 from stt.errors import ModelError, UsageError
-from stt.install import artifacts, measure, proof, prover, setup
+from stt.install import conversion, measure, proof, prover, setup
 from stt.install.artifacts import Artifact
 from stt.install.installation import Events, Installation
 from stt.install.setup import SetupOptions, set_up
@@ -211,7 +211,7 @@ def test_int8_is_made_again_only_where_it_would_be_wrong(
     """Unsigned weights are exact everywhere; signed ones of another machine may not be here."""
 
     def made(*, saturates: bool) -> bool:
-        monkeypatch.setattr(artifacts, "cpu_saturates", lambda: saturates)
+        monkeypatch.setattr(conversion, "cpu_saturates", lambda: saturates)
         in_fp32.set_up("int8")
         files = in_fp32.manifest.files
         origins = [e["made_from"] for n, e in files.items() if n.endswith("int8.onnx")]
@@ -260,10 +260,10 @@ def test_fp16_keeps_in_fp32_what_a_search_found(in_fp32: Place) -> None:
     assert isinstance(entry["kept_fp32"], list)
     assert in_fp32.set_up("fp16").made == [], "it stays as it was asked for"
     at = in_fp32.at()
-    assert artifacts.options_of(at, "fp16") == {"rtol": 0.5, "atol": None}
+    assert conversion.options_of(at, "fp16") == {"rtol": 0.5, "atol": None}
     wider = {"rtol": 0.6, "atol": None}
-    assert artifacts.options_of(at, "fp16", wider, force=True) == wider
-    assert artifacts.options_of(at, "fp16", force=True) == {}
+    assert conversion.options_of(at, "fp16", wider, force=True) == wider
+    assert conversion.options_of(at, "fp16", force=True) == {}
 
 
 def test_manifest_says_everything_in_json(in_fp16: Place) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from stt.engine.manifest import Manifest
 from stt.engine.sessions import Runtime
-from stt.install import artifacts, measure, proof
+from stt.install import conversion, measure, proof
 from stt.install.installation import Events, Installation
 from stt.install.observation import bundled_clips
 from stt.install.prover import check
@@ -37,7 +37,7 @@ def make_quick(patch: pytest.MonkeyPatch) -> None:
     """Let set-up measure nothing, prove on short audio, and need no unsigned weights."""
     patch.setattr(proof, "durations", lambda longest_s: (0.3, 5.0))
     patch.setattr(measure, "compare", compare)
-    patch.setattr(artifacts, "cpu_saturates", lambda: False)
+    patch.setattr(conversion, "cpu_saturates", lambda: False)
 
 
 class Place:

@@ -24,8 +24,9 @@ from stt.engine.manifest import Manifest, sha256_of
 from stt.engine.sessions import Runtime
 from stt.errors import ModelError, UsageError
 from stt.install import measure, proof
-from stt.install.artifacts import bring_about, converted_precision, is_settled, options_of
+from stt.install.artifacts import bring_about, converted_precision, is_settled
 from stt.install.catalog import STARTER_WEIGHTS
+from stt.install.conversion import options_of
 from stt.install.installation import Events, Installation, TimeLeft, exclusive
 from stt.install.observation import Clip, Observation, bundled_clips
 from stt.install.proof import Check, Verdict
