@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 AUDIO ?= samples
 MADE := $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
 
-.PHONY: demo test test-all slow lint types bench docs pictures clean distclean
+.PHONY: demo test coverage test-all slow lint types bench docs pictures clean distclean
 
 demo: $(VENV)/.installed
 	$(BIN)/stt transcribe -f vtt samples
@@ -14,6 +14,9 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.tests
 	$(BIN)/python -m pytest -n auto --dist worksteal
+
+coverage: $(VENV)/.tests
+	$(BIN)/python -m pytest -n auto --dist worksteal --cov=stt --cov-branch --cov-report=term:skip-covered
 
 test-all: test slow
 
