@@ -299,8 +299,13 @@ class _Handler(BaseHTTPRequestHandler):
         blocks = _blocks(path, start, stop, 4096 if rate else _BLOCK)
         for number, block in enumerate(blocks):
             changed = "changed" in faults and not number
-            self.wfile.write(bytes([block[0] ^ 1]) + block[1:] if changed else block)
+            # counted first: whoever has the last byte may look before this thread goes on
             self.entry.sent += len(block)
+            try:
+                self.wfile.write(bytes([block[0] ^ 1]) + block[1:] if changed else block)
+            except OSError:
+                self.entry.sent -= len(block)
+                raise
             if rate:
                 time.sleep(len(block) / rate)
         if "stall" in faults:
