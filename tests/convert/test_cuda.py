@@ -69,3 +69,4 @@ def test_other_convolutions_stay(folder: Path) -> None:
     onnx.save(model, source)
     assert pad.op_type == "Pad"
     assert write_for_cuda(source, folder / "dilated.cuda.onnx") == 1
+    assert not (folder / "dilated.cuda.onnx").exists()

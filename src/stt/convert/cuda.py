@@ -25,10 +25,10 @@ import numpy as np
 from onnx import NodeProto, numpy_helper
 from onnx.helper import get_attribute_value, make_node
 
-from stt.convert.graph import replace_nodes, tidied, use_contrib
+from stt.convert.graph import Lookup, replace_nodes, tidied, use_contrib
 from stt.convert.model_file import GraphFile, read, write_beside
 from stt.convert.products import pointwise_as_matmul
-from stt.convert.weight import Array, value_of
+from stt.convert.weight import Array
 
 _TO_FRONT = [1, 0, 2, 3]
 """Batch and channels change places."""
@@ -80,7 +80,7 @@ def without_convolutions(file: GraphFile) -> int:
         How many convolutions are left.
     """
     pointwise_as_matmul(file)
-    writer = _Writer(file)
+    writer = _Writer(file, Lookup(file))
     for node in file.model.graph.node:
         writer.add(node)
     replace_nodes(file.model.graph, writer.nodes)
@@ -91,12 +91,14 @@ def without_convolutions(file: GraphFile) -> int:
 def write_for_cuda(source: Path, target: Path) -> int:
     """Write an encoder without convolutions beside the weights it shares.
 
+    Where one cannot be rewritten, nothing is written.
+
     Args:
         source: an FP32 or FP16 encoder.
         target: in the same folder.
 
     Returns:
-        How many convolutions are left in it; 0 where all are rewritten.
+        How many convolutions cannot be rewritten; 0 where it is written.
 
     Raises:
         ModelError: the source cannot be read.
@@ -104,7 +106,8 @@ def write_for_cuda(source: Path, target: Path) -> int:
     """
     file = read(source)
     left = without_convolutions(file)
-    write_beside(target, file.model, tidied(file))
+    if not left:
+        write_beside(target, file.model, tidied(file))
     return left
 
 
@@ -113,6 +116,7 @@ class _Writer:
     """Goes through a graph's nodes in order and writes them anew."""
 
     file: GraphFile
+    constants: Lookup
     nodes: list[NodeProto] = field(default_factory=list)
     fronted: dict[str, str] = field(default_factory=dict)
     """Value [B, C, T, F] -> the same as [C, B, T, F]."""
@@ -136,12 +140,13 @@ class _Writer:
         self.nodes.append(node)
 
     def _conv(self, node: NodeProto) -> _Conv | None:
-        weight = self._constant(node.input[1])
-        bias = self._constant(node.input[2]) if len(node.input) > 2 and node.input[2] else None
+        weight = self.constants.constant(node.input[1])
+        biased = len(node.input) > 2 and node.input[2]
+        bias = self.constants.constant(node.input[2]) if biased else None
         attributes = {a.name: get_attribute_value(a) for a in node.attribute}
         if (
             weight is None
-            or (bias is None and len(node.input) > 2)
+            or (bias is None and biased)
             or set(attributes.get("dilations", [1])) != {1}
             or attributes.get("auto_pad", b"NOTSET") != b"NOTSET"
         ):
@@ -304,12 +309,6 @@ class _Writer:
 
     def _store(self, value: Array, name: str) -> None:
         self.file.model.graph.initializer.append(numpy_helper.from_array(value, name))
-
-    def _constant(self, name: str) -> Array | None:
-        if name in self.file.weights:
-            return self.file.weights[name].load()
-        small = (t for t in self.file.model.graph.initializer if t.name == name)
-        return next((value_of(tensor) for tensor in small), None)
 
     def _features(self) -> int:
         """How many values a frame of the encoder's input has."""

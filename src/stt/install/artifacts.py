@@ -288,7 +288,6 @@ def for_cuda(at: Installation, prover: Prover, precision: str) -> Artifact:
     def make() -> Done | None:
         at.events.progress(f"writing {precision} for CUDA", 0, 1)
         if write_for_cuda(at.folder / encoder, at.folder / files[0]):
-            (at.folder / files[0]).unlink()
             return None
         for source, name in zip(others, files[1:], strict=False):
             shutil.copyfile(at.folder / source, at.folder / name)
