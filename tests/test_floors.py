@@ -11,6 +11,7 @@ from support.paths import ROOT
 
 FLOORS = (
     {"cli", "__main__", "__init__"},
+    {"serve"},
     {"streaming", "batch", "bench"},
     {"transcriber", "sources"},
     {"install"},

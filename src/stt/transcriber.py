@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Executor
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
@@ -159,7 +159,7 @@ class ModelTranscriber:
 
     def steps(
         self, source: Source, sample_rate: int | None = None, *, cache: UtteranceCache | None = None
-    ) -> Iterator[tuple[Step, float | None]]:
+    ) -> Generator[tuple[Step, float | None]]:
         """Yield the Steps of a recording, part by part, and the seconds of the part where known.
 
         The coverage in a part's last step tells of the damage that was met, and has the notes.

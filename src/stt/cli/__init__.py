@@ -20,6 +20,7 @@ from stt.cli.models import models
 from stt.cli.outcomes import stoppable
 from stt.cli.output import report
 from stt.cli.parsing import HintedGroup
+from stt.cli.serve import serve
 from stt.cli.setup import setup
 from stt.cli.transcribe import transcribe
 from stt.errors import SttError
@@ -60,7 +61,7 @@ def stt() -> None:
     """
 
 
-for command in (transcribe, live, devices, setup, models, bench, config):
+for command in (transcribe, live, serve, devices, setup, models, bench, config):
     stt.add_command(command)
 
 

@@ -285,7 +285,7 @@ def _flag_layer(flags: Mapping[str, object]) -> _Layer:
 def _from_folder(values: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """The values with relative folders made absolute. A `model` without a slash is a name."""
     resolved = dict(values)
-    for key in ("model", "models_dir", "output_dir"):
+    for key in ("model", "models_dir", "output_dir", "api_key_file", "tls_cert", "tls_key"):
         value = values.get(key)
         is_path = isinstance(value, str) and (key != "model" or "/" in value or os.sep in value)
         if is_path and value:

@@ -114,6 +114,48 @@ class Settings(BaseSettings):
         None, description="Folder the results go to. `null`: they are printed."
     )
 
+    host: NonEmpty = Field("127.0.0.1", description="Server: the address it listens on.")
+    port: int = Field(8000, ge=0, le=65535, description="Server: its port; 0: any that is free.")
+    wyoming: Annotated[int, Field(ge=0, le=65535)] | None = Field(
+        None, description="Server: the port for Wyoming, usually 10300. `null`: it is not spoken."
+    )
+    api_key: NonEmpty | None = Field(
+        None, description="Server: what clients must know. `null`: nothing, on this machine alone."
+    )
+    api_key_file: NonEmpty | None = Field(
+        None, description="Server: a file that holds the key alone."
+    )
+    max_upload_mb: float = Field(
+        2000,
+        ge=0.001,
+        le=1_000_000,
+        description="Server: largest file taken, in millions of bytes.",
+    )
+    max_audio_h: float = Field(
+        12, ge=0.001, le=1000, description="Server: longest recording taken, in hours."
+    )
+    queue_s: float = Field(
+        600,
+        ge=0,
+        le=86_400,
+        description="Server: what would have to wait longer than so many seconds is refused.",
+    )
+    idle_unload: Annotated[float, Field(ge=0.01, le=10_000)] | None = Field(
+        None,
+        description="Server: minutes without a request after which the model's memory is given "
+        "back. `null`: never.",
+    )
+    grace_s: float = Field(
+        30,
+        ge=1,
+        le=3600,
+        description="Server: seconds that what is under way may take when it is told to end.",
+    )
+    tls_cert: NonEmpty | None = Field(
+        None, description="Server: certificate, a PEM file, for HTTPS; with `tls_key`."
+    )
+    tls_key: NonEmpty | None = Field(None, description="Server: the certificate's key, a PEM file.")
+
     def utterances(self, provider: str) -> int:
         """How many utterances a provider is handed at a time, at most."""
         if self.batch_size != "auto":

@@ -18,6 +18,12 @@ CURES: Mapping[str, str] = MappingProxyType(
         "onnxruntime": f"{_EXTRA.format('cpu')}, or `[gpu]` with an NVIDIA card",
         "sounddevice": _EXTRA.format("mic"),
         "ray": _EXTRA.format("ray"),
+        **dict.fromkeys(
+            ("uvicorn", "starlette", "multipart", "python_multipart", "websockets", "wyoming"),
+            _EXTRA.format("serve"),
+        ),
+        "zeroconf": _EXTRA.format("serve"),
+        "prometheus_client": _EXTRA.format("serve"),
         "sherpa_onnx": "`pip install sherpa-onnx`",
     }
 )

@@ -1,0 +1,193 @@
+"""The model of a server: loaded once, lent to each request, given back to the system when idle."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from stt.audio.segmenter import Utterance
+from stt.engine.dynamic_batcher import DynamicBatcher
+from stt.engine.fallback import Fallback, GuardedRecognizer
+from stt.errors import SttError
+from stt.serve.scheduler import Priority, Scheduler, Turn
+from stt.streaming.session import LiveSession
+from stt.streaming.stream import guarded_for
+from stt.transcriber import ModelTranscriber
+from stt.transcript import Choice, Segment
+
+State = Literal["idle", "loading", "loaded", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What is served, as it was when it was last loaded."""
+
+    model: str
+    choice: Choice
+    language: str | None
+    """ISO 639-1 code where the model knows but one."""
+    tells_words: bool
+    """Whether it tells when each word was said."""
+    streams: int
+    """Utterances recognised at a time."""
+
+
+@dataclass(slots=True)
+class _Loaded:
+    transcriber: ModelTranscriber
+    scheduler: Scheduler
+
+
+class Engine:
+    """A model and the threads that run it; for any thread."""
+
+    def __init__(
+        self,
+        load: Callable[[], ModelTranscriber],
+        idle_unload_s: float | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`load` is called when the model is first needed, and again after it was unloaded.
+
+        `idle_unload_s`: seconds without a request after which `unload_if_idle` gives its memory
+        back; None: it never does.
+        """
+        self._load, self._idle_s, self._clock = load, idle_unload_s, clock
+        self._loading = threading.Lock()  # held while it is loaded, which takes seconds
+        self._lock = threading.Lock()  # guards what follows, for moments
+        self._loaded: _Loaded | None = None
+        self._borrowers = 0
+        self._used = clock()
+        self.served: Served | None = None
+        """None until it was loaded once."""
+        self.state: State = "idle"
+        self.failure = ""
+        """Why it could not be loaded, of the last attempt."""
+
+    @contextmanager
+    def lent(self, priority: Priority) -> Iterator[tuple[ModelTranscriber, Turn]]:
+        """Lend the model for one request, loading it where it is not; its pool is the turn.
+
+        Raises:
+            SttError: it cannot be loaded.
+        """
+        with self._borrowed() as loaded:
+            turn = loaded.scheduler.turn(priority)
+            yield replace(loaded.transcriber, pool=turn), turn
+
+    @contextmanager
+    def lent_live(self, session: LiveSession) -> Iterator[LiveRecognizer]:
+        """Lend it to a live session, before all else.
+
+        Raises:
+            SttError: it cannot be loaded.
+        """
+        with self._borrowed() as loaded:
+            turn = loaded.scheduler.turn(Priority.LIVE)
+            try:
+                yield LiveRecognizer(guarded_for(loaded.transcriber, session), turn)
+            finally:
+                turn.withdraw()
+
+    def load(self) -> None:
+        """Load the model before anybody asks.
+
+        Raises:
+            SttError: it cannot be loaded.
+        """
+        with self._borrowed():
+            pass
+
+    def unload_if_idle(self) -> bool:
+        """Give the model's memory back where nobody has used it for long; returns whether so."""
+        if self._idle_s is None:
+            return False
+        with self._lock:
+            idle = self._clock() - self._used >= self._idle_s
+            if self._loaded is None or self._borrowers or not idle:
+                return False
+            loaded, self._loaded, self.state = self._loaded, None, "idle"
+        loaded.scheduler.close()
+        return True
+
+    def close(self) -> None:
+        """End its threads, when what is under way is done."""
+        with self._lock:
+            loaded, self._loaded, self.state = self._loaded, None, "idle"
+        if loaded:
+            loaded.scheduler.close()
+
+    @property
+    def waiting(self) -> int:
+        """Utterances that wait to be recognised."""
+        loaded = self._loaded
+        return loaded.scheduler.waiting if loaded else 0
+
+    @property
+    def oldest_s(self) -> float:
+        """Seconds that the oldest of them has waited."""
+        loaded = self._loaded
+        return loaded.scheduler.oldest_s if loaded else 0.0
+
+    @contextmanager
+    def _borrowed(self) -> Iterator[_Loaded]:
+        with self._lock:
+            self._borrowers += 1  # from here on it is not unloaded
+        try:
+            yield self._have()
+        finally:
+            with self._lock:
+                self._borrowers -= 1
+                self._used = self._clock()
+
+    def _have(self) -> _Loaded:
+        with self._loading:
+            if self._loaded is not None:
+                return self._loaded
+            self.state = "loading"
+            try:
+                transcriber = _shared(self._load())
+            except SttError as error:
+                self.state, self.failure = "failed", str(error)
+                raise
+            loaded = _Loaded(transcriber, Scheduler(transcriber.recognizer.streams))
+            self.served = Served(
+                model=transcriber.model,
+                choice=transcriber.choice,
+                language=transcriber.language,
+                tells_words=transcriber.recognizer.tells_words,
+                streams=transcriber.recognizer.streams,
+            )
+            with self._lock:
+                self._loaded, self.state, self.failure = loaded, "loaded", ""
+            return loaded
+
+
+def _shared(transcriber: ModelTranscriber) -> ModelTranscriber:
+    """On a card, let utterances of different requests share a batch."""
+    recognizer = transcriber.recognizer
+    if recognizer.provider == "cpu":
+        return transcriber
+    batcher = DynamicBatcher(recognizer, transcriber.cutting.batch_size)
+    return replace(transcriber, recognizer=batcher)
+
+
+class LiveRecognizer:
+    """A live session's recogniser, which takes its turn with the requests'."""
+
+    def __init__(self, guarded: GuardedRecognizer, executor: Executor) -> None:
+        self._guarded, self._executor = guarded, executor
+
+    @property
+    def fallback(self) -> Fallback | None:
+        """See GuardedRecognizer."""
+        return self._guarded.fallback
+
+    def recognize(self, batch: Sequence[Utterance]) -> list[list[Segment]]:
+        """See GuardedRecognizer."""
+        return self._executor.submit(self._guarded.recognize, batch).result()

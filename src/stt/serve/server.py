@@ -1,0 +1,150 @@
+"""The process: sockets, signals, and the way to an end that loses nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+
+import uvicorn
+
+from stt.errors import UsageError
+from stt.serve.app import application
+from stt.serve.options import ServeOptions
+from stt.serve.service import Service
+
+Tell = Callable[[str], None]
+"""Called with a line for whoever runs the server."""
+_BACKLOG = 128
+_IDLE_LOOK_S = 5.0
+"""Seconds between two looks whether the model is idle."""
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Bind a port, so that it is known to be ours before a model is loaded.
+
+    Raises:
+        UsageError: it is taken, not allowed, or the address is not this machine's.
+    """
+    try:
+        (family, kind, number, _, address), *_ = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+        bound = socket.socket(family, kind, number)
+    except OSError as error:
+        raise UsageError(f"host: {host} is no address of this machine: {error.strerror}") from error
+    try:
+        if socket.SO_REUSEADDR and not hasattr(socket, "SO_EXCLUSIVEADDRUSE"):  # not on Windows
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(address)
+        bound.listen(_BACKLOG)
+    except OSError as error:
+        bound.close()
+        raise UsageError(
+            f"{host} port {port}: {error.strerror}; is another server running? choose another "
+            "with --port"
+        ) from error
+    return bound
+
+
+def address(options: ServeOptions, bound: socket.socket) -> str:
+    """Return what a browser is told."""
+    host = f"[{options.host}]" if ":" in options.host else options.host
+    scheme = "https" if options.tls_cert else "http"
+    return f"{scheme}://{host}:{bound.getsockname()[1]}"
+
+
+def serve(
+    service: Service, bound: socket.socket, tell: Tell, stop: threading.Event | None = None
+) -> None:
+    """Answer until SIGTERM, Ctrl-C or `stop`, then finish what is under way.
+
+    Signals are heard in the main thread alone.
+    """
+    with ExitStack() as stack:
+        stack.callback(service.close)
+        server = _Server(_config(service))
+        stack.enter_context(_ending(server, service.options.grace_s, tell))
+        asyncio.run(_serve(server, service, bound, tell, stop))
+
+
+async def _serve(
+    server: _Server,
+    service: Service,
+    bound: socket.socket,
+    tell: Tell,
+    stop: threading.Event | None,
+) -> None:
+    beside = [asyncio.create_task(_unload_when_idle(service, tell))]
+    if stop is not None:
+        beside.append(asyncio.create_task(_end_when(stop, server)))
+    try:
+        await server.serve(sockets=[bound])
+    finally:
+        for task in beside:
+            task.cancel()
+        await asyncio.gather(*beside, return_exceptions=True)
+
+
+async def _end_when(stop: threading.Event, server: _Server) -> None:
+    await asyncio.to_thread(stop.wait)
+    server.should_exit = True
+
+
+async def _unload_when_idle(service: Service, tell: Tell) -> None:
+    if service.options.idle_unload_s is None:
+        return
+    while True:
+        await asyncio.sleep(min(_IDLE_LOOK_S, max(0.1, service.options.idle_unload_s / 4)))
+        if await asyncio.to_thread(service.engine.unload_if_idle):
+            tell("idle: the model's memory is given back; the next request loads it again")
+
+
+class _Server(uvicorn.Server):
+    """Signals are ours."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave them alone."""
+        yield
+
+
+def _config(service: Service) -> uvicorn.Config:
+    options = service.options
+    return uvicorn.Config(
+        application(service),
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        server_header=False,
+        timeout_graceful_shutdown=max(1, round(options.grace_s)),
+        ssl_certfile=options.tls_cert,
+        ssl_keyfile=options.tls_key,
+        ws="websockets-sansio",
+    )
+
+
+@contextmanager
+def _ending(server: _Server, grace_s: float, tell: Tell) -> Iterator[None]:
+    """End in order at the first signal, and at once at the second."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def ask(number: int, _: object) -> None:
+        if server.should_exit:
+            server.force_exit = True
+            return
+        server.should_exit = True
+        tell(f"ending: what is under way has {grace_s:g} s; again to end at once")
+
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    before = {number: signal.signal(number, ask) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
