@@ -131,13 +131,14 @@ def test_proofs_are_read(folder: Path) -> None:
     proofs = {
         "fp16": {"proven": True, "why": "same words", "largest_error": 0.01},
         "int8": {"proven": False, "why": "3 of 20 words differ"},
-        "mixed": {"proven": "yes"},  # only true is true
+        "fp32": {"proven": "yes"},  # only true is true
+        "mixed": {"proven": True},  # a precision of its own until 2026-11-27
     }
     write_manifest(folder, precisions=proofs)
     assert inspect(folder).proofs == {
         "fp16": Proof(True, "same words"),
         "int8": Proof(False, "3 of 20 words differ"),
-        "mixed": Proof(False, ""),
+        "fp32": Proof(False, ""),
     }
 
 
@@ -151,11 +152,12 @@ def test_proofs_are_read(folder: Path) -> None:
         {"measurements": [{"precision": "fp16"}]},
         {"measurements": [{"precision": "fp16", "provider": "cpu", "rtfx": "x", "correct": True}]},
         {"measurements": [3]},
+        [],
     ],
 )
 def test_a_manifest_of_another_form_is_one_error(folder: Path, wrong: object) -> None:
     (folder / "manifest.json").write_text(json.dumps(wrong))
-    with pytest.raises(ModelError, match=r"manifest.json: is not as set-up writes it .*stt setup"):
+    with pytest.raises(ModelError, match=r"manifest.json: is not as set-up writes it .*delete it"):
         inspect(folder)
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stt.engine.manifest import MANIFEST, Findings, Measurement, Proof, read_json
+from stt.engine.manifest import MANIFEST, Manifest, Measurement, Proof, read_json
 from stt.errors import ModelError
 
 if TYPE_CHECKING:
@@ -184,7 +184,7 @@ def read_folder(path: Path, families: Mapping[str, ModelFamily]) -> ModelFolder:
         raise ModelError(f"{path}: no such model folder; check the path, or run `stt setup`")
     config = read_json(path / "config.json")
     family = _family(path, config, families)
-    manifest = Findings.read(path / MANIFEST)
+    manifest = Manifest.read(path).findings(path / MANIFEST)
     for name in family.vocabulary:
         if problem := _file_problem(path, name, manifest.sizes):
             raise ModelError(f"{path}: {problem}; run `stt setup` for this model again")

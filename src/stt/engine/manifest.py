@@ -64,35 +64,6 @@ class Findings:
     tuned: bool
     cuda: frozenset[str]
 
-    @staticmethod
-    def read(path: Path) -> Findings:
-        """Read a manifest; empty where there is none.
-
-        Raises:
-            ModelError: it is not as set-up writes it.
-        """
-        content = read_json(path) if path.exists() else {}
-        try:
-            return Findings(
-                {name: int(entry["size"]) for name, entry in content.get("files", {}).items()},
-                {
-                    name: Proof(entry["proven"] is True, str(entry.get("why") or ""))
-                    for name, entry in content.get("precisions", {}).items()
-                },
-                {
-                    (row["precision"], row["provider"]): _measurement(row)
-                    for row in content.get("measurements", [])
-                },
-                frozenset(n for n, e in content.get("splits", {}).items() if e["proven"] is True),
-                content.get("tuned", {}).get("proven") is True,
-                frozenset(n for n, e in content.get("cuda", {}).items() if e["proven"] is True),
-            )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise ModelError(
-                f"{path}: is not as set-up writes it ({type(error).__name__}: {error}); "
-                "run `stt setup` again"
-            ) from error
-
 
 def _measurement(row: Mapping[str, Any]) -> Measurement:
     found = [row.get(name) for name in ("load_s", "peak_mib", "rtfx_low", "rtfx_high")]
@@ -160,14 +131,35 @@ class Manifest:
         """
         path = folder / MANIFEST
         try:
-            content = json.loads(path.read_text("utf-8"))
-            return cls(**_current(content))
+            return cls(**_current(json.loads(path.read_text("utf-8"))))
         except FileNotFoundError:
             return cls()
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-            raise ModelError(
-                f"{path}: cannot be read ({error}); delete it and run `stt setup` again"
-            ) from error
+            raise _unlike(path, error) from error
+
+    def findings(self, path: Path) -> Findings:
+        """Return what matters to those who run the model; `path` is where it was read.
+
+        Raises:
+            ModelError: something is not as set-up writes it.
+        """
+        try:
+            return Findings(
+                sizes={name: int(entry["size"]) for name, entry in self.files.items()},
+                proofs={
+                    name: Proof(entry["proven"] is True, str(entry.get("why") or ""))
+                    for name, entry in self.precisions.items()
+                },
+                measured={
+                    (row["precision"], row["provider"]): _measurement(row)
+                    for row in self.measurements
+                },
+                split=_proven(self.splits),
+                tuned=self.tuned.get("proven") is True,
+                cuda=_proven(self.cuda),
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise _unlike(path, error) from error
 
     def save(self, folder: Path) -> None:
         """Write it under a temporary name, then in place."""
@@ -209,9 +201,20 @@ class Manifest:
             self.files.pop(f"{name}.data", None)
 
 
+def _proven(section: Mapping[str, Mapping[str, Any]]) -> frozenset[str]:
+    return frozenset(name for name, entry in section.items() if entry["proven"] is True)
+
+
+def _unlike(path: Path, error: Exception) -> ModelError:
+    return ModelError(
+        f"{path}: is not as set-up writes it ({type(error).__name__}: {error}); "
+        "delete it and run `stt setup` again"
+    )
+
+
 def _current(content: dict[str, Any]) -> dict[str, Any]:
     """What this version knows of a manifest's contents: without `mixed`."""
-    known = {key: content[key] for key in Manifest.__slots__ if key in content}
+    known = {key: value for key, value in content.items() if key in Manifest.__slots__}
     for section in ("precisions", "splits"):
         known.get(section, {}).pop("mixed", None)
     rows = known.get("measurements", [])
