@@ -3,44 +3,55 @@
 from __future__ import annotations
 
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
-from starlette.routing import BaseRoute, Route
+from starlette.responses import Response
+from starlette.routing import BaseRoute
 
-from stt.serve.auth import may_ask
-from stt.serve.service import Service, service_of
-from stt.system.packages import stt_version
+from stt.errors import SttError
+from stt.serve import health, model_routes
+from stt.serve.auth import Gate
+from stt.serve.exchange import Exchange
+from stt.serve.options import ServeOptions
+from stt.serve.problems import Problem, problem_of
+from stt.serve.service import Service
 
 
 def application(service: Service) -> Starlette:
     """Return what answers requests."""
-    middleware = []
-    if service.options.origins:
-        middleware.append(
-            Middleware(
-                CORSMiddleware,
-                allow_origins=list(service.options.origins),
-                allow_methods=["*"],
-                allow_headers=["*"],
-                expose_headers=["*"],
-            )
-        )
-    app = Starlette(routes=_routes(), middleware=middleware)
+    app = Starlette(
+        routes=_routes(),
+        middleware=_middleware(service.options),
+        exception_handlers=dict.fromkeys((Problem, HTTPException, SttError), _answered),
+    )
     app.state.service = service
     return app
 
 
 def _routes() -> list[BaseRoute]:
-    return [Route("/health", health)]
+    return [
+        *health.ROUTES,
+        *model_routes.ROUTES,
+    ]
 
 
-async def health(request: Request) -> Response:
-    """Tell how the server is."""
-    service = service_of(request)
-    engine, key = service.engine, service.options.api_key
-    told: dict[str, object] = {"status": engine.state, "api_key_required": key is not None}
-    if may_ask(request, key) and engine.served is not None:
-        told |= {"model": engine.served.model, "version": stt_version()}
-    return JSONResponse(told)
+def _middleware(options: ServeOptions) -> list[Middleware]:
+    """Outermost first: a refusal has a number, and pages may read it."""
+    cors = Middleware(
+        CORSMiddleware,
+        allow_origins=list(options.origins),
+        allow_methods=["*"],
+        allow_headers=["*"],
+        expose_headers=["*"],
+    )
+    return [
+        Middleware(Exchange),
+        *([cors] if options.origins else []),
+        Middleware(Gate, options.api_key, options.origins),
+    ]
+
+
+async def _answered(_: Request, error: Exception) -> Response:
+    return problem_of(error).response()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 
 from starlette.requests import HTTPConnection
@@ -18,6 +19,8 @@ class Service:
     engine: Engine
     options: ServeOptions
     readers: Readers = field(default_factory=Readers)
+    began: int = field(default_factory=lambda: round(time.time()))
+    """When, in seconds of Unix time."""
 
     def close(self) -> None:
         """End its threads."""
