@@ -13,7 +13,6 @@ from typing import Literal
 from stt.audio.segmenter import Utterance
 from stt.engine.dynamic_batcher import DynamicBatcher
 from stt.engine.fallback import Fallback, GuardedRecognizer
-from stt.errors import SttError
 from stt.serve.scheduler import Priority, Scheduler, Turn
 from stt.streaming.session import LiveSession
 from stt.streaming.stream import guarded_for
@@ -152,7 +151,7 @@ class Engine:
             self.state = "loading"
             try:
                 transcriber = _shared(self._load())
-            except SttError as error:
+            except Exception as error:
                 self.state, self.failure = "failed", str(error)
                 raise
             loaded = _Loaded(transcriber, Scheduler(transcriber.recognizer.streams))
