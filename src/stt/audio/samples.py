@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -205,19 +205,41 @@ def resampled(blocks: Iterable[Samples], rate: int) -> Iterator[Samples]:
 
     The filter's delay is compensated: sample k of the output lies at k / 16000 s of the input.
     """
-    if rate == SAMPLE_RATE:
-        yield from blocks
-        return
-    import soxr
-
-    stream = soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32", quality="HQ")
+    resampler = Resampler(rate)
     for block in blocks:
-        out = stream.resample_chunk(block)
+        out = resampler.push(block)
         if len(out):
             yield out
-    tail = stream.resample_chunk(np.zeros(0, np.float32), last=True)
+    tail = resampler.drain()
     if len(tail):
         yield tail
+
+
+class Resampler:
+    """The same for whoever is handed blocks, and may have the stream end and begin anew."""
+
+    def __init__(self, rate: int) -> None:
+        self.rate = rate
+        """Hz of what is pushed."""
+        self._stream: Any = None  # None: nothing was pushed
+
+    def push(self, block: Samples) -> Samples:
+        """Return what is sure of float32 [n] so far, float32 [m] at 16 kHz."""
+        if self.rate == SAMPLE_RATE:
+            return block
+        if self._stream is None:
+            import soxr
+
+            self._stream = soxr.ResampleStream(self.rate, SAMPLE_RATE, 1, "float32", "HQ")
+        return np.asarray(self._stream.resample_chunk(block), np.float32)
+
+    def drain(self) -> Samples:
+        """Return the rest, float32 [m]: the stream ends here, and the next push begins another."""
+        rest = np.zeros(0, np.float32)
+        if self._stream is not None:
+            rest = np.asarray(self._stream.resample_chunk(rest, last=True), np.float32)
+            self._stream = None
+        return rest
 
 
 CORNER = 100.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -14,8 +14,9 @@ from stt.audio.segmenter import Utterance
 from stt.engine.dynamic_batcher import DynamicBatcher
 from stt.engine.fallback import Fallback, GuardedRecognizer
 from stt.serve.scheduler import Priority, Scheduler, Turn
+from stt.streaming.jobs import Pace
 from stt.streaming.session import LiveSession
-from stt.streaming.stream import guarded_for
+from stt.streaming.stream import guarded_for, pace_for
 from stt.transcriber import ModelTranscriber
 from stt.transcript import Choice, Segment
 
@@ -34,6 +35,10 @@ class Served:
     """Whether it tells when each word was said."""
     streams: int
     """Utterances recognised at a time."""
+    pace: Pace
+    """Of live sessions."""
+    english_only: bool
+    """Whether it writes English whatever is spoken."""
 
 
 @dataclass(slots=True)
@@ -93,14 +98,15 @@ class Engine:
             finally:
                 turn.withdraw()
 
-    def load(self) -> None:
-        """Load the model before anybody asks.
+    def load(self) -> Served:
+        """Load the model before anybody asks; returns what it is.
 
         Raises:
             SttError: it cannot be loaded.
         """
         with self._borrowed():
-            pass
+            assert self.served is not None
+            return self.served
 
     def unload_if_idle(self) -> bool:
         """Give the model's memory back where nobody has used it for long; returns whether so."""
@@ -161,6 +167,8 @@ class Engine:
                 language=transcriber.language,
                 tells_words=transcriber.recognizer.tells_words,
                 streams=transcriber.recognizer.streams,
+                pace=pace_for(transcriber),
+                english_only=transcriber.english_only,
             )
             with self._lock:
                 self._loaded, self.state, self.failure = loaded, "loaded", ""
@@ -189,4 +197,8 @@ class LiveRecognizer:
 
     def recognize(self, batch: Sequence[Utterance]) -> list[list[Segment]]:
         """See GuardedRecognizer."""
-        return self._executor.submit(self._guarded.recognize, batch).result()
+        return self.begin(batch).result()
+
+    def begin(self, batch: Sequence[Utterance]) -> Future[list[list[Segment]]]:
+        """Recognise without waiting for it."""
+        return self._executor.submit(self._guarded.recognize, batch)

@@ -23,6 +23,8 @@ TAIL = round(0.32 * FRAMES_PER_SECOND)
 so that the utterance can be recognised as it will be before its end is certain."""
 SHORTEST, LONGEST = round(0.4 * FRAMES_PER_SECOND) + 1, round(0.8 * FRAMES_PER_SECOND)
 """Frames of silence after which an utterance may, and must, end (13 and 25)."""
+SHORTEST_PATIENCE_S = (TAIL + 1) / FRAMES_PER_SECOND
+"""Least seconds of silence that end an utterance, whatever is asked for (0.352)."""
 _LEAST_THRESHOLD = 0.01
 """Speech ends below this at the latest (Silero's rule too): else a low threshold never lets it."""
 _PAUSE = round(0.16 * FRAMES_PER_SECOND)
@@ -64,11 +66,11 @@ class Endpointer:
     at each, and somebody fluent not be kept waiting.
     """
 
-    def __init__(self, max_frames: int, threshold: float = 0.5) -> None:
-        """Cut utterances of `max_frames`; speech is a probability >= `threshold`."""
+    def __init__(
+        self, max_frames: int, threshold: float = 0.5, patience_s: float | None = None
+    ) -> None:
+        """Cut utterances of `max_frames`; for the others see `follow`."""
         self._max = max_frames
-        self._threshold = threshold
-        self._release = max(threshold - HYSTERESIS, _LEAST_THRESHOLD)
         self._free = 0  # first frame not given to any utterance
         self._recent: deque[tuple[float, float]] = deque(maxlen=PRE_ROLL)
         self._frames: list[tuple[float, float]] = []  # (probability, dB) since start
@@ -76,8 +78,8 @@ class Endpointer:
         start_with = round(0.6 * FRAMES_PER_SECOND / _SPARE)
         self._pauses: deque[int] = deque([start_with] * 4, _REMEMBERED)
         self._heard_speech = False
-        self.patience = round(_SPARE * start_with)
-        """Frames of silence that end an utterance now."""
+        self.goes_on = False
+        """Whether the utterance being spoken begins at a seam."""
         self.now = 0
         """Frames pushed."""
         self.start: int | None = None
@@ -86,6 +88,25 @@ class Endpointer:
         """First frame of speech of the utterance being spoken."""
         self.last_speech = 0
         """Last frame of speech of it."""
+        self.patience = 0
+        """Frames of silence that end an utterance now."""
+        self.follow(threshold, patience_s)
+
+    def follow(self, threshold: float, patience_s: float | None) -> None:
+        """Take a probability >= `threshold` for speech, and wait `patience_s` seconds for more.
+
+        At least `SHORTEST_PATIENCE_S`; None: as long as the speaker's pauses ask for.
+        """
+        self._threshold = threshold
+        self._release = max(threshold - HYSTERESIS, _LEAST_THRESHOLD)
+        asked = None if patience_s is None else round(patience_s * FRAMES_PER_SECOND)
+        self._fixed = None if asked is None else max(asked, TAIL + 1)
+        self._set_patience()
+
+    @property
+    def is_speech(self) -> bool:
+        """Whether the utterance being spoken is more than a click already."""
+        return self._enough_speech(self._frames)
 
     @property
     def oldest(self) -> int:
@@ -146,10 +167,13 @@ class Endpointer:
         pause = now - self.last_speech - 1
         if self._heard_speech and _PAUSE <= pause <= _LONGEST_PAUSE:
             self._pauses.append(pause)
-            wanted = _SPARE * float(np.quantile(self._pauses, 0.9))
-            self.patience = min(max(round(wanted), SHORTEST), LONGEST)
+            self._set_patience()
         self._heard_speech = True
         self.last_speech = now
+
+    def _set_patience(self) -> None:
+        wanted = _SPARE * float(np.quantile(self._pauses, 0.9))
+        self.patience = self._fixed or min(max(round(wanted), SHORTEST), LONGEST)
 
     def _close(self, end: int) -> Ended:
         assert self.start is not None
@@ -157,7 +181,8 @@ class Endpointer:
         ended = self._ended(end, self.last_speech, self.clear, seam=False, click=click)
         if not click:
             self._free = end
-        self.start, self._frames, self._mid_speech = None, [], False
+        self.start, self._frames = None, []
+        self.goes_on = self._mid_speech = False
         return ended
 
     def _cut(self) -> Ended | None:
@@ -172,9 +197,10 @@ class Endpointer:
         ended = self._ended(end, last, _clear(head), seam=True, click=not enough)
         self._frames, self._mid_speech = rest, mid_speech
         self.start = self._free = end
+        self.goes_on = True
         spoken = self._spoken(rest)
         if not spoken:
-            self.start, self._frames = None, []
+            self.start, self._frames, self.goes_on = None, [], False
             return ended
         self.first_speech = end + spoken[0]
         return ended if enough else None

@@ -16,6 +16,8 @@ class Pace:
     """Longest utterance: speech that goes on is cut there, in its quietest place."""
     threshold: float = 0.5
     """Probability from which a frame counts as speech."""
+    patience_s: float | None = None
+    """Seconds of silence that end an utterance; None: as this speaker's pauses ask for."""
     batch_size: int = 4
     """Finals recognised together when several wait."""
     first_s: float = 0.3

@@ -149,7 +149,7 @@ class Replay:
             self.now = arrives
             yield from self._session.feed(block, arrives)
             self._start()
-        yield from self._session.finish(self.now)
+        yield from self._session.flush(self.now)
         yield from self._work_until(float("inf"))
 
     def _work_until(self, then: float) -> Iterator[Event]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -17,10 +17,12 @@ import numpy as np
 from stt.audio.conditioning import Conditioner, levelled
 from stt.audio.segmenter import MIN_SPEECH, SpeechProbabilities, Utterance
 from stt.audio.vad import FRAME, Gain, levels
-from stt.events import Committed, Draft, Event, Final, Level, State
+from stt.events import Committed, Draft, Event, Final, State
 from stt.streaming.agreement import Agreement, heard
 from stt.streaming.endpoint import TAIL, Ended, Endpointer
 from stt.streaming.jobs import Job, Pace
+from stt.streaming.meter import Meter
+from stt.streaming.utterances import Speaking, Spoken, Waiting
 from stt.text.hallucination import Evidence, doubt, without_invented
 from stt.transcript import Segment, shifted
 from stt.types import SAMPLE_RATE, Samples
@@ -32,40 +34,10 @@ _IDLE_FRAMES = 8
 first draft is due later than that."""
 _DEAF_S = 0.5
 """Seconds that a block may wait to be heard before it counts as lag."""
-_LEVEL_FRAMES = 3
-"""Frames (96 ms) that a Level sums up."""
 _HOLD = 3
 """Frames of silence from which no partial begins: if this is the end, the recogniser is free."""
 _GIVE_UP = 5
 """Frames of silence (160 ms) that are a pause: what is being recognised is soon heard again."""
-
-
-@dataclass(slots=True)
-class _Waiting:
-    """An utterance that has ended and has no final text yet."""
-
-    number: int
-    ended: Ended
-    utterance: Utterance
-    agreement: Agreement
-    wall: float
-    """The driver's clock at the endpoint."""
-    skipped: float
-    """Seconds of the stream that were lost before it."""
-
-
-@dataclass(slots=True)
-class _Spoken:
-    """The utterance being spoken."""
-
-    number: int
-    agreement: Agreement
-    due: float
-    """When, on the driver's clock, the next partial may begin."""
-    tried: tuple[int, int] | None = None
-    """Frames [start, end) of the last trial asked for."""
-    shown: bool = False
-    """Whether there was a draft of it."""
 
 
 class LiveSession:
@@ -79,15 +51,18 @@ class LiveSession:
         self.pace = pace or Pace()
         self._speech, self._gain, self._conditioner = speech, Gain(), Conditioner()
         max_frames = int(self.pace.window_s * SAMPLE_RATE) // FRAME
-        self._endpointer = Endpointer(max_frames, self.pace.threshold)
+        self._endpointer = Endpointer(max_frames, self.pace.threshold, self.pace.patience_s)
         self._audio = np.zeros(0, np.float32)
         self._base = self._heard = 0  # samples before _audio[0], and taken in
         self._skipped = 0.0  # seconds of the stream that never came in
-        self._metered: list[tuple[float, float, float]] = []  # dB, peak, speech of a frame each
+        self._meter = Meter()
         self._state: _StateName = "listening"
-        self._utterances = 0  # ended so far
-        self._spoken: _Spoken | None = None
-        self._waiting: deque[_Waiting] = deque()
+        self.utterances = 0
+        """How many have ended; the next one's number is one more."""
+        self.ended_s = 0.0
+        """Where the last of them ended, in seconds."""
+        self._spoken: Spoken | None = None
+        self._waiting: deque[Waiting] = deque()
         self._running: Job | None = None
         self._trial: tuple[tuple[int, int], list[Segment]] | None = None
         self._now = 0.0  # the driver's clock at the last call
@@ -102,6 +77,25 @@ class LiveSession:
     def resting(self) -> bool:
         """Whether nobody speaks and nothing waits: there is no job, nor will be before a block."""
         return self._spoken is None and not self._waiting
+
+    @property
+    def waiting(self) -> int:
+        """Utterances that have ended and wait for their final text."""
+        return len(self._waiting)
+
+    @property
+    def speaking(self) -> Speaking | None:
+        """The utterance being spoken; None: nobody speaks."""
+        endpointer, spoken = self._endpointer, self._spoken
+        if spoken is None or endpointer.start is None:
+            return None
+        start = endpointer.start * FRAME_S + self._skipped
+        return Speaking(spoken.number, start, endpointer.is_speech, endpointer.goes_on)
+
+    def endpoint(self, threshold: float, patience_s: float | None) -> None:
+        """Go on with another threshold and patience; see `Pace`."""
+        self.pace = replace(self.pace, threshold=threshold, patience_s=patience_s)
+        self._endpointer.follow(threshold, patience_s)
 
     @property
     def in_vain(self) -> bool:
@@ -144,14 +138,17 @@ class LiveSession:
         """Account for a stretch of the stream that was lost; nobody may be speaking."""
         self._skipped += seconds
 
-    def finish(self, now: float) -> list[Event]:
-        """End the stream: what is being said now is an utterance."""
+    def flush(self, now: float) -> list[Event]:
+        """End what is being said here, and only that: the stream may go on, or end."""
         rest = -self._heard % FRAME
         events = self.feed(np.zeros(rest, np.float32), now, last=True)
         self._heard -= rest
         if ended := self._endpointer.finish():
             self._end(ended)
-        return events + self._answer_trial(now) + self._tell_state()
+        events += self._answer_trial(now) + self._tell_state()
+        self._heard += rest  # what follows lies behind the zeros that filled the frame
+        self._skipped -= rest / SAMPLE_RATE
+        return events
 
     def _push(self, raw: Samples, heard: Samples) -> list[Event]:
         """Take frames as they were captured, for the meter, and as the VAD is to hear them."""
@@ -164,24 +161,10 @@ class LiveSession:
             if endpointer.start is not None and self._spoken is None:
                 due = self._wall(endpointer.first_speech) + self.pace.first_s
                 agreement = Agreement(self.pace.needed, self.pace.margin_s)
-                self._spoken = _Spoken(self._utterances + 1, agreement, due)
-            self._metered.append((float(rms), float(np.abs(frame).max()), float(probability)))
-            if len(self._metered) == _LEVEL_FRAMES:
-                events.append(self._level())
+                self._spoken = Spoken(self.utterances + 1, agreement, due)
+            if metered := self._meter.push(frame, float(rms), float(probability), self._metered):
+                events.append(metered)
         return events + self._answer_trial(self._now) + self._tell_state()
-
-    def _level(self) -> Level:
-        """Sum up how loud the last frames were."""
-        rms_db, peaks, speech = zip(*self._metered, strict=True)
-        self._metered.clear()
-        power = sum(10 ** (value / 10) for value in rms_db) / _LEVEL_FRAMES
-        return Level(
-            self._endpointer.now * FRAME_S + self._skipped,
-            max(10 * float(np.log10(power)), -100.0),
-            20 * float(np.log10(max(*peaks, 1e-5))),
-            max(speech),
-            self._lag_s(),
-        )
 
     def _end(self, ended: Ended) -> None:
         """Queue an utterance, but for a click of which nothing was shown."""
@@ -191,12 +174,17 @@ class LiveSession:
             if not (spoken.shown or spoken.agreement.committed):
                 return
             self._endpointer.claim(ended)
-        self._utterances += 1
+        self.utterances += 1
+        self.ended_s = ended.end * FRAME_S + self._skipped
         utterance = self._utterance(ended.start, ended.end, ended.clear, ended.heard)
         wall = self._wall(ended.endpoint)
         self._waiting.append(
-            _Waiting(spoken.number, ended, utterance, spoken.agreement, wall, self._skipped)
+            Waiting(spoken.number, ended, utterance, spoken.agreement, wall, self._skipped)
         )
+
+    def _metered(self) -> tuple[float, float]:
+        """Where in the stream, and how far behind."""
+        return self._endpointer.now * FRAME_S + self._skipped, self._lag_s()
 
     def _wall(self, frame: int) -> float:
         """Return the driver's clock when a frame began."""
@@ -301,7 +289,7 @@ class LiveSession:
         return [self._settle(self._trial[1], now)] if heard_it else []
 
     def _redraft(
-        self, spoken: _Spoken, segments: list[Segment], utterance: Utterance, now: float
+        self, spoken: Spoken, segments: list[Segment], utterance: Utterance, now: float
     ) -> list[Event]:
         endpointer = self._endpointer
         voiced = endpointer.last_speech + 1 - utterance.start // FRAME
@@ -342,7 +330,7 @@ class LiveSession:
             suppressed=suppressed,
         )
 
-    def _behind(self, ended: Ended) -> _Waiting | _Spoken | None:
+    def _behind(self, ended: Ended) -> Waiting | Spoken | None:
         """Return what goes on behind a seam, if anything does."""
         if self._waiting:
             one = self._waiting[0]

@@ -26,10 +26,10 @@ from stt.audio.segmenter import Utterance
 from stt.audio.vad import SpeechProbability
 from stt.engine.fallback import GuardedRecognizer
 from stt.engine.recognizer import Interrupted
-from stt.events import Event, Final, Level, Problem
+from stt.events import Event, Level, Problem
+from stt.streaming.complaints import Complaints
 from stt.streaming.jobs import Job, Pace
 from stt.streaming.session import LiveSession
-from stt.text.hallucination import NOT_ENGLISH, Likelihood
 from stt.transcriber import ModelTranscriber, Transcriber
 from stt.transcript import Segment
 from stt.types import Samples
@@ -38,8 +38,6 @@ _LONGEST_GAP_S = 2.0
 """Of a longer stretch of lost audio only this much is heard, as silence: it ends any utterance."""
 _MOST_WAITING = 200
 """Events waiting for the caller from which on levels are left out; nothing else ever is."""
-_ENOUGH_WORDS = 20
-"""Words of finals from which on it is told that they are improbable, once."""
 _LONGEST_GOODBYE_S = 1.0
 """How long an abandoned session waits for a source to give its next block."""
 
@@ -85,8 +83,7 @@ class Live:
         self._finished = False  # all that was heard is in the session
         self._abandoned = False
         self._events: SimpleQueue[Event | None] = SimpleQueue()  # None: a thread has ended
-        self._fallback_reported = False
-        self._likelihood = Likelihood() if english_only else None  # None too once reported
+        self._complaints = Complaints(english_only=english_only)
         self._captured: float | None = None  # when the block being heard was, where that is known
 
     def __enter__(self) -> Live:
@@ -142,12 +139,11 @@ class Live:
     def _thread_ended(self, _: Future[None]) -> None:
         self._events.put(None)
 
-    def _tell(self, events: Iterable[Event]) -> None:
-        for event in events:
+    def _tell(self, events: Sequence[Event]) -> None:
+        fallback = getattr(self._recognizer, "fallback", None)
+        for event in (*events, *self._complaints.about(fallback, events)):
             if not isinstance(event, Level) or self._events.qsize() < _MOST_WAITING:
                 self._events.put(event)
-            if isinstance(event, Final) and self._likelihood is not None:
-                self._judge(event, self._likelihood)
 
     # --- the hearing thread -----------------------------------------------------------------
 
@@ -163,7 +159,7 @@ class Live:
             with self._changed:
                 self._finished = True
                 self._changed.notify()
-                self._tell(self._session.finish(time.monotonic()))
+                self._tell(self._session.flush(time.monotonic()))
 
     def _blocks(self) -> Iterator[Samples]:
         for item in self._source:
@@ -176,7 +172,8 @@ class Live:
                 self._captured = item.at
                 yield finite(item.samples)
             else:
-                self._tell([item])
+                with self._changed:
+                    self._tell([item])
 
     def _gap(self, lost: int) -> Iterator[Samples]:
         """Make up for lost samples, so that no time drifts."""
@@ -203,7 +200,6 @@ class Live:
                 continue
             with self._changed:
                 self._tell(self._session.done(job, results, time.monotonic()))
-                self._tell_fallback()
 
     def _next_job(self) -> Job | None:
         """Wait for something to recognise; None: there will be nothing more."""
@@ -214,19 +210,6 @@ class Live:
                 return None
             self._changed.wait(timeout=0.5)  # not for ever: `abandon` takes no lock to notify
         return None
-
-    def _tell_fallback(self) -> None:
-        fallback = getattr(self._recognizer, "fallback", None)
-        if fallback and not self._fallback_reported:
-            self._fallback_reported = True
-            self._tell([Problem(fallback.at, "fallback", str(fallback))])
-
-    def _judge(self, final: Final, likelihood: Likelihood) -> None:
-        """Tell, once, that what is said is improbable."""
-        likelihood.take(final.segments)
-        if likelihood.words >= _ENOUGH_WORDS and likelihood.is_improbable:
-            self._likelihood = None
-            self._events.put(Problem(final.end, "improbable", NOT_ENGLISH))
 
 
 def live(
