@@ -20,7 +20,8 @@ from stt.errors import AudioError, UsageError
 from stt.pipeline import UtteranceCache
 from stt.transcript import Segment
 
-Source = str | Path | npt.NDArray[Any]
+Source = str | Path | Recording | npt.NDArray[Any]
+"""A Recording has a name for messages that is not its path's."""
 
 _MOST_CHANNELS = 64
 """More than this in the last axis are samples: the axes are the wrong way round."""
@@ -74,12 +75,12 @@ def parts(
 
 @contextmanager
 def _recording(source: Source) -> Iterator[Recording | None]:
-    if not isinstance(source, (str, Path, np.ndarray)):
+    if not isinstance(source, (str, Path, Recording, np.ndarray)):
         raise UsageError(
             f"a recording is a path, '-' or a NumPy array of samples, not {type(source).__name__}"
         )
-    if isinstance(source, np.ndarray):
-        yield None
+    if isinstance(source, (Recording, np.ndarray)):
+        yield source if isinstance(source, Recording) else None
         return
     with found(source) as recording:
         yield recording

@@ -90,10 +90,26 @@ def _serve(
         if not quiet:
             report(line)
 
+    _show_log(quiet=quiet)
     with listen(options.host, options.port) as bound:
         engine = Engine(load, options.idle_unload_s)
-        engine.load()
-        tell(f"listening on {address(options, bound)}; Ctrl-C ends")
-        serve(Service(engine, options), bound, tell)
+        greeting = f"listening on {address(options, bound)}; Ctrl-C ends"
+        serve(Service(engine, options), bound, tell, greeting=greeting)
     tell("ended")
     return 0
+
+
+def _show_log(*, quiet: bool) -> None:
+    """Print a line for each recording, unless `quiet`, and what goes wrong."""
+    import logging
+
+    class Shown(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            warns = record.levelno >= logging.WARNING
+            error = record.exc_info[1] if record.exc_info else None
+            report(f"{'warning: ' * warns}{record.getMessage().strip()}", error)
+
+    for name, level in (("stt.serve", logging.INFO), ("uvicorn.error", logging.WARNING)):
+        log = logging.getLogger(name)
+        log.handlers, log.propagate = [Shown()], False
+        log.setLevel(logging.WARNING if quiet else level)

@@ -11,12 +11,12 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from stt.errors import SttError
-from stt.serve import health, model_routes
+from stt.serve import health, model_routes, transcriptions
 from stt.serve.auth import Gate
 from stt.serve.exchange import Exchange
 from stt.serve.options import ServeOptions
 from stt.serve.problems import Problem, problem_of
-from stt.serve.service import Service
+from stt.serve.service import Service, service_of
 
 
 def application(service: Service) -> Starlette:
@@ -34,6 +34,7 @@ def _routes() -> list[BaseRoute]:
     return [
         *health.ROUTES,
         *model_routes.ROUTES,
+        *transcriptions.ROUTES,
     ]
 
 
@@ -53,5 +54,7 @@ def _middleware(options: ServeOptions) -> list[Middleware]:
     ]
 
 
-async def _answered(_: Request, error: Exception) -> Response:
-    return problem_of(error).response()
+async def _answered(request: Request, error: Exception) -> Response:
+    problem = problem_of(error)
+    service_of(request).metrics.failed(problem)
+    return problem.response()

@@ -10,6 +10,7 @@ from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from stt.serve.problems import Problem
+from stt.serve.service import service_of
 
 SUBPROTOCOL = "openai-insecure-api-key."
 """Before the key, in a browser's WebSocket, which can set no header."""
@@ -31,6 +32,7 @@ class Gate:
         if problem is None:
             await self._app(scope, receive, send)
         else:
+            service_of(HTTPConnection(scope)).metrics.failed(problem)
             await problem.response()(scope, receive, send)
 
     def _refusal(self, connection: HTTPConnection) -> Problem | None:

@@ -13,7 +13,9 @@ from typing import Literal
 from stt.audio.segmenter import Utterance
 from stt.engine.dynamic_batcher import DynamicBatcher
 from stt.engine.fallback import Fallback, GuardedRecognizer
+from stt.errors import ModelError, SttError
 from stt.serve.scheduler import Priority, Scheduler, Turn
+from stt.serve.trial import tried
 from stt.streaming.jobs import Pace
 from stt.streaming.session import LiveSession
 from stt.streaming.stream import guarded_for, pace_for
@@ -21,6 +23,14 @@ from stt.transcriber import ModelTranscriber
 from stt.transcript import Choice, Segment
 
 State = Literal["idle", "loading", "loaded", "failed"]
+
+
+class NotLoaded(ModelError):  # noqa: N818 - it may be loaded later
+    """The model cannot be loaded now; the next request tries again."""
+
+    def __init__(self, cause: SttError) -> None:
+        super().__init__(str(cause))
+        self.exit_code = cause.exit_code
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +49,8 @@ class Served:
     """Of live sessions."""
     english_only: bool
     """Whether it writes English whatever is spoken."""
+    speed: float
+    """Seconds of audio that were recognised in a second when it was tried."""
 
 
 @dataclass(slots=True)
@@ -78,7 +90,7 @@ class Engine:
         """Lend the model for one request, loading it where it is not; its pool is the turn.
 
         Raises:
-            SttError: it cannot be loaded.
+            NotLoaded: it cannot be loaded.
         """
         with self._borrowed() as loaded:
             turn = loaded.scheduler.turn(priority)
@@ -89,7 +101,7 @@ class Engine:
         """Lend it to a live session, before all else.
 
         Raises:
-            SttError: it cannot be loaded.
+            NotLoaded: it cannot be loaded.
         """
         with self._borrowed() as loaded:
             turn = loaded.scheduler.turn(Priority.LIVE)
@@ -102,7 +114,7 @@ class Engine:
         """Load the model before anybody asks; returns what it is.
 
         Raises:
-            SttError: it cannot be loaded.
+            NotLoaded: it cannot be loaded.
         """
         with self._borrowed():
             assert self.served is not None
@@ -139,6 +151,12 @@ class Engine:
         loaded = self._loaded
         return loaded.scheduler.oldest_s if loaded else 0.0
 
+    @property
+    def still_s(self) -> float:
+        """Seconds for which nothing was finished, though there was something to do; else 0."""
+        loaded = self._loaded
+        return loaded.scheduler.still_s if loaded else 0.0
+
     @contextmanager
     def _borrowed(self) -> Iterator[_Loaded]:
         with self._lock:
@@ -157,8 +175,11 @@ class Engine:
             self.state = "loading"
             try:
                 transcriber = _shared(self._load())
+                speed = tried(transcriber)
             except Exception as error:
                 self.state, self.failure = "failed", str(error)
+                if isinstance(error, SttError):
+                    raise NotLoaded(error) from error
                 raise
             loaded = _Loaded(transcriber, Scheduler(transcriber.recognizer.streams))
             self.served = Served(
@@ -169,6 +190,7 @@ class Engine:
                 streams=transcriber.recognizer.streams,
                 pace=pace_for(transcriber),
                 english_only=transcriber.english_only,
+                speed=speed,
             )
             with self._lock:
                 self._loaded, self.state, self.failure = loaded, "loaded", ""

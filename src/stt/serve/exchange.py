@@ -5,13 +5,18 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
+from collections.abc import Coroutine
 from contextlib import suppress
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect, HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from stt.serve.problems import problem_of
+from stt.serve.problems import LOG, Problem, ending, problem_of
+from stt.serve.service import service_of
 
+IN_WORK = "stt.recording"
+"""Key of a scope: the name of the recording that is being transcribed."""
 _LINGER_S, _LINGER_BYTES = 5.0, 64_000_000
 """How much more is read, and dropped, of an upload that is answered already: a client that still
 sends would lose the answer if the connection were closed at once (RFC 9112, 9.6)."""
@@ -29,12 +34,20 @@ class Exchange:
             await self._app(scope, receive, send)
             return
         one = _One(Headers(scope=scope), receive, send)
+        problem: Problem | None = None
         try:
             await self._app(scope, one.receive, one.send)
+        except asyncio.CancelledError:  # the server ends, and this has taken longer than is allowed
+            LOG.warning("cut: %s", scope.get(IN_WORK) or f"{scope['method']} {scope['path']}")
+            problem = ending()
         except Exception as error:  # noqa: BLE001 - a bug: others are served on
-            response = problem_of(error).response()
-            if not one.began:
-                await response(scope, one.receive, one.send)
+            problem = problem_of(error)
+        metrics = service_of(HTTPConnection(scope)).metrics
+        if problem is not None:
+            metrics.failed(problem)
+            if not one.status:
+                await problem.response()(scope, one.receive, one.send)
+        metrics.answered(scope["path"], one.status)
 
 
 class _One:
@@ -43,8 +56,8 @@ class _One:
         self._number = f"req_{uuid.uuid4().hex}"
         self._has_body = headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
         self._waits = headers.get("expect", "").lower() == "100-continue"
-        self.began = False
-        """Whether an answer has begun."""
+        self.status = 0
+        """Of the answer; 0 before it begins."""
 
     async def receive(self) -> Message:
         self._waits = False
@@ -55,7 +68,7 @@ class _One:
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            self.began = True
+            self.status = message["status"]
             MutableHeaders(scope=message)["x-request-id"] = self._number
         ends = message["type"] == "http.response.body" and not message.get("more_body", False)
         if ends and self._has_body and not self._waits:
@@ -70,3 +83,29 @@ class _One:
             while self._has_body and dropped < _LINGER_BYTES:
                 left = until - time.monotonic()
                 dropped += len((await asyncio.wait_for(self.receive(), left)).get("body", b""))
+
+
+async def until_left(receive: Receive, work: Coroutine[None, None, None]) -> None:
+    """Do what a request wants, as long as its client is there; `receive` has nothing else to give.
+
+    When this has returned or raised, `work` has ended.
+
+    Raises:
+        ClientDisconnect: the client left.
+    """
+    working = asyncio.create_task(work)
+    leaving = asyncio.create_task(_left(receive))
+    try:
+        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise ClientDisconnect
+        await working
+    finally:
+        for task in (working, leaving):
+            task.cancel()
+        await asyncio.gather(working, leaving, return_exceptions=True)
+
+
+async def _left(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from stt.errors import UsageError
 from stt.settings.schema import Settings
+from stt.transcript import DEFAULT_STYLE, SubtitleStyle
 
 WYOMING_PORT = 10300
 """The port that Home Assistant expects."""
@@ -39,6 +40,9 @@ class ServeOptions:
     tls_key: Path | None = None
     grace_s: float = 30.0
     """Seconds that what is under way may take when the server is told to end."""
+
+    style: SubtitleStyle = DEFAULT_STYLE
+    """How subtitles are made."""
 
     @classmethod
     def of(
@@ -79,6 +83,7 @@ class ServeOptions:
             tls_cert=_file(settings.tls_cert, "tls_cert"),
             tls_key=_file(settings.tls_key, "tls_key"),
             grace_s=settings.grace_s,
+            style=settings.subtitle_style,
         )
 
 

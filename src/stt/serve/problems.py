@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
 from stt.errors import AudioError, SttError, UsageError
+from stt.serve.engine import NotLoaded
 
 LOG = logging.getLogger("stt.serve")
 
@@ -68,12 +69,33 @@ def problem_of(error: Exception) -> Problem:
     if isinstance(error, UsageError):
         return Problem(400, str(error), code="invalid_value")
     if isinstance(error, SttError):
-        LOG.warning("%s", error)
-        return Problem(
-            500, "the model made nothing of it; the server's log says why", code="model_failed"
-        )
+        return _model_problem(error)
     LOG.error("internal error: %s: %s", type(error).__name__, error, exc_info=error)
     return Problem(500, "internal error; the server's log says more", code="internal_error")
+
+
+def _model_problem(error: SttError) -> Problem:
+    LOG.warning("%s", error)
+    if isinstance(error, NotLoaded):
+        return Problem(
+            503,
+            "the model cannot be loaded now; the server's log says why",
+            code="model_not_loaded",
+            headers={"retry-after": "30"},
+        )
+    return Problem(
+        500, "the model made nothing of it; the server's log says why", code="model_failed"
+    )
+
+
+def ending() -> Problem:
+    """Return what is told where something is cut because the server ends."""
+    return Problem(
+        503,
+        "the server is ending; ask again when it is back",
+        code="server_ending",
+        headers={"retry-after": "5"},
+    )
 
 
 def _http_problem(error: HTTPException) -> Problem:

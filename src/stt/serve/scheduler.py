@@ -16,6 +16,8 @@ from enum import IntEnum
 from itertools import count
 from typing import Any, ParamSpec, TypeVar
 
+LONGEST_COMMAND_S = 30.0
+"""Seconds of a recording that counts as one utterance."""
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -59,6 +61,8 @@ class Scheduler:
         self._changed = threading.Condition()
         self._numbers = count()
         self._closed = False
+        self._running = 0
+        self._moved = time.monotonic()  # when something was last finished, or begun from nothing
         self._threads = [
             threading.Thread(target=self._work, name=f"stt-recognizer-{number}", daemon=True)
             for number in range(threads)
@@ -81,6 +85,8 @@ class Scheduler:
             if self._closed:
                 raise RuntimeError("the scheduler is closed")
             task = _Task(priority, next(self._numbers), time.monotonic(), future, work)
+            if not self._running and not self._waiting:
+                self._moved = task.since
             heapq.heappush(self._waiting, task)
             self._changed.notify()
         return future
@@ -97,6 +103,13 @@ class Scheduler:
         with self._changed:
             since = [task.since for task in self._waiting if not task.future.cancelled()]
         return time.monotonic() - min(since) if since else 0.0
+
+    @property
+    def still_s(self) -> float:
+        """Seconds for which nothing was finished, though there was something to do; else 0."""
+        with self._changed:
+            busy = self._running or any(not task.future.cancelled() for task in self._waiting)
+            return time.monotonic() - self._moved if busy else 0.0
 
     def close(self) -> None:
         """Cancel what waits, and wait for what is under way."""
@@ -118,12 +131,18 @@ class Scheduler:
         while task := self._next():
             task.run()
             del task  # nor keep its audio while there is nothing to do
+            with self._changed:
+                self._running -= 1
+                self._moved = time.monotonic()
 
     def _next(self) -> _Task | None:
         with self._changed:
             while not self._waiting and not self._closed:
                 self._changed.wait()
-            return heapq.heappop(self._waiting) if self._waiting else None
+            if not self._waiting:
+                return None
+            self._running += 1
+            return heapq.heappop(self._waiting)
 
 
 class Turn(Executor):
@@ -149,6 +168,10 @@ class Turn(Executor):
             self._futures.add(future)
         future.add_done_callback(self._forget)
         return future
+
+    def demote(self, priority: Priority) -> None:
+        """Let what comes from now on have another priority."""
+        self._priority = priority
 
     def withdraw(self) -> None:
         """Take back what has not begun, and take no more: whoever waits has CancelledError."""

@@ -7,7 +7,7 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 
 import uvicorn
 
@@ -58,40 +58,26 @@ def address(options: ServeOptions, bound: socket.socket) -> str:
 
 
 def serve(
-    service: Service, bound: socket.socket, tell: Tell, stop: threading.Event | None = None
-) -> None:
-    """Answer until SIGTERM, Ctrl-C or `stop`, then finish what is under way.
-
-    Signals are heard in the main thread alone.
-    """
-    with ExitStack() as stack:
-        stack.callback(service.close)
-        server = _Server(_config(service))
-        stack.enter_context(_ending(server, service.options.grace_s, tell))
-        asyncio.run(_serve(server, service, bound, tell, stop))
-
-
-async def _serve(
-    server: _Server,
     service: Service,
     bound: socket.socket,
     tell: Tell,
-    stop: threading.Event | None,
+    stop: threading.Event | None = None,
+    *,
+    greeting: str | None = None,
 ) -> None:
-    beside = [asyncio.create_task(_unload_when_idle(service, tell))]
-    if stop is not None:
-        beside.append(asyncio.create_task(_end_when(stop, server)))
+    """Answer until SIGTERM, Ctrl-C or `stop`, then finish what is under way.
+
+    Signals are heard in the main thread alone. With a `greeting` the model is loaded at once, while
+    `/health` answers already, and the greeting told; without, when it is first needed.
+
+    Raises:
+        NotLoaded: it cannot be loaded at once.
+    """
+    server = _Server(service, tell)
     try:
-        await server.serve(sockets=[bound])
+        asyncio.run(server.answer(bound, stop, greeting))
     finally:
-        for task in beside:
-            task.cancel()
-        await asyncio.gather(*beside, return_exceptions=True)
-
-
-async def _end_when(stop: threading.Event, server: _Server) -> None:
-    await asyncio.to_thread(stop.wait)
-    server.should_exit = True
+        service.close()
 
 
 async def _unload_when_idle(service: Service, tell: Tell) -> None:
@@ -106,10 +92,75 @@ async def _unload_when_idle(service: Service, tell: Tell) -> None:
 class _Server(uvicorn.Server):
     """Signals are ours."""
 
+    def __init__(self, service: Service, tell: Tell) -> None:
+        super().__init__(_config(service))
+        self._service, self._tell = service, tell
+
+    async def answer(
+        self, bound: socket.socket, stop: threading.Event | None, greeting: str | None
+    ) -> None:
+        """See `serve`."""
+        beside = [asyncio.create_task(_unload_when_idle(self._service, self._tell))]
+        if stop is not None:
+            beside.append(asyncio.create_task(self._end_when(stop)))
+        loading = asyncio.create_task(self._load_at_once(greeting))
+        try:
+            with self._ending():
+                await self.serve(sockets=[bound])
+                if cut := self.server_state.tasks:  # they end within an utterance, and say so
+                    await asyncio.wait(cut)
+                await loading
+        finally:
+            for task in beside:
+                task.cancel()
+            await asyncio.gather(*beside, return_exceptions=True)
+
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Leave them alone."""
         yield
+
+    async def _load_at_once(self, greeting: str | None) -> None:
+        if greeting is None:
+            return
+        try:
+            await asyncio.to_thread(self._service.engine.load)
+        except BaseException:
+            self.should_exit = True
+            raise
+        self._tell(greeting)
+
+    async def _end_when(self, stop: threading.Event) -> None:
+        await asyncio.to_thread(stop.wait)
+        self.should_exit = True
+
+    @contextmanager
+    def _ending(self) -> Iterator[None]:
+        """End in order at the first signal; at the second cut what is under way."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        loop = asyncio.get_running_loop()
+        numbers = [signal.SIGINT, signal.SIGTERM]
+        before = {
+            number: signal.signal(number, lambda *_: loop.call_soon_threadsafe(self._end))
+            for number in numbers
+        }
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _end(self) -> None:
+        if not self.should_exit:
+            self.should_exit = True
+            grace_s = self._service.options.grace_s
+            self._tell(f"ending: what is under way has {grace_s:g} s; again to cut it")
+            return
+        self.force_exit = True
+        for task in self.server_state.tasks:
+            task.cancel()
 
 
 def _config(service: Service) -> uvicorn.Config:
@@ -125,26 +176,3 @@ def _config(service: Service) -> uvicorn.Config:
         ssl_keyfile=options.tls_key,
         ws="websockets-sansio",
     )
-
-
-@contextmanager
-def _ending(server: _Server, grace_s: float, tell: Tell) -> Iterator[None]:
-    """End in order at the first signal, and at once at the second."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def ask(number: int, _: object) -> None:
-        if server.should_exit:
-            server.force_exit = True
-            return
-        server.should_exit = True
-        tell(f"ending: what is under way has {grace_s:g} s; again to end at once")
-
-    numbers = [signal.SIGINT, signal.SIGTERM]
-    before = {number: signal.signal(number, ask) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

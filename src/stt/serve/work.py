@@ -4,22 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
 
-from stt.audio.selection import ALL_OF_IT, Selection
+from stt.audio import files
+from stt.audio.selection import ALL_OF_IT, Selection, clock
+from stt.errors import AudioError
 from stt.pipeline import Step
 from stt.serve.engine import Engine
-from stt.serve.scheduler import Priority, Turn
+from stt.serve.scheduler import LONGEST_COMMAND_S, Priority, Turn
 from stt.text.transcript import Transcript
 from stt.transcriber import TranscriptBuilder
 
 _READERS = {Priority.COMMAND: 64, Priority.FILE: 16}
 """Recordings read at a time: a short one never waits for a place among the long ones."""
+
+
+class TooLong(AudioError):  # noqa: N818 - says what it is
+    """A recording has more seconds than are taken."""
+
+    def __init__(self, name: str, most_s: float) -> None:
+        super().__init__(f"{name}: is longer than {clock(most_s)}, the most that is taken here")
 
 
 class Readers:
@@ -49,6 +58,8 @@ class Recording:
     name: str
     """As the client calls it."""
     priority: Priority
+    most_s: float
+    """Seconds of it that are taken; where there are more, nothing of it is."""
     selection: Selection = ALL_OF_IT
 
 
@@ -108,9 +119,20 @@ class Work:
             if isinstance(item, Transcript):
                 return
 
-    async def transcript(self) -> Transcript:
-        """Wait for the transcript; raises as iterating does."""
+    async def soon(self, timeout_s: float) -> Progress | Transcript | None:
+        """Wait for the next, at most so long; None: there is none yet. Raises as iterating does."""
+        try:
+            item = await asyncio.wait_for(self._items.get(), timeout_s)
+        except asyncio.TimeoutError:
+            return None
+        if isinstance(item, Exception):
+            raise item
+        return item
+
+    async def transcript(self, note: Callable[[Progress | Transcript], None]) -> Transcript:
+        """Wait for the transcript, having each step noted, and it; raises as iterating does."""
         async for item in self:
+            note(item)
             if isinstance(item, Transcript):
                 return item
         raise AssertionError("the last item is the transcript")
@@ -135,13 +157,23 @@ class Work:
             builder = TranscriptBuilder(
                 hearing.model, hearing.choice, recording.selection, hearing.language
             )
-            with closing(hearing.steps(str(recording.path))) as steps:
+            source = files.Recording(recording.name, recording.path)
+            with closing(hearing.steps(source)) as steps:
                 for step, duration in steps:
                     builder.take(step)
+                    self._judge(step, turn)
                     self._tell(Progress(step.overall(duration), duration))
                     if self._left.is_set():
                         return
             self._tell(builder.transcript(recording.name))
+
+    def _judge(self, step: Step, turn: Turn) -> None:
+        """Believe what is heard, not what the file's header said."""
+        recording = self._recording
+        if step.heard > recording.most_s:
+            raise TooLong(recording.name, recording.most_s)
+        if step.heard > LONGEST_COMMAND_S and recording.priority is Priority.COMMAND:
+            turn.demote(Priority.FILE)
 
     def _tell(self, item: _Item) -> None:
         assert self._loop is not None

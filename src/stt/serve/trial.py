@@ -1,0 +1,24 @@
+"""A model that was loaded is tried before anybody waits for it."""
+
+from __future__ import annotations
+
+import time
+
+from stt.audio.segmenter import Utterance
+from stt.install.observation import bundled_clips
+from stt.transcriber import ModelTranscriber
+from stt.types import SAMPLE_RATE
+
+_TRIAL_S = 3.0
+
+
+def tried(transcriber: ModelTranscriber) -> float:
+    """Recognise a few seconds of speech; returns seconds of audio recognised in a second.
+
+    Raises:
+        ModelError: nothing usable came of it.
+    """
+    samples = bundled_clips()[0].samples[: round(_TRIAL_S * SAMPLE_RATE)]
+    began = time.perf_counter()
+    transcriber.guarded(transcriber.recognizer).recognize([Utterance(0, samples)])
+    return _TRIAL_S / max(time.perf_counter() - began, 1e-6)
