@@ -40,7 +40,7 @@ def test_without_the_key_nothing_below_v1_answers(server, key, path) -> None:
 
 
 def test_health_is_open_and_tells_more_to_who_knows_the_key(server) -> None:
-    assert ask(server, "/health", None).json() == {"status": "loaded", "api_key_required": True}
+    assert ask(server, "/health", None).json() == {"status": "ok", "api_key_required": True}
     assert ask(server, "/health").json()["model"] == DIGITS.name
 
 

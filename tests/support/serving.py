@@ -13,6 +13,7 @@ from stt.serve.engine import Engine
 from stt.serve.options import ServeOptions
 from stt.serve.server import listen, serve
 from stt.serve.service import Service
+from stt.serve.trial import tried
 from stt.transcriber import ModelTranscriber
 
 
@@ -36,7 +37,7 @@ def running(load: Callable[[], ModelTranscriber], **options) -> Iterator[Running
     """Serve on a free port until the block is left; `options` are those of ServeOptions."""
     told = ServeOptions(port=0, grace_s=1, **options)
     with listen(told.host, 0) as bound:
-        service = Service(Engine(load, told.idle_unload_s), told)
+        service = Service(Engine(load, told.idle_unload_s, trial=tried), told)
         stop = threading.Event()
         thread = threading.Thread(
             target=serve, args=(service, bound, lambda line: None), kwargs={"stop": stop}

@@ -79,6 +79,7 @@ def _serve(
     from stt.serve.options import ServeOptions
     from stt.serve.server import address, listen, serve
     from stt.serve.service import Service
+    from stt.serve.trial import tried
 
     settings = loaded.settings
     options = ServeOptions.of(settings, announce=announce, no_key=no_key, origins=origins)
@@ -92,7 +93,7 @@ def _serve(
 
     _show_log(quiet=quiet)
     with listen(options.host, options.port) as bound:
-        engine = Engine(load, options.idle_unload_s)
+        engine = Engine(load, options.idle_unload_s, trial=tried)
         greeting = f"listening on {address(options, bound)}; Ctrl-C ends"
         serve(Service(engine, options), bound, tell, greeting=greeting)
     tell("ended")

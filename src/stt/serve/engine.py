@@ -15,7 +15,6 @@ from stt.engine.dynamic_batcher import DynamicBatcher
 from stt.engine.fallback import Fallback, GuardedRecognizer
 from stt.errors import ModelError, SttError
 from stt.serve.scheduler import Priority, Scheduler, Turn
-from stt.serve.trial import tried
 from stt.streaming.jobs import Pace
 from stt.streaming.session import LiveSession
 from stt.streaming.stream import guarded_for, pace_for
@@ -49,8 +48,8 @@ class Served:
     """Of live sessions."""
     english_only: bool
     """Whether it writes English whatever is spoken."""
-    speed: float
-    """Seconds of audio that were recognised in a second when it was tried."""
+    speed: float | None
+    """Seconds of audio that were recognised in a second when it was tried; None: it was not."""
 
 
 @dataclass(slots=True)
@@ -67,13 +66,16 @@ class Engine:
         load: Callable[[], ModelTranscriber],
         idle_unload_s: float | None = None,
         clock: Callable[[], float] = time.monotonic,
+        trial: Callable[[ModelTranscriber], float] | None = None,
     ) -> None:
         """`load` is called when the model is first needed, and again after it was unloaded.
 
         `idle_unload_s`: seconds without a request after which `unload_if_idle` gives its memory
-        back; None: it never does.
+        back; None: it never does. `trial` is given the model whenever it was loaded; it returns
+        its speed, or raises ModelError where it is of no use.
         """
         self._load, self._idle_s, self._clock = load, idle_unload_s, clock
+        self._trial = trial
         self._loading = threading.Lock()  # held while it is loaded, which takes seconds
         self._lock = threading.Lock()  # guards what follows, for moments
         self._loaded: _Loaded | None = None
@@ -175,7 +177,7 @@ class Engine:
             self.state = "loading"
             try:
                 transcriber = _shared(self._load())
-                speed = tried(transcriber)
+                speed = self._trial(transcriber) if self._trial else None
             except Exception as error:
                 self.state, self.failure = "failed", str(error)
                 if isinstance(error, SttError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
@@ -58,7 +59,7 @@ class Recording:
     name: str
     """As the client calls it."""
     priority: Priority
-    most_s: float
+    most_s: float = math.inf
     """Seconds of it that are taken; where there are more, nothing of it is."""
     selection: Selection = ALL_OF_IT
 
@@ -129,7 +130,9 @@ class Work:
             raise item
         return item
 
-    async def transcript(self, note: Callable[[Progress | Transcript], None]) -> Transcript:
+    async def transcript(
+        self, note: Callable[[Progress | Transcript], None] = lambda _: None
+    ) -> Transcript:
         """Wait for the transcript, having each step noted, and it; raises as iterating does."""
         async for item in self:
             note(item)
