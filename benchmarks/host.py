@@ -37,7 +37,8 @@ import soundfile
 from stt.audio.conditioning import AHEAD, Conditioner, conditioned
 from stt.audio.files import open_audio
 from stt.audio.samples import resampled
-from stt.audio.segmenter import Segmenter, Utterance, utterances
+from stt.audio.segmenter import Segmenter
+from stt.audio.utterances import Utterance, utterances
 from stt.audio.vad import FRAME, SpeechProbability
 from stt.engine.fallback import GuardedRecognizer
 from stt.models.label_looping import Ints, label_looping

@@ -41,7 +41,7 @@ from pathlib import Path
 
 import numpy as np
 
-from stt.audio.segmenter import Utterance
+from stt.audio.utterances import Utterance
 from stt.audio.vad import SpeechProbability
 from stt.engine.fallback import GuardedRecognizer
 from stt.events import Committed, Draft, Event, Final, Level

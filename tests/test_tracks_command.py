@@ -13,8 +13,8 @@ import pytest
 import soundfile
 
 import stt
-from stt.audio.segmenter import Utterance
 from stt.audio.selection import Selection
+from stt.audio.utterances import Utterance
 from stt.engine.fallback import Fallback
 from stt.transcript import FORMAT_NAMES
 from support import media

@@ -10,7 +10,8 @@ from typing import NamedTuple, Protocol
 
 from stt.audio.conditioning import AHEAD, Conditioner, conditioned
 from stt.audio.samples import resampled
-from stt.audio.segmenter import Segmenter, Skipped, Utterance, utterances
+from stt.audio.segmenter import Segmenter
+from stt.audio.utterances import Skipped, Utterance, utterances
 from stt.audio.vad import FRAME, SpeechProbability
 from stt.engine.fallback import Attempt, Fallback, GuardedRecognizer, clock
 from stt.errors import AudioError, ModelError, NonFiniteOutput

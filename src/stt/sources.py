@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from stt.audio.files import Recording, found, mono_stream, open_recording
-from stt.audio.segmenter import Utterance
 from stt.audio.selection import ALL, Selection, channel_name, no_such_track
 from stt.audio.stream import AudioStream, Damage, RawAudio
+from stt.audio.utterances import Utterance
 from stt.engine.fallback import Fallback
 from stt.errors import AudioError, UsageError
 from stt.pipeline import UtteranceCache

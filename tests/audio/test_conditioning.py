@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stt.audio.conditioning import AHEAD, Conditioner, Heard, conditioned, levelled
-from stt.audio.samples import HighPass
+from stt.audio.high_pass import Stretch, at_rest, filtered, low_share, remembered
 from stt.audio.vad import FRAME, levels
 from stt.types import Samples
 from support.paths import SAMPLES
@@ -192,7 +192,7 @@ def test_the_vad_hears_no_constant_offset(said: Samples, offset: float, level: f
     quiet = at(level, said)
     found = both(quiet + np.float32(offset)).vad
     assert abs(float(found.mean())) < 1e-3
-    expected = heard(HighPass()(quiet))
+    expected = heard(filtered(at_rest(quiet), quiet))
     assert loudest(found) == pytest.approx(loudest(expected), abs=1.5)
     assert np.abs(found).max() <= 1.0
 
@@ -245,8 +245,41 @@ def test_what_the_high_pass_lets_through_from_call_to_call(
     hertz: float, least: float, most: float
 ) -> None:
     tone = np.sin(2 * np.pi * hertz * np.arange(4 * RATE) / RATE).astype(np.float32)
-    whole, filtered = HighPass()(tone), HighPass()
+    before = at_rest(tone)
+    whole, parts = filtered(before, tone), []
     assert least < 20 * np.log10(np.std(whole[2 * RATE :]) / np.std(tone[2 * RATE :])) < most
-    parts = [filtered(part) for part in blocks(tone, 777)]
+    for part in blocks(tone, 777):
+        parts.append(filtered(before, part))
+        before = remembered(before, part)
     np.testing.assert_allclose(np.concatenate(parts), whole, atol=1e-6)
-    assert len(filtered(tone[:0])) == 0
+
+
+@given(
+    st.floats(20, 300), st.floats(-60, 0), st.floats(20, 8_000), st.integers(0, 3), st.booleans()
+)
+def test_the_share_below_100_hz_is_never_taken_for_much_less(
+    hertz: float, level: float, other: float, seed: int, offset: bool
+) -> None:
+    """Of tones, an offset and noise together; the second look is exact."""
+    time = np.arange(30 * FRAME) / RATE
+    tones = 10 ** (level / 20) * np.sin(2 * np.pi * hertz * time) + np.sin(2 * np.pi * other * time)
+    samples = np.asarray(0.2 * tones + 0.1 * offset, np.float32) + noise(1, -40, seed)[: len(time)]
+    spectrum = np.abs(np.fft.rfft(samples)) ** 2
+    spectrum[1:] *= 2
+    low = np.fft.rfftfreq(len(samples), 1 / RATE) <= 90
+    assert low_share(samples) >= 0.85 * spectrum[low].sum() / spectrum.sum() - 0.01
+
+
+def test_loud_sound_without_rumble_is_not_filtered_and_its_power_is_nearly_the_same() -> None:
+    frames = np.asarray(soundfile.read(SAMPLES / "weather.flac", dtype="float32")[0][: 30 * FRAME])
+    stretch = Stretch(frames.reshape(-1, FRAME), at_rest(frames))
+    powers, above = stretch.powers
+    assert above is powers
+    exact = np.square(stretch.above).mean(axis=1)
+    assert 10 * np.log10(powers.sum() / exact.sum()) < 0.22
+
+
+def test_rumble_is_filtered(said: Samples) -> None:
+    rumbling = said[: 30 * FRAME] + np.float32(0.3)
+    powers, above = Stretch(rumbling.reshape(-1, FRAME), at_rest(rumbling)).powers
+    assert above.sum() < powers.sum() / 2

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stt.audio.segmenter import Utterance
+from stt.audio.utterances import Utterance
 from stt.batch.journal import FOLDER, Content, Journal, Output
 from stt.engine.fallback import Fallback
 from stt.errors import OutputError

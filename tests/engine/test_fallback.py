@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stt.audio.segmenter import Utterance
+from stt.audio.utterances import Utterance
 from stt.engine.fallback import CLEAR_SPEECH_S, GuardedRecognizer, Reserve
 from stt.engine.sessions import finite
 from stt.errors import ModelError, NonFiniteOutput

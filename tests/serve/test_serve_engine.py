@@ -141,7 +141,7 @@ def test_a_recording_says_the_same_through_it(engine: Engine, digits: ModelTrans
 def test_a_live_session_is_recognised_by_it_and_leaves_no_work(engine: Engine) -> None:
     import soundfile
 
-    from stt.audio.segmenter import Utterance
+    from stt.audio.utterances import Utterance
 
     samples, _ = soundfile.read(min(CLIPS.glob("*.flac")), dtype="float32")
     utterance = Utterance(0, np.asarray(samples, np.float32), 0.0, ())

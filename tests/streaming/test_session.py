@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from stt.audio.segmenter import Utterance
+from stt.audio.utterances import Utterance
 from stt.audio.vad import FRAME
 from stt.events import Committed, Draft, Event, Final, Level, State
 from stt.streaming.jobs import Job, Pace

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from stt.audio.microphone import Block
-from stt.audio.segmenter import Utterance
+from stt.audio.utterances import Utterance
 from stt.engine.fallback import Fallback
 from stt.engine.recognizer import Interrupted
 from stt.errors import AudioError, ModelError

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from stt.audio.segmenter import Utterance
+from stt.audio.utterances import Utterance
 from stt.audio.vad import FRAME
 from stt.events import Committed, Event, Final
 from stt.streaming.jobs import Pace

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stt.audio.segmenter import Utterance
+from stt.audio.utterances import Utterance
 from stt.audio.vad import FRAME
 from stt.pipeline import Step
 from stt.text.hallucination import (

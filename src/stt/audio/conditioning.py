@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from stt.audio.samples import HighPass
+from stt.audio.high_pass import Stretch, at_rest, remembered
 from stt.audio.vad import FRAME, levels
 from stt.types import SAMPLE_RATE, Samples
 
@@ -72,7 +72,6 @@ class _Window:
         self._frames: deque[tuple[float, float, float]] = deque()  # level, power, power above
         self._length = length
         self._levels: list[float] = []  # of those that hold something, rising
-        self._powers: list[float] = []  # rising
         self._power = self._above = 0.0
 
     def push(self, level: float, power: float, above: float) -> None:
@@ -81,13 +80,11 @@ class _Window:
             old, old_power, old_above = self._frames.popleft()
             if old > _ZERO_DB:
                 del self._levels[bisect_left(self._levels, old)]
-            del self._powers[bisect_left(self._powers, old_power)]
             self._power -= old_power
             self._above -= old_above
         self._frames.append((level, power, above))
         if level > _ZERO_DB:
             insort(self._levels, level)
-        insort(self._powers, power)
         self._power += power
         self._above += above
 
@@ -105,7 +102,8 @@ class _Window:
     @property
     def room_db(self) -> float:
         """By how much all of it, but short bangs, can be amplified before peaks are cut off."""
-        loudest = self._powers[int(_LOUDEST * (len(self._powers) - 1))]
+        powers = sorted(power for _, power, _ in self._frames)
+        loudest = powers[int(_LOUDEST * (len(powers) - 1))]
         return max(0.0, _LOUD_DB - 10 * math.log10(max(loudest, 1e-10)))
 
 
@@ -118,17 +116,40 @@ class Heard(NamedTuple):
     """The same without rumble."""
 
 
+class _Decision(NamedTuple):
+    """What is to be done with a frame."""
+
+    drowned: bool
+    """The model hears what lies above 100 Hz."""
+    rumble: bool
+    """The VAD does."""
+    model_db: float = 0.0
+    """Gain of what the model hears."""
+    vad_db: float = 0.0
+
+
 class _Fade:
     """Crosses over, within a few frames, between sound and what of it lies above 100 Hz."""
 
     def __init__(self) -> None:
         self._share: float | None = None  # of what is above, 0 to 1; None before the first frame
 
-    def __call__(self, frame: Samples, above: Samples, *, filtered: bool) -> Samples:
-        wanted = float(filtered)
-        before = wanted if self._share is None else self._share
-        step = 1 / _CROSSFADE
-        self._share = min(max(wanted, before - step), before + step)
+    def __call__(self, stretch: Stretch, chosen: slice, wanted: Sequence[bool]) -> Samples:
+        """Return the chosen frames, each as it is wanted: True is what lies above."""
+        if self._share is None:
+            self._share = float(wanted[0])
+        if not any(wanted) and self._share == 0.0:
+            return stretch.frames[chosen]
+        above = stretch.above[chosen]
+        if all(wanted) and self._share == 1.0:
+            return above
+        pairs = zip(stretch.frames[chosen], above, wanted, strict=True)
+        return np.stack([self._next(*pair) for pair in pairs])
+
+    def _next(self, frame: Samples, above: Samples, wanted: bool) -> Samples:
+        assert self._share is not None
+        before, step = self._share, 1 / _CROSSFADE
+        self._share = min(max(float(wanted), before - step), before + step)
         if before == self._share:
             return above if self._share else frame
         share = np.linspace(before, self._share, FRAME, dtype=np.float32)
@@ -142,10 +163,16 @@ class _Gain:
         self._gain: float | None = None  # dB; None before the first frame
         self._factor = 1.0
 
-    def __call__(self, frame: Samples, wanted: float) -> Samples:
-        """Return a frame, float32 [512], amplified towards `wanted` dB."""
+    def __call__(self, frames: Samples, wanted: Sequence[float]) -> Samples:
+        """Return frames, float32 [n, 512], each amplified towards so many dB."""
         if self._gain is None:
-            self._gain, self._factor = wanted, 10 ** (wanted / 20)
+            self._gain, self._factor = wanted[0], 10 ** (wanted[0] / 20)
+        if self._gain == 0.0 and not any(wanted):
+            return frames
+        return np.stack([self._next(*pair) for pair in zip(frames, wanted, strict=True)])
+
+    def _next(self, frame: Samples, wanted: float) -> Samples:
+        assert self._gain is not None
         self._gain = min(max(wanted, self._gain - _FAST_DB), self._gain + _SLOW_DB)
         before, self._factor = self._factor, 10 ** (self._gain / 20)
         if before == self._factor == 1.0:
@@ -161,9 +188,10 @@ class Conditioner:
     def __init__(self, ahead: int = 0) -> None:
         """Look `ahead` frames ahead; with 0 nothing is amplified, see `levelled`."""
         self._ahead = ahead
-        self._high_pass = HighPass()
+        self._before: Samples | None = None  # samples that the filter looks back on
         self._window = _Window(BEHIND + ahead)
-        self._waiting: deque[tuple[Samples, Samples]] = deque()  # frame, above 100 Hz
+        self._waiting: deque[Stretch] = deque()
+        self._count, self._begun = 0, 0  # frames that wait; those of the first that do not
         self._given = 0  # frames
         self._rumble = self._drowned = self._raised = False
         self._model_fade, self._vad_fade = _Fade(), _Fade()
@@ -174,26 +202,33 @@ class Conditioner:
 
     def push(self, frames: Samples) -> Heard:
         """Take float32 [n, 512]; return as many as can be given, float32 [m, 512]."""
-        above = self._high_pass(frames.reshape(-1)).reshape(frames.shape)
-        powers, high = (np.einsum("ij,ij->i", x, x) / FRAME for x in (frames, above))
-        out: list[Heard] = []
-        for i, level in enumerate((10 * np.log10(high + 1e-10)).tolist()):
-            self._window.push(level, float(powers[i]), float(high[i]))
-            self._waiting.append((frames[i], above[i]))
-            if len(self._waiting) > self._ahead:
-                out.append(self._next())
-        return _stacked(out)
+        if not len(frames):
+            return _NOTHING
+        samples = frames.reshape(-1)
+        before = at_rest(samples) if self._before is None else self._before
+        self._before = remembered(before, samples)
+        stretch = Stretch(frames, before)
+        self._waiting.append(stretch)
+        powers, above = stretch.powers
+        levels_above = (10 * np.log10(above + 1e-10)).tolist()
+        decisions: list[_Decision] = []
+        for values in zip(levels_above, powers.tolist(), above.tolist(), strict=True):
+            self._window.push(*values)
+            self._count += 1
+            if self._count > self._ahead:
+                decisions.append(self._decide())
+        return self._give(decisions)
 
     def finish(self) -> Heard:
         """Return the frames that are left, float32 [m, 512]."""
-        return _stacked([self._next() for _ in range(len(self._waiting))])
+        return self._give([self._decide() for _ in range(self._count)])
 
     def speech(self, start: int, end: int) -> None:
         """Note that there is speech in the frames [start, end); stretches rise."""
         while self._faint and self._faint[0][1] <= start:
             self._faint.popleft()
-        for first, last in self._faint:
-            common = min(last, end) - max(first, start)
+        for first, behind in self._faint:
+            common = min(behind, end) - max(first, start)
             if common > 0:
                 self._faint_speech += common
                 self._faint_from = min(self._faint_from, max(first, start))
@@ -220,20 +255,37 @@ class Conditioner:
             )
         return notes
 
-    def _next(self) -> Heard:
-        frame, above = self._waiting.popleft()
+    def _decide(self) -> _Decision:
+        """Say what is to be done with the next frame."""
+        self._count -= 1
         self._given += 1
         low = self._window.low
         self._rumble = low > (_RUMBLE_OVER if self._rumble else _RUMBLE)
         self._drowned = low > (_DROWNED / 2 if self._drowned else _DROWNED)
         self._drowned_frames += self._drowned
-        model = self._model_fade(frame, above, filtered=self._drowned)
-        vad = self._vad_fade(frame, above, filtered=self._rumble)
         if not self._ahead:
-            return Heard(model, vad)
+            return _Decision(self._drowned, self._rumble)
         wanted = self._wanted()
         room = self._window.room_db if self._rumble and not self._drowned else wanted
-        return Heard(self._model_gain(model, min(wanted, room)), self._vad_gain(vad, wanted))
+        return _Decision(self._drowned, self._rumble, min(wanted, room), wanted)
+
+    def _give(self, decisions: Sequence[_Decision]) -> Heard:
+        """Return as many frames as there are decisions, the first that wait."""
+        found: list[Heard] = []
+        while decisions:
+            stretch, begin = self._waiting[0], self._begun
+            count = min(len(decisions), len(stretch.frames) - begin)
+            drowned, rumble, model_db, vad_db = zip(*decisions[:count], strict=True)
+            chosen, decisions = slice(begin, begin + count), decisions[count:]
+            model = self._model_fade(stretch, chosen, drowned)
+            vad = self._vad_fade(stretch, chosen, rumble)
+            found.append(Heard(self._model_gain(model, model_db), self._vad_gain(vad, vad_db)))
+            self._begun += count
+            if self._begun == len(stretch.frames):
+                self._waiting.popleft()
+                self._begun = 0
+        found = found or [_NOTHING]
+        return Heard(*(np.concatenate(kind) for kind in zip(*found, strict=True)))
 
     def _wanted(self) -> float:
         """Return the gain, in dB, that the frames around call for."""
@@ -251,11 +303,7 @@ class Conditioner:
         self._faint.append((start, self._given))
 
 
-def _stacked(frames: Sequence[Heard]) -> Heard:
-    """Return frames, float32 [512] each, as float32 [n, 512]."""
-    if not frames:
-        return Heard(*(np.zeros((0, FRAME), np.float32) for _ in Heard._fields))
-    return Heard(*(np.stack(kind) for kind in zip(*frames, strict=True)))
+_NOTHING = Heard(*(np.zeros((0, FRAME), np.float32) for _ in Heard._fields))
 
 
 def _gain_db(loudest: float, floor: float) -> float:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -240,59 +239,3 @@ class Resampler:
             rest = np.asarray(self._stream.resample_chunk(rest, last=True), np.float32)
             self._stream = None
         return rest
-
-
-CORNER = 100.0
-"""Hz, at which the level is 3 dB lower; 24 dB less an octave below."""
-_TAPS = 1024
-"""Length of the impulse response in samples (0.064 s): what is cut off is below 1e-6."""
-_QUALITIES = (0.541196100146197, 1.3065629648763766)
-"""Q of the two second-order sections of a Butterworth filter of the fourth order."""
-
-
-class HighPass:
-    """A causal Butterworth high-pass of the fourth order, with its memory: one stream at 16 kHz.
-
-    It is applied as its impulse response, by FFT (overlap-save), as NumPy has no recursive filter.
-    Telephones pass nothing below 300 Hz, and models and VAD hear them: the lowest harmonic of a
-    deep voice is not missed.
-    """
-
-    def __init__(self) -> None:
-        self._before: Samples | None = None
-
-    def __call__(self, samples: Samples) -> Samples:
-        """Return the next samples, float32 [n], filtered; the stream is taken to begin at rest.
-
-        At rest means that its first sample was there for ever: an offset is no step.
-        """
-        if not len(samples):
-            return samples
-        if self._before is None:
-            self._before = np.full(_TAPS - 1, samples[0], np.float32)
-        whole = np.concatenate([self._before, samples])
-        self._before = whole[-(_TAPS - 1) :]
-        size = 1 << (len(whole) - 1).bit_length()
-        filtered = np.fft.irfft(np.fft.rfft(whole, size) * _response(size), size)
-        return np.asarray(filtered[_TAPS - 1 : len(whole)], np.float32)
-
-
-@cache
-def _response(size: int) -> npt.NDArray[np.complex64]:
-    return np.asarray(np.fft.rfft(_impulse_response(), size), np.complex64)
-
-
-@cache
-def _impulse_response() -> npt.NDArray[np.float64]:
-    """The two sections by the bilinear transform, as in the Audio EQ Cookbook."""
-    size = 32 * _TAPS  # so long that nothing of its end folds back
-    delay = np.exp(-2j * np.pi * np.arange(size // 2 + 1) / size)
-    angle = 2 * math.pi * CORNER / SAMPLE_RATE
-    response = np.ones_like(delay)
-    for quality in _QUALITIES:
-        alpha, cosine = math.sin(angle) / (2 * quality), math.cos(angle)
-        below = 1 + alpha - 2 * cosine * delay + (1 - alpha) * delay**2
-        response *= (1 + cosine) / 2 * (1 - delay) ** 2 / below
-    taps = np.asarray(np.fft.irfft(response, size)[:_TAPS], np.float64)
-    taps[0] -= taps.sum()  # nothing of an offset is left
-    return taps

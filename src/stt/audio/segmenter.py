@@ -1,24 +1,20 @@
-"""Where to cut: from speech probabilities and levels to utterances a model can hear whole.
+"""Where to cut: from speech probabilities and levels to spans that a model can hear whole.
 
-`Segmenter` is numbers in, spans out, and knows no audio; `utterances` puts the audio to its spans,
-and accounts for what lies between them. Spans rise; two overlap only where a cut had to go through
-speech and the model tells when each word was said, so that a word cut in one is whole in the other.
+Numbers in, spans out: `stt.audio.utterances` puts the audio to them. Spans rise; two overlap only
+where a cut had to go through speech and the model tells when each word was said, so that a word cut
+in one is whole in the other.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
-from stt.audio.conditioning import Heard
-from stt.audio.vad import FRAME, levels
-from stt.types import SAMPLE_RATE, Samples
-
-SpeechProbabilities = Callable[[Samples], npt.NDArray[np.float32]]
+from stt.audio.vad import FRAME
+from stt.types import SAMPLE_RATE
 
 _FRAMES_PER_SECOND = SAMPLE_RATE / FRAME
 PRE_ROLL = round(0.5 * _FRAMES_PER_SECOND)
@@ -46,10 +42,6 @@ _NARROW, _WIDE = 9, 31
 _LATE = 0.1
 """Weight of cutting late: fewer, longer utterances where pauses are equally good."""
 _QUIET_DB, _LOUD_DB = -60.0, -20.0
-ZERO_DB = -99.0
-"""Below this every sample is zero: nothing was recorded."""
-_SILENT_DB = -50.0
-"""Below this is silence; what is louder and no speech is some other sound."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,44 +59,6 @@ class Span:
     def clear(self) -> int:
         """How many frames are clear speech."""
         return sum(probability >= CLEAR for probability, _ in self.heard)
-
-
-@dataclass(frozen=True, slots=True)
-class Skipped:
-    """Samples [start, end) at 16 kHz that no model is to hear."""
-
-    start: int
-    end: int
-    reason: str
-    """'digital zero', 'silence' or 'non-speech'."""
-    like_speech: bool = False
-    """Whether it may have been speech all the same: less of it than makes an utterance."""
-
-
-@dataclass(frozen=True, slots=True)
-class Utterance:
-    """Audio to be recognised in one piece."""
-
-    start: int
-    """Sample at 16 kHz, from the start of the recording."""
-    samples: Samples
-    """float32 [n] at 16 kHz."""
-    clear_speech_s: float = 0.0
-    """Seconds of it that are clear speech: a model that hears no word in them is to be doubted."""
-    heard: tuple[tuple[float, float], ...] = field(default=(), repr=False)
-    """(speech probability, dB) of each frame of 512 samples."""
-    seam: bool = False
-    """Cut because it was long: the next one goes on with what is said."""
-
-    @property
-    def is_zero(self) -> bool:
-        """Whether every sample is zero: nothing was recorded, so nothing was said."""
-        return bool(self.heard) and all(level < ZERO_DB for _, level in self.heard)
-
-    @property
-    def end(self) -> int:
-        """The sample after its last."""
-        return self.start + len(self.samples)
 
 
 class Segmenter:
@@ -256,85 +210,3 @@ def _moving_mean(values: npt.NDArray[np.float64], width: int) -> npt.NDArray[np.
     """Centred mean over `width` (odd) values; the ends see their own value repeated."""
     padded = np.pad(values, width // 2, mode="edge")
     return np.convolve(padded, np.full(width, 1 / width), mode="valid")
-
-
-def utterances(
-    blocks: Iterable[Heard], speech: SpeechProbabilities, segmenter: Segmenter
-) -> Iterator[Utterance | Skipped | int]:
-    """Cut a 16 kHz stream into utterances.
-
-    Yields each Utterance as soon as it is complete, and what is Skipped: together they are every
-    sample, in order. After every block comes the number of samples that are settled, being in one
-    of them, and at the end the number of all samples.
-    """
-    audio, base, heard = np.zeros(0, np.float32), 0, 0  # audio[0] is sample `base`
-    ahead = np.zeros(0, np.float32)  # less than a frame that the VAD has not heard
-    rest = _Between(segmenter.threshold)
-
-    def cut(frames: Samples) -> Iterator[Utterance | Skipped]:
-        for probability, level in zip(speech(frames), levels(frames), strict=True):
-            frame = (float(probability), float(level))
-            rest.push(frame)
-            if span := segmenter.push(*frame):
-                yield from rest.skipped(span.start, heard)
-                rest.given(span.end)
-                yield _utterance(span, audio, base)
-
-    for block in blocks:
-        heard += len(block.model)
-        audio = np.concatenate([audio, block.model])
-        ahead = np.concatenate([ahead, block.vad])
-        whole = len(ahead) // FRAME
-        fresh, ahead = np.split(ahead, [whole * FRAME])
-        yield from cut(fresh.reshape(whole, FRAME))
-        yield from rest.skipped(segmenter.oldest, heard)
-        keep = segmenter.oldest * FRAME
-        audio, base = audio[keep - base :], keep
-        yield min(keep, heard)
-    if len(ahead):
-        yield from cut(np.pad(ahead, (0, FRAME - len(ahead))).reshape(1, FRAME))
-    if final := segmenter.finish():
-        yield from rest.skipped(final.start, heard)
-        rest.given(final.end)
-        yield _utterance(final, audio, base)
-    yield from rest.skipped(-(-heard // FRAME), heard)
-    yield heard
-
-
-class _Between:
-    """Frames that are in no span, until it is said what they are."""
-
-    def __init__(self, threshold: float) -> None:
-        self._threshold = threshold
-        self._frames: deque[tuple[float, float]] = deque()
-        self._first = 0  # the frame that _frames[0] is
-
-    def push(self, frame: tuple[float, float]) -> None:
-        self._frames.append(frame)
-
-    def given(self, end: int) -> None:
-        """Frames before `end` are in a span."""
-        while self._first < end and self._frames:
-            self._frames.popleft()
-            self._first += 1
-
-    def skipped(self, end: int, heard: int) -> Iterator[Skipped]:
-        """Say why each frame before `end` is skipped, of `heard` samples: runs of one reason."""
-        while self._first < end:
-            begin, kind = self._first, self._kind(self._frames[0])
-            while self._first < end and self._kind(self._frames[0]) == kind:
-                self._frames.popleft()
-                self._first += 1
-            yield Skipped(begin * FRAME, min(self._first * FRAME, heard), *kind)
-
-    def _kind(self, frame: tuple[float, float]) -> tuple[str, bool]:
-        probability, level = frame
-        if level < ZERO_DB:
-            return "digital zero", False
-        return "silence" if level < _SILENT_DB else "non-speech", probability >= self._threshold
-
-
-def _utterance(span: Span, audio: Samples, base: int) -> Utterance:
-    start = span.start * FRAME
-    samples = audio[start - base : span.end * FRAME - base].copy()
-    return Utterance(start, samples, span.clear / _FRAMES_PER_SECOND, span.heard, span.seam)

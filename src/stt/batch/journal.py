@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter
 
-from stt.audio.segmenter import Utterance
+from stt.audio.utterances import Utterance
 from stt.engine.fallback import Fallback
 from stt.errors import OutputError
 from stt.text.transcript import Transcript

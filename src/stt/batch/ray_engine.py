@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from stt import errors
-from stt.audio.segmenter import Utterance
 from stt.audio.selection import Selection
+from stt.audio.utterances import Utterance
 from stt.batch.journal import CachedUtterance
 from stt.batch.pool import fingerprint
 from stt.engine.fallback import Fallback

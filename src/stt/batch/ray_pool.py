@@ -21,8 +21,8 @@ from typing import Any, TypeVar
 import numpy as np
 
 from stt import errors
-from stt.audio.segmenter import Utterance
 from stt.audio.selection import ALL_OF_IT, Selection
+from stt.audio.utterances import Utterance
 from stt.batch.journal import CachedUtterance, JournalCache
 from stt.batch.pool import OnStep, Pool, Source, StoppedError
 from stt.batch.ray_engine import About, Absent, Engine, Failed, Item, Proceeds, connected, last_line

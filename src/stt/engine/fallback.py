@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from stt.audio.segmenter import Utterance
+from stt.audio.utterances import Utterance
 from stt.engine.recognizer import Recognizer
 from stt.errors import ModelError, NonFiniteOutput, SttError
 from stt.transcript import Choice, Segment

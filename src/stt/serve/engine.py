@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from stt.audio.segmenter import Utterance
+from stt.audio.utterances import Utterance
 from stt.engine.dynamic_batcher import DynamicBatcher
 from stt.engine.fallback import Fallback, GuardedRecognizer
 from stt.errors import ModelError, SttError

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from stt.audio.segmenter import Utterance
+from stt.audio.utterances import Utterance
 
 
 @dataclass(frozen=True, slots=True)

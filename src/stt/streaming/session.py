@@ -15,7 +15,8 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from stt.audio.conditioning import Conditioner, levelled
-from stt.audio.segmenter import MIN_SPEECH, SpeechProbabilities, Utterance
+from stt.audio.segmenter import MIN_SPEECH
+from stt.audio.utterances import SpeechProbabilities, Utterance
 from stt.audio.vad import FRAME, Gain, levels
 from stt.events import Committed, Draft, Event, Final, State
 from stt.streaming.agreement import Agreement, heard

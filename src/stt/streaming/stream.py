@@ -22,7 +22,7 @@ import numpy as np
 
 from stt.audio.microphone import Block, Microphone
 from stt.audio.samples import finite, resampled
-from stt.audio.segmenter import Utterance
+from stt.audio.utterances import Utterance
 from stt.audio.vad import SpeechProbability
 from stt.engine.fallback import GuardedRecognizer
 from stt.engine.recognizer import Interrupted

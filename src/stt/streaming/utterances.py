@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from stt.audio.segmenter import Utterance
+from stt.audio.utterances import Utterance
 from stt.streaming.agreement import Agreement
 from stt.streaming.endpoint import Ended
 

@@ -18,7 +18,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from stt.audio.segmenter import ZERO_DB, Utterance
+from stt.audio.utterances import ZERO_DB, Utterance
 from stt.audio.vad import FRAME
 from stt.text import words
 from stt.transcript import Segment, Word

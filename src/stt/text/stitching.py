@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from stt.audio.segmenter import OVERLAP, Utterance
+from stt.audio.segmenter import OVERLAP
+from stt.audio.utterances import Utterance
 from stt.audio.vad import FRAME
 from stt.text import words
 from stt.text.words import lengthened
