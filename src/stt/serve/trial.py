@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from stt.audio.segmenter import Utterance
+from stt.audio.utterances import Utterance
 from stt.install.observation import bundled_clips
 from stt.transcriber import ModelTranscriber
 from stt.types import SAMPLE_RATE
