@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import httpx
 
+from stt.engine.recognizer import Recognizer, Speech
 from stt.serve.engine import Engine
 from stt.serve.options import ServeOptions
 from stt.serve.server import listen, serve
 from stt.serve.service import Service
 from stt.serve.trial import tried
 from stt.transcriber import ModelTranscriber
+from stt.types import Samples
 
 
 @dataclass(frozen=True)
@@ -49,3 +52,48 @@ def running(load: Callable[[], ModelTranscriber], **options) -> Iterator[Running
             stop.set()
             thread.join(30)
             assert not thread.is_alive()
+
+
+class Gated:
+    """A recogniser that waits to be let go before each utterance, and counts."""
+
+    def __init__(self, inner: Recognizer) -> None:
+        self._inner = inner
+        self.gate, self.begun = threading.Event(), threading.Event()
+        self.taken = 0
+
+    def recognize(self, batch: Sequence[Samples], speech: Sequence[Speech] = ()):
+        self.taken += len(batch)
+        self.begun.set()
+        assert self.gate.wait(30)
+        return self._inner.recognize(batch, speech)
+
+    def __getattr__(self, name: str):
+        return getattr(self._inner, name)
+
+
+@contextmanager
+def gated(transcriber: ModelTranscriber, **options) -> Iterator[tuple[Running, Gated]]:
+    """Serve with a recogniser that stands still until its gate is opened; utterances of 5 s."""
+    recognizer = Gated(transcriber.recognizer)
+    recognizer.gate.set()
+    cutting = replace(transcriber.cutting, max_utterance_s=5.0)
+    with running(
+        lambda: replace(transcriber, recognizer=recognizer, cutting=cutting), **options
+    ) as at:
+        at.service.engine.load()
+        recognizer.taken = 0
+        recognizer.gate.clear()
+        recognizer.begun.clear()
+        try:
+            yield at, recognizer
+        finally:
+            recognizer.gate.set()
+
+
+def until(condition: Callable[[], object], seconds: float = 10.0) -> None:
+    """Wait for something that other threads bring about."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not come about"
+        time.sleep(0.005)

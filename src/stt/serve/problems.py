@@ -14,10 +14,12 @@ from typing import Any
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
-from stt.errors import AudioError, SttError, UsageError
+from stt.errors import AudioError, SttError
 from stt.serve.engine import NotLoaded
+from stt.serve.work import TooLong
 
 LOG = logging.getLogger("stt.serve")
+_UNREADABLE = (400, "invalid_audio")
 
 
 class Problem(Exception):  # noqa: N818 - it may be the client's
@@ -65,9 +67,8 @@ def problem_of(error: Exception) -> Problem:
     if isinstance(error, HTTPException):  # Starlette's: no such address, no such method
         return _http_problem(error)
     if isinstance(error, AudioError):
-        return Problem(400, str(error), code="invalid_audio", param="file")
-    if isinstance(error, UsageError):
-        return Problem(400, str(error), code="invalid_value")
+        status, code = (413, "audio_too_long") if isinstance(error, TooLong) else _UNREADABLE
+        return Problem(status, str(error), code=code, param="file")
     if isinstance(error, SttError):
         return _model_problem(error)
     LOG.error("internal error: %s: %s", type(error).__name__, error, exc_info=error)
