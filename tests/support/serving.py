@@ -55,15 +55,21 @@ def running(load: Callable[[], ModelTranscriber], **options) -> Iterator[Running
 
 
 class Gated:
-    """A recogniser that waits to be let go before each utterance, and counts."""
+    """A recogniser of one utterance at a time, which waits to be let go before each, and counts."""
+
+    streams = 1
 
     def __init__(self, inner: Recognizer) -> None:
         self._inner = inner
         self.gate, self.begun = threading.Event(), threading.Event()
-        self.taken = 0
+        self.lengths: list[int] = []  # samples of each utterance, in the order they came
+
+    @property
+    def taken(self) -> int:
+        return len(self.lengths)
 
     def recognize(self, batch: Sequence[Samples], speech: Sequence[Speech] = ()):
-        self.taken += len(batch)
+        self.lengths += map(len, batch)
         self.begun.set()
         assert self.gate.wait(30)
         return self._inner.recognize(batch, speech)
@@ -77,12 +83,12 @@ def gated(transcriber: ModelTranscriber, **options) -> Iterator[tuple[Running, G
     """Serve with a recogniser that stands still until its gate is opened; utterances of 5 s."""
     recognizer = Gated(transcriber.recognizer)
     recognizer.gate.set()
-    cutting = replace(transcriber.cutting, max_utterance_s=5.0)
+    cutting = replace(transcriber.cutting, max_utterance_s=5.0, batch_size=1)
     with running(
         lambda: replace(transcriber, recognizer=recognizer, cutting=cutting), **options
     ) as at:
         at.service.engine.load()
-        recognizer.taken = 0
+        recognizer.lengths.clear()
         recognizer.gate.clear()
         recognizer.begun.clear()
         try:

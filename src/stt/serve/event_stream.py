@@ -39,7 +39,9 @@ class EventStream:
         return isinstance(error, Exception)
 
     async def send(self, data: bytes) -> None:
-        """Send events as they are."""
+        """Send events as they are; none do not begin the answer."""
+        if not data:
+            return
         if not self._started:
             self._started = True
             headers = {
@@ -50,8 +52,7 @@ class EventStream:
             }
             raw = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
             await self._send({"type": "http.response.start", "status": 200, "headers": raw})
-        if data:
-            await self._send({"type": "http.response.body", "body": data, "more_body": True})
+        await self._send({"type": "http.response.body", "body": data, "more_body": True})
 
     async def keep_alive(self) -> None:
         """Show that the connection lives."""
