@@ -6,6 +6,7 @@ import asyncio
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -90,7 +91,7 @@ async def _unload_when_idle(service: Service, tell: Tell) -> None:
 
 
 class _Server(uvicorn.Server):
-    """Signals are ours."""
+    """Signals are ours, and sockets are not closed in the middle of a word."""
 
     def __init__(self, service: Service, tell: Tell) -> None:
         super().__init__(_config(service))
@@ -114,6 +115,16 @@ class _Server(uvicorn.Server):
             for task in beside:
                 task.cancel()
             await asyncio.gather(*beside, return_exceptions=True)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Take nobody new, finish what is said in sockets, then end all else, within the grace."""
+        for server in self.servers:
+            server.close()
+        began, grace_s = time.monotonic(), self._service.options.grace_s
+        await self._service.sockets.finish(grace_s)
+        left = grace_s - (time.monotonic() - began)
+        self.config.timeout_graceful_shutdown = max(1, round(left))
+        await super().shutdown(sockets)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

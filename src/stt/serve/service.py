@@ -11,6 +11,7 @@ from stt.serve.admission import Admission
 from stt.serve.engine import Engine
 from stt.serve.metrics import Metrics
 from stt.serve.options import ServeOptions
+from stt.serve.sockets import Sockets
 from stt.serve.uploads import Uploads
 from stt.serve.work import Readers
 
@@ -27,6 +28,7 @@ class Service:
     admission: Admission = field(init=False)
     began: int = field(default_factory=lambda: round(time.time()))
     """When, in seconds of Unix time."""
+    sockets: Sockets = field(default_factory=Sockets)
 
     def __post_init__(self) -> None:
         self.uploads = Uploads(self.options.max_upload_bytes)
@@ -37,6 +39,7 @@ class Service:
         watch("stt_oldest_waiting_seconds", "Age of the oldest of them.", lambda: engine.oldest_s)
         watch("stt_still_seconds", "Time nothing was finished in.", lambda: engine.still_s)
         watch("stt_rtfx", "Seconds of audio recognised in a second.", lambda: self.speed or 0.0)
+        watch("stt_sockets", "Live sessions open.", lambda: self.sockets.count)
         watch("stt_model_loaded", "1 where the model is loaded.", lambda: engine.state == "loaded")
 
     @property

@@ -21,7 +21,7 @@ from stt.serve.scheduler import LONGEST_COMMAND_S, Priority, Turn
 from stt.text.transcript import Transcript
 from stt.transcriber import TranscriptBuilder
 
-_READERS = {Priority.COMMAND: 64, Priority.FILE: 16}
+_READERS = {Priority.LIVE: 8, Priority.COMMAND: 64, Priority.FILE: 16}
 """Recordings read at a time: a short one never waits for a place among the long ones."""
 
 

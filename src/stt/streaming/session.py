@@ -91,7 +91,8 @@ class LiveSession:
         if spoken is None or endpointer.start is None:
             return None
         start = endpointer.start * FRAME_S + self._skipped
-        return Speaking(spoken.number, start, endpointer.is_speech, endpointer.goes_on)
+        is_speech = spoken.shown or endpointer.is_speech
+        return Speaking(spoken.number, start, is_speech, endpointer.goes_on)
 
     def endpoint(self, threshold: float, patience_s: float | None) -> None:
         """Go on with another threshold and patience; see `Pace`."""
