@@ -41,6 +41,7 @@ from stt.audio.segmenter import Segmenter
 from stt.audio.utterances import Utterance, utterances
 from stt.audio.vad import FRAME, SpeechProbability
 from stt.engine.fallback import GuardedRecognizer
+from stt.engine.stages import Stages
 from stt.models.label_looping import Ints, label_looping
 from stt.models.nemo import TokenRecognizer
 from stt.models.nemo_features import mel_bands, nemo_features
@@ -116,9 +117,12 @@ class InstantRecognizer(TokenRecognizer):
         networks = InstantNetworks(window(len(lengths)))
         return [one.emissions for one in label_looping(networks, lengths, VOCABULARY)]
 
-    def decode(self, batch: Sequence[Samples], speech: Any = ()) -> list[list[Emission]]:
+    def decoding(self, batch: Sequence[Samples], speech: Any = ()) -> Stages[list[list[Emission]]]:
         """See TokenRecognizer."""
-        return self.looped(self.features(batch))
+        lengths = self.features(batch)
+        yield
+        yield
+        return self.looped(lengths)
 
 
 class Said(InstantRecognizer):
@@ -126,8 +130,10 @@ class Said(InstantRecognizer):
 
     known: Sequence[list[Emission]] = ()
 
-    def decode(self, batch: Sequence[Samples], speech: Any = ()) -> list[list[Emission]]:
+    def decoding(self, batch: Sequence[Samples], speech: Any = ()) -> Stages[list[list[Emission]]]:
         """See TokenRecognizer."""
+        yield
+        yield
         return list(self.known)
 
 

@@ -162,7 +162,7 @@ def test_what_a_graph_raises_while_it_runs(
     expected: str,
     folder: bool,
 ) -> None:
-    monkeypatch.setattr(transducer, "encode_batch", raising(error))
+    monkeypatch.setattr(transducer, "encoding", raising(error))
     code, out, err = run(CLIP, *(["-o", tmp_path / "out"] if folder else []))
     assert (code, out, len(err)) == (1, "", 1)
     assert re.search(expected, err[0])

@@ -80,6 +80,7 @@ def recognized(
     *,
     cache: UtteranceCache | None = None,
     start: float = 0.0,
+    whole_batches: bool = False,
 ) -> Iterator[Step]:
     """Recognise float32 [n] mono blocks at `rate` Hz, yielding segments as they become final.
 
@@ -87,14 +88,17 @@ def recognized(
     too. While they are at work, the next utterances are read and cut here. Memory holds a few
     batches of utterances, whatever the length of the recording. What `cache` holds is not
     recognised again, and comes out the same. All times are of a recording that began `start`
-    seconds before the first block.
+    seconds before the first block. With `whole_batches` each stream takes a batch at a time, else
+    an utterance where there are several.
 
     Raises:
         AudioError: no utterance could be read.
         ModelError: the model made nothing of any utterance.
     """
     conditioner = Conditioner(AHEAD)
-    run = _Run(recognizer, cutting.batch_size, pool, cache)
+    # streams balance best, and end together, when each has one utterance at a time
+    size = cutting.batch_size if whole_batches or recognizer.streams == 1 else 1
+    run = _Run(recognizer, size, pool, cache)
     readable = _Readable(blocks)
     max_frames = int(cutting.max_utterance_s * SAMPLE_RATE) // FRAME
     # where it is not to cut (a threshold of 0) the VAD still tells what is to be believed
@@ -165,8 +169,7 @@ class _Run:
     ) -> None:
         self._recognizer, self._pool, self._cache = recognizer, pool, cache
         self._streams = recognizer.streams
-        # streams balance best, and end together, when each has one utterance at a time
-        self._size = batch_size if self._streams == 1 else 1
+        self._size = batch_size
         self._batch: list[Utterance] = []
         self._under_way: deque[_UnderWay] = deque()
         self._heard = 0

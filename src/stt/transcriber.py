@@ -13,6 +13,7 @@ import numpy as np
 
 from stt import models
 from stt.audio.selection import ALL_OF_IT, Selection
+from stt.engine.dynamic_batcher import batches_in_stages
 from stt.engine.fallback import GuardedRecognizer, Reserve
 from stt.engine.folder import ModelFolder
 from stt.engine.recognizer import TRAILING_SILENCE, Recognizer, recognizing_pool
@@ -184,17 +185,21 @@ class ModelTranscriber:
 
     def _steps_of(self, part: Part, cache: UtteranceCache | None) -> Iterator[Step]:
         """Yield a part's steps; where nothing of one can be had, the others are wanted still."""
-        recognizer = self.guarded(self.recognizer)
+        recognizer, apart = self.recognizer, self.pool is None and self.choice.provider != "cpu"
+        if apart:  # a batch in each stage, made of the same utterances in every run
+            recognizer = batches_in_stages(recognizer, self.cutting.batch_size)
+        guarded = self.guarded(recognizer)
         if cache is not None and part.number > 1:
             cache = PartCache(cache, part.number)
         stream = part.stream
-        own = nullcontext(self.pool) if self.pool else recognizing_pool(self.recognizer)
+        own = nullcontext(self.pool) if self.pool else recognizing_pool(recognizer)
         try:
             with own as pool:
                 yield from recognized(
-                    *(stream.blocks, stream.sample_rate, recognizer, self.cutting, pool),
+                    *(stream.blocks, stream.sample_rate, guarded, self.cutting, pool),
                     cache=cache,
                     start=stream.start,
+                    whole_batches=apart,
                 )
         except (AudioError, ModelError) as error:
             if part.count == 1:

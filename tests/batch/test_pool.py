@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,11 @@ import pytest
 import soundfile
 
 from stt.batch.pool import local_pool, transcribe_many
+from stt.engine.stages import finished
 from stt.errors import AudioError, SttError
+from stt.models.onnx_asr_edge import TdtModel
+from stt.models.tdt import Emission
+from stt.models.transducer import TdtRecognizer
 from stt.settings.loading import LoadedSettings, Settings
 from stt.text.transcript import Transcript
 from stt.transcriber import ModelTranscriber, Transcriber, load_with
@@ -74,6 +78,55 @@ def test_elsewhere_than_on_the_cpu_recordings_share_batches(transcriber: ModelTr
     found = [plain(one) for one in transcribe_many(gpu, CLIPS * 3)]
     assert found == [plain(transcriber.transcribe(path)) for path in CLIPS * 3]
     assert 1 < max(model.sizes) <= 4
+
+
+class Card(TdtRecognizer):
+    """A real model whose first batch is decoded only when the encoder has begun the next one."""
+
+    def __init__(self, model: TdtModel) -> None:
+        super().__init__(replace(model, provider="cuda"))
+        self.lock, self.begun = threading.Lock(), [0, 0, 0]
+        self.next = threading.Event()
+
+    def decoding(
+        self, batch: Sequence[Samples], speech: Sequence[Sequence[float]] = ()
+    ) -> Generator[None, None, list[list[Emission]]]:
+        stages = super().decoding(batch, speech)
+        for stage in range(3):
+            with self.lock:
+                self.begun[stage] += 1
+                if stage == 1 and self.begun[1] == 2:
+                    self.next.set()
+                first = self.begun[stage] == 1
+            if stage < 2:
+                next(stages)
+                yield
+        assert not first or self.next.wait(20)
+        return finished(stages)
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_a_card_encodes_the_next_batch_while_one_is_decoded(
+    transcriber: ModelTranscriber, tmp_path: Path, alone: bool
+) -> None:
+    assert isinstance(transcriber.recognizer, TdtRecognizer)
+    card = Card(transcriber.recognizer._model)
+    gpu = replace(
+        transcriber,
+        recognizer=card,
+        choice=replace(transcriber.choice, provider="cuda"),
+        cutting=replace(transcriber.cutting, batch_size=2),
+    )
+    clip, silence = soundfile.read(CLIPS[0], dtype="float32")[0], np.zeros(48_000, np.float32)
+    paths = [tmp_path / f"{number}.wav" for number in range(1 if alone else 3)]
+    for path in paths:
+        soundfile.write(path, np.concatenate([clip, silence] * 6), 16_000)
+    found = [gpu.transcribe(paths[0])] if alone else [*transcribe_many(gpu, paths)]
+    assert card.next.is_set()
+    for one in found:
+        expected = transcriber.transcribe(one.source)  # type: ignore[union-attr]
+        assert plain(one).segments == plain(expected).segments
+    assert alone is False or card.begun == [3, 3, 3], "the same batches of two in every run"
 
 
 @pytest.mark.parametrize(("jobs", "streams"), [("auto", 2), (1, 1), (3, 3)])

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnxruntime.capi.onnxruntime_pybind11_state import RuntimeException
 
-from stt.models.nemo import PADDING, SAMPLES, Room, buckets, encode_batch
+from stt.engine.stages import finished
+from stt.models.nemo import PADDING, SAMPLES, Room, buckets, encoding
 from stt.models.onnx_asr_edge import NemoModel
 from stt.types import Floats, Samples
 
@@ -37,7 +38,12 @@ class SmallCard:
     def __init__(self, room: int) -> None:
         self.room, self.encoded = room, list[int]()
 
-    def encode_together(self, batch: list[Samples]) -> tuple[Floats, Any]:
+    frames = NemoModel.frames
+
+    def features(self, batch: list[Samples]) -> Any:
+        return batch
+
+    def encode_features(self, batch: list[Samples]) -> tuple[Floats, Any]:
         if len(batch) * max(map(len, batch)) > self.room:
             raise RuntimeException("Failed to allocate memory for requested buffer of size 1")
         self.encoded.append(len(batch))
@@ -46,13 +52,13 @@ class SmallCard:
 
 
 class Broken(SmallCard):
-    def encode_together(self, batch: list[Samples]) -> tuple[Floats, Any]:
+    def encode_features(self, batch: list[Samples]) -> tuple[Floats, Any]:
         raise RuntimeException("bad graph")
 
 
 def encoded(card: SmallCard, lengths: list[int], room: Room | None = None) -> list[float]:
     batch = [np.full(n, place, np.float32) for place, n in enumerate(lengths)]
-    return [float(f[0, 0]) for f in encode_batch(cast(NemoModel, card), batch, room)]
+    return [float(f[0, 0]) for f in finished(encoding(cast(NemoModel, card), batch, room))]
 
 
 @given(st.lists(st.integers(1, 400), max_size=30), st.integers(400, 3000))

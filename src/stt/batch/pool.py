@@ -20,7 +20,6 @@ from stt.batch.journal import JournalCache
 from stt.engine.dynamic_batcher import DynamicBatcher
 from stt.engine.folder import TUNED, ModelFolder
 from stt.engine.manifest import MANIFEST, Manifest
-from stt.engine.recognizer import recognizing_pool
 from stt.errors import SttError
 from stt.pipeline import Step
 from stt.text.transcript import Transcript
@@ -63,12 +62,14 @@ def local_pool(transcriber: ModelTranscriber, on_step: OnStep | None) -> Iterato
     """
     stopped = threading.Event()
     recognizer, taken = transcriber.recognizer, transcriber.recognizer.streams
+    threads = taken
     if recognizer.provider != "cpu":
         taken = transcriber.cutting.batch_size
-        recognizer = DynamicBatcher(recognizer, taken)
+        recognizer = batcher = DynamicBatcher(recognizer, taken)
+        threads = taken * batcher.stages
     count = (transcriber.jobs or min(taken, _MOST_READERS)) + 1
     with ExitStack() as stack:
-        pool = stack.enter_context(recognizing_pool(recognizer))
+        pool = stack.enter_context(ThreadPoolExecutor(threads, "recognizer"))
         shared = replace(transcriber, recognizer=recognizer, pool=pool)
         readers = stack.enter_context(ThreadPoolExecutor(count, "recording"))
         stack.callback(stopped.set)  # before the threads are waited for

@@ -1,7 +1,8 @@
 """Utterances that several threads hand over, recognised together.
 
-Nobody waits for a batch to fill: whoever comes first recognises what there is, and what comes
-meanwhile is the next batch. So batches are as large as the recogniser is slow.
+Nobody waits for a batch to fill: as soon as the recogniser's first stage is free, it takes what
+there is, and what comes meanwhile is the next batch. So batches are as large as the recogniser is
+slow.
 """
 
 from __future__ import annotations
@@ -10,9 +11,10 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from stt.engine.recognizer import Recognizer, Speech
+from stt.engine.stages import Line
 from stt.errors import NonFiniteOutput
 from stt.transcript import Segment
 from stt.types import Samples
@@ -23,18 +25,28 @@ class _Request:
     batch: Sequence[Samples]
     speech: Sequence[Speech]
     """Of each utterance; empty where it is not known."""
-    answer: Future[list[list[Segment]]]
+    leads: Future[bool] = field(default_factory=Future)
+    """Whether its thread is to recognise a batch, this request first; else another's does."""
+    answer: Future[list[list[Segment]]] = field(default_factory=Future)
 
 
 class DynamicBatcher:
     """A `Recognizer` for many threads, over one that works best on many utterances at once."""
 
-    def __init__(self, inner: Recognizer, most: int) -> None:
-        """`most`: utterances recognised together; a caller's own batch is never cut."""
+    def __init__(self, inner: Recognizer, most: int, streams: int | None = None) -> None:
+        """Stand before `inner`, which nobody else is to call.
+
+        Args:
+            inner: the recogniser.
+            most: utterances recognised together; a caller's own batch is never cut.
+            streams: threads that call it for one recording; None: as many as `most`.
+        """
         self._inner, self._most = inner, most
+        self._streams = streams or most
+        self._line = Line(inner)
         self._waiting: deque[_Request] = deque()
         self._lock = threading.Lock()
-        self._busy = False
+        self._entered = False  # whether a batch is led, or in the first stage
 
     @property
     def provider(self) -> str:
@@ -48,8 +60,13 @@ class DynamicBatcher:
 
     @property
     def streams(self) -> int:
-        """See Recognizer: one caller for each utterance of a batch."""
-        return self._most
+        """See Recognizer."""
+        return self._streams
+
+    @property
+    def stages(self) -> int:
+        """Batches that are under way at once."""
+        return self._line.length
 
     def hasty(self, _: Callable[[], bool]) -> DynamicBatcher:
         """Return this one; see Recognizer."""
@@ -59,39 +76,50 @@ class DynamicBatcher:
         self, batch: Sequence[Samples], speech: Sequence[Speech] = ()
     ) -> list[list[Segment]]:
         """Recognise, with what other threads hand over; see Recognizer."""
-        request = _Request(batch, speech or [()] * len(batch), Future())
+        request = _Request(batch, speech or [()] * len(batch))
         with self._lock:
             self._waiting.append(request)
-            leads, self._busy = not self._busy, True
-        while leads:
+            self._call_in()
+        if request.leads.result():
             with self._lock:
                 together = self._next()
-                self._busy = leads = bool(together)
-            if together:
-                self._answer(together)
+            self._answer(together, self._let_in)
         return request.answer.result()
+
+    def _call_in(self) -> None:
+        """Have whoever waits longest lead the next batch, where the first stage is free."""
+        if self._waiting and not self._entered:
+            self._entered = True
+            self._waiting[0].leads.set_result(True)
+
+    def _let_in(self) -> None:
+        with self._lock:
+            self._entered = False
+            self._call_in()
 
     def _next(self) -> list[_Request]:
         """Take requests off the queue, as many as may go together."""
-        taken: list[_Request] = []
-        size = 0
-        while self._waiting and (not taken or size + len(self._waiting[0].batch) <= self._most):
+        taken = [self._waiting.popleft()]
+        size = len(taken[0].batch)
+        while self._waiting and size + len(self._waiting[0].batch) <= self._most:
             taken.append(self._waiting.popleft())
+            taken[-1].leads.set_result(False)
             size += len(taken[-1].batch)
         return taken
 
-    def _answer(self, together: list[_Request]) -> None:
+    def _answer(self, together: list[_Request], went_on: Callable[[], None]) -> None:
         """Hand the results out; one that collapses has its error, the others go on."""
         try:
-            found = self._inner.recognize(
+            found = self._line.recognize(
                 [one for request in together for one in request.batch],
                 [one for request in together for one in request.speech],
+                went_on,
             )
         except NonFiniteOutput as error:
             owner, error.index = _owner(together, error.index)
             together[owner].answer.set_exception(error)
             if rest := together[:owner] + together[owner + 1 :]:
-                self._answer(rest)
+                self._answer(rest, lambda: None)
             return
         except BaseException as error:  # noqa: BLE001 - raised by every caller, from its own future
             for request in together:
@@ -100,6 +128,11 @@ class DynamicBatcher:
         for request in together:
             request.answer.set_result(found[: len(request.batch)])
             found = found[len(request.batch) :]
+
+
+def batches_in_stages(recognizer: Recognizer, most: int) -> DynamicBatcher:
+    """Return a recogniser for one recording's batches, as many threads as it has stages."""
+    return DynamicBatcher(recognizer, most, Line(recognizer).length)
 
 
 def _owner(together: list[_Request], index: int) -> tuple[int, int]:

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from stt.engine import sessions
+from stt.engine.dynamic_batcher import DynamicBatcher
 from stt.engine.fallback import Reserve
 from stt.engine.folder import ModelFamily, ModelFolder, read_folder
 from stt.engine.precision import Known, choose
@@ -122,21 +123,29 @@ def reserve(
         return Reserve(None, "`strict` is set")
     if folder.problems["fp32"] is not None:
         return Reserve(None, "there is no fp32 to go on with")
-    return Reserve(lambda: _loaded(folder, "fp32", choice.provider, settings.threads, jobs))
+    return Reserve(lambda: _loaded(folder, "fp32", choice.provider, settings, jobs))
 
 
 def spare(folder: ModelFolder, choice: Choice, settings: Settings) -> Reserve | None:
     """Return the choice on the CPU, for what another provider fails on."""
     if choice.provider == "cpu" or settings.strict:
         return None
-    load = partial(_loaded, folder, choice.precision, "cpu", settings.threads, None)
+    load = partial(_loaded, folder, choice.precision, "cpu", settings, None)
     return Reserve(load, name="the CPU")
 
 
 def _loaded(
-    folder: ModelFolder, precision: str, provider: str, threads: int, jobs: int | None
+    folder: ModelFolder, precision: str, provider: str, settings: Settings, jobs: int | None
 ) -> Recognizer:
+    """Load what takes over, for as many threads as may call it then."""
     found, _ = load(
-        folder, precision=precision, provider=provider, threads=threads, strict=True, jobs=jobs
+        folder,
+        precision=precision,
+        provider=provider,
+        threads=settings.threads,
+        strict=True,
+        jobs=jobs,
     )
-    return found
+    if found.streams > 1:
+        return found
+    return DynamicBatcher(found, settings.utterances(provider), streams=1)

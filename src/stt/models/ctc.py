@@ -12,9 +12,11 @@ from itertools import groupby
 from stt.engine.folder import ModelFolder
 from stt.engine.recognizer import Decoded, Feed, Probe, Recognizer, Speech
 from stt.engine.sessions import Runtime
+from stt.engine.stages import Stages
 from stt.errors import NonFiniteOutput
-from stt.models.nemo import NemoFamily, TokenRecognizer, encode_batch
-from stt.models.onnx_asr_edge import CtcModel, load_ctc, usable
+from stt.models.nemo import NemoFamily, TokenRecognizer, encoding
+from stt.models.nemo_graphs import usable
+from stt.models.onnx_asr_edge import CtcModel, load_ctc
 from stt.models.tdt import Emission, logprob
 from stt.types import Floats, Samples
 
@@ -42,13 +44,13 @@ class CtcRecognizer(TokenRecognizer):
         super().__init__(model, streams)
         self._model = model
 
-    def decode(
+    def decoding(
         self, batch: Sequence[Samples], speech: Sequence[Speech] = ()
-    ) -> list[list[Emission]]:
+    ) -> Stages[list[list[Emission]]]:
         """Decode one utterance after the other; see TokenRecognizer."""
-        return [
-            greedy_ctc(f, self._model.blank) for f in encode_batch(self._model, batch, self._room)
-        ]
+        frames = yield from encoding(self._model, batch, self._room)
+        yield
+        return [greedy_ctc(one, self._model.blank) for one in frames]
 
 
 class _CtcProbe(Probe):

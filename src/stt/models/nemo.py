@@ -7,21 +7,25 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from stt.engine.folder import ModelFamily
 from stt.engine.recognizer import TRAILING_SILENCE, Speech
 from stt.engine.sessions import lacks_memory, running_graphs, runtime_errors
-from stt.errors import NonFiniteOutput
-from stt.models.onnx_asr_edge import NemoModel, usable
+from stt.engine.stages import Stages, finished
+from stt.models.nemo_graphs import Encoded, Features
+from stt.models.onnx_asr_edge import NemoModel
 from stt.models.tdt import Emission
 from stt.text import words
 from stt.text.words import lengthened
 from stt.transcript import Segment, Token
 from stt.types import SAMPLE_RATE, Floats, Samples
+
+T = TypeVar("T")
 
 _POSITIONS = 5000
 """Encoder frames in the position table of NeMo's exports: a hard limit. A `max_audio_s` in
@@ -89,17 +93,29 @@ class TokenRecognizer(ABC):
         return self
 
     @abstractmethod
+    def decoding(
+        self, batch: Sequence[Samples], speech: Sequence[Speech] = ()
+    ) -> Stages[list[list[Emission]]]:
+        """Decode utterances, float32 [n] at 16 kHz, exactly as given; `speech`: see Recognizer."""
+
     def decode(
         self, batch: Sequence[Samples], speech: Sequence[Speech] = ()
     ) -> list[list[Emission]]:
-        """Decode utterances, float32 [n] at 16 kHz, exactly as given; `speech`: see Recognizer."""
+        """Do all of `decoding` at once."""
+        return finished(self.decoding(batch, speech))
 
     def recognize(
         self, batch: Sequence[Samples], speech: Sequence[Speech] = ()
     ) -> list[list[Segment]]:
         """Recognise utterances; see Recognizer."""
+        return finished(self.in_stages(batch, speech))
+
+    def in_stages(
+        self, batch: Sequence[Samples], speech: Sequence[Speech] = ()
+    ) -> Stages[list[list[Segment]]]:
+        """Recognise utterances; see stages.Staged."""
         with running_graphs():
-            decoded = self.decode([_padded(samples) for samples in batch], speech)
+            decoded = yield from self.decoding([_padded(samples) for samples in batch], speech)
         return [
             self._segments(emissions, samples)
             for emissions, samples in zip(decoded, batch, strict=True)
@@ -142,16 +158,41 @@ class Room:
                 count,
                 longest / SAMPLE_RATE,
             )
-        self.samples = count * longest // 2
+        self.samples = min(self.samples, count * longest // 2)
 
 
-def encode_batch(
+@dataclass(slots=True)
+class _Group:
+    """Utterances that the encoder takes together."""
+
+    places: list[int]
+    """In the batch, from the longest utterance down."""
+    samples: list[Samples]
+    features: Features | None = None
+    """None: there was no memory for them."""
+
+    @property
+    def area(self) -> int:
+        """Samples, padding too."""
+        return len(self.places) * len(self.samples[0])
+
+    def halves(self) -> tuple[_Group, _Group]:
+        """Return the longer ones and the others; there are two at least."""
+        middle = -(-len(self.places) // 2)
+        return (
+            _Group(self.places[:middle], self.samples[:middle]),
+            _Group(self.places[middle:], self.samples[middle:]),
+        )
+
+
+def encoding(
     model: NemoModel, batch: Sequence[Samples], room: Room | None = None
-) -> list[Floats]:
+) -> Stages[list[Floats]]:
     """Return encoder frames, float32 [T, D], of each of float32 [n] utterances at 16 kHz.
 
     On the CPU one after the other, which is faster there (docs/measurements/speed.md); elsewhere
-    in batches of like length, which are halved until they fit into memory.
+    in batches of like length, which are halved until they fit into memory. What did not fit once is
+    not tried again. The first stage is the features.
 
     Raises:
         NonFiniteOutput: NaN or infinity in them; its `index` is the utterance's.
@@ -159,29 +200,42 @@ def encode_batch(
     """
     room = room or Room()
     lengths = [len(samples) for samples in batch]
-    groups = deque([[place] for place in range(len(batch))])
+    together = [[place] for place in range(len(batch))]
     if model.provider != "cpu":
-        groups = deque(buckets(lengths, room.samples))
-    failures: tuple[type[Exception], ...] = (MemoryError, *runtime_errors())
-    found: dict[int, Floats] = {}
+        together = buckets(lengths, room.samples)
+    groups = deque(_Group(places, [batch[place] for place in places]) for places in together)
+    for group in groups:
+        group.features = _fitting(partial(model.features, group.samples), needed=False)
+    yield
+    encoded: list[tuple[list[int], Encoded]] = []
     while groups:
         group = groups.popleft()
-        try:
-            frames, valid = model.encode_together([batch[i] for i in group])
-        except failures as error:
-            if len(group) == 1 or not lacks_memory(error):
-                raise
-            room.halve(len(group), lengths[group[0]])
-            middle = -(-len(group) // 2)
-            groups.extendleft((group[middle:], group[:middle]))
-            continue
-        for place, row, length in zip(group, frames, valid, strict=True):
-            try:
-                found[place] = usable(row, int(length))
-            except NonFiniteOutput as error:
-                error.index = place
-                raise
-    return [found[place] for place in range(len(batch))]
+        alone = len(group.places) == 1
+        found = None
+        if alone or group.area <= room.samples:
+            found = _fitting(partial(_encoded, model, group), needed=alone)
+            if found is None:
+                room.halve(len(group.places), len(group.samples[0]))
+        if found is None:
+            groups.extendleft(reversed(group.halves()))
+        else:
+            encoded.append((group.places, found))
+    return model.frames(encoded)
+
+
+def _encoded(model: NemoModel, group: _Group) -> Encoded:
+    return model.encode_features(group.features or model.features(group.samples))
+
+
+def _fitting(compute: Callable[[], T], *, needed: bool) -> T | None:
+    """Return what is computed; None where memory is not enough for what is not `needed`."""
+    failures: tuple[type[Exception], ...] = (MemoryError, *runtime_errors())
+    try:
+        return compute()
+    except failures as error:
+        if needed or not lacks_memory(error):
+            raise
+        return None
 
 
 def buckets(lengths: Sequence[int], most: int = SAMPLES) -> list[list[int]]:

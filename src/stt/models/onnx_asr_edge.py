@@ -6,14 +6,13 @@ What onnx_asr calls private is used here and nowhere else, and held by a contrac
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from stt.engine.folder import TUNED, ModelFolder, cuda_form
 from stt.engine.recognizer import Feed
@@ -29,6 +28,7 @@ from stt.engine.sessions import (
 from stt.errors import ModelError, NonFiniteOutput
 from stt.models.label_looping import Decoding, Networks, label_looping
 from stt.models.nemo_features import MelBands, mel_bands, nemo_features
+from stt.models.nemo_graphs import Encoded, Features, check_graph, usable
 from stt.models.split_transducer import (
     LstmState,
     SplitTransducer,
@@ -78,19 +78,6 @@ def running_provider(session: Any) -> str:
     return short_name(session.get_providers()[0])
 
 
-def check_graph(session: Any, inputs: Sequence[str], outputs: Sequence[str]) -> None:
-    """Hold a session's graph against what onnx-asr's layout promises.
-
-    Raises:
-        ModelError: an input or output is missing, or is FP16: FP16 models keep FP32 at their edges.
-    """
-    found = {node.name: node.type for node in (*session.get_inputs(), *session.get_outputs())}
-    if missing := [name for name in (*inputs, *outputs) if name not in found]:
-        raise ModelError(f"a graph has no input or output named {missing[0]}")
-    if half := [name for name, kind in found.items() if kind == "tensor(float16)"]:
-        raise ModelError(f"{half[0]} is float16; inputs and outputs must be float32")
-
-
 def check_features(asr: Any, session: Any, folder: Path) -> None:
     """Hold config.json's features_size against the input of the graph that takes the features.
 
@@ -105,7 +92,7 @@ def check_features(asr: Any, session: Any, folder: Path) -> None:
         )
 
 
-def batch_features(asr: Any, utterances: Sequence[Samples]) -> tuple[Floats, npt.NDArray[np.int64]]:
+def batch_features(asr: Any, utterances: Sequence[Samples]) -> Features:
     """Return features float32 [B, mels, T] and lengths int64 [B] of float32 [n] utterances.
 
     On the CPU they are computed here, elsewhere by onnx-asr's graph where the model runs.
@@ -136,18 +123,6 @@ def bands(mels: int) -> MelBands:
     return mel_bands(mel_filters(mels))
 
 
-def usable(outputs: Floats, valid: int) -> Floats:
-    """Return the real frames of an encoder's output, float32 [T, D].
-
-    `valid` is the length the model tells; a converted length path may tell more frames than there
-    are, or fewer than none.
-
-    Raises:
-        NonFiniteOutput: NaN or infinity in them; what padding holds does not matter.
-    """
-    return finite(np.asarray(outputs[: max(valid, 0)]), "encoder output")
-
-
 @dataclass(frozen=True, slots=True)
 class NemoModel:
     """What every loaded NeMo model has: features, and a graph from them to frames."""
@@ -162,7 +137,7 @@ class NemoModel:
 
     def feed(self, samples: Samples) -> Feed:
         """Return the inputs of the encoder's graph for float32 [n] samples at 16 kHz."""
-        features, lengths = batch_features(self.asr, [samples])
+        features, lengths = self.features([samples])
         return {"audio_signal": features, "length": lengths}
 
     def encode(self, samples: Samples) -> Floats:
@@ -174,13 +149,36 @@ class NemoModel:
 
     def encode_all(self, samples: Samples) -> tuple[Floats, int]:
         """Return all frames, float32 [T, D], and how many of them the model says are real."""
-        frames, valid = self.encode_together([samples])
+        frames, valid = self.encode_features(self.features([samples]))
         return frames[0], int(valid[0])
 
-    def encode_together(self, batch: Sequence[Samples]) -> tuple[Floats, npt.NDArray[np.int64]]:
-        """Return all frames, float32 [B, T, D], and how many are real, int64 [B]."""
-        frames, valid = self.asr._encode(*batch_features(self.asr, batch))
+    def features(self, batch: Sequence[Samples]) -> Features:
+        """Return the features of float32 [n] utterances at 16 kHz."""
+        return batch_features(self.asr, batch)
+
+    def encode_features(self, features: Features) -> Encoded:
+        """Return what the encoder makes of features."""
+        frames, valid = self.asr._encode(*features)
         return frames, valid
+
+    def frames(self, encoded: Iterable[tuple[Sequence[int], Encoded]]) -> list[Floats]:
+        """Return the real frames, float32 [T, D], of each utterance of a batch in its order.
+
+        Args:
+            encoded: of parts of the batch, the places of its utterances and what was made of them.
+
+        Raises:
+            NonFiniteOutput: NaN or infinity in them; its `index` is the utterance's.
+        """
+        found: dict[int, Floats] = {}
+        for places, (frames, valid) in encoded:
+            for place, row, length in zip(places, frames, valid, strict=True):
+                try:
+                    found[place] = usable(row, int(length))
+                except NonFiniteOutput as error:
+                    error.index = place
+                    raise
+        return [found[place] for place in range(len(found))]
 
 
 @dataclass(frozen=True, slots=True)

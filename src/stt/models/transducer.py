@@ -20,10 +20,12 @@ from stt.audio.vad import FRAME
 from stt.engine.folder import ModelFolder, plain
 from stt.engine.recognizer import Decoded, DecoderStep, Feed, PartsProbe, Probe, Recognizer, Speech
 from stt.engine.sessions import Runtime
+from stt.engine.stages import Stages
 from stt.errors import ModelError, NonFiniteOutput
 from stt.models.label_looping import Decoding
-from stt.models.nemo import NemoFamily, TokenRecognizer, encode_batch
-from stt.models.onnx_asr_edge import TdtModel, load_tdt, usable
+from stt.models.nemo import NemoFamily, TokenRecognizer, encoding
+from stt.models.nemo_graphs import usable
+from stt.models.onnx_asr_edge import TdtModel, load_tdt
 from stt.models.split_transducer import (
     LstmState,
     SplitTransducer,
@@ -83,11 +85,12 @@ class TdtRecognizer(TokenRecognizer):
         self._model = model
         self._word_starts = frozenset(i for i, p in model.pieces.items() if p.startswith(" "))
 
-    def decode(
+    def decoding(
         self, batch: Sequence[Samples], speech: Sequence[Speech] = ()
-    ) -> list[list[Emission]]:
+    ) -> Stages[list[list[Emission]]]:
         """Decode all together; see TokenRecognizer."""
-        frames = encode_batch(self._model, batch, self._room)
+        frames = yield from encoding(self._model, batch, self._room)
+        yield
         decoded = redecoded(
             self._model.decode(frames),
             frames,
