@@ -230,6 +230,22 @@ def test_get_prints_the_value_in_force(monkeypatch: pytest.MonkeyPatch) -> None:
         run("get", "precison")
 
 
+def test_a_secret_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("stt_config.json").write_text("{}")
+    done = [run("set", "api_key", "xyzzy"), run(), run("--json"), run("get", "api_key")]
+    assert json.loads(Path("stt_config.json").read_text()) == {"api_key": "xyzzy"}
+    monkeypatch.setenv("STT_API_KEY", "xyzzy2")
+    done += [run(), run("--json"), run("get", "api_key"), run("unset", "api_key")]
+    assert not [one.output for one in done if "xyzzy" in one.output]
+    assert all("(hidden)" in one.stdout for one in done[:-1])
+    monkeypatch.delenv("STT_API_KEY")
+    assert run("get", "api_key").stdout == "null\n"
+    Path("stt_config.json").write_text('{"api_key": 5150}')
+    with pytest.raises(SettingsError) as raised:
+        run()
+    assert "5150" not in str(raised.value)
+
+
 # --- the local file --------------------------------------------------------------------------
 
 

@@ -99,13 +99,14 @@ def set_command(context: click.Context, key: str, value: str, file: Path | None)
     stt config set formats txt,srt
     """
     from stt.settings.loading import parse_value
+    from stt.settings.schema import unsecret
 
     parsed = parse_value(key, value)
     outcomes.drop_stdout_if_closed()
     path = _target(context, file)
     before = _text(path)
     _save(path, before, set_member(before, key, parsed, path))
-    click.echo(f"{key} = {_shown(parsed)} in {path}")
+    click.echo(f"{key} = {_shown(unsecret(key, parsed))} in {path}")
     _warn_of_variable(key)
 
 
@@ -152,11 +153,11 @@ def _show(file: Path | None, as_json: bool) -> None:
 
 
 def _effective(loaded: LoadedSettings) -> dict[str, Any]:
-    """Key -> value as JSON."""
-    from stt.settings.schema import plain
+    """Key -> value as JSON, as it may be shown."""
+    from stt.settings.schema import plain, unsecret
 
     values = loaded.settings.model_dump(mode="json")
-    return {key: plain(value) for key, value in values.items()}
+    return {key: plain(unsecret(key, value)) for key, value in values.items()}
 
 
 def _table(loaded: LoadedSettings) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from stt.errors import UsageError
@@ -25,7 +25,7 @@ class ServeOptions:
     """Port of the Wyoming protocol; None: it is not spoken."""
     announce: bool = False
     """Tell the network, by Zeroconf, that Wyoming is spoken here."""
-    api_key: str | None = None
+    api_key: str | None = field(default=None, repr=False)
     """What clients must know; None: nothing."""
     origins: tuple[str, ...] = ()
     """Of pages on other hosts that may ask; none: they may not."""

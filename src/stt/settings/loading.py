@@ -25,6 +25,7 @@ from stt.settings.schema import (
     nullable,
     plain,
     schemas,
+    unsecret,
 )
 from stt.system.files import config_folder, expanded
 
@@ -221,7 +222,8 @@ class _Layer:
         schema = schemas()[key]
         if inside and "items" in schema:  # one element of a list
             schema = schema["items"]
-        return f"{begin}{_shown(detail['input'])} is not allowed; choose {allowed(schema)}"
+        value = unsecret(key, detail["input"])
+        return f"{begin}{_shown(value)} is not allowed; choose {allowed(schema)}"
 
 
 def _variable(key: str) -> str:

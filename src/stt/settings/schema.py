@@ -120,7 +120,9 @@ class Settings(BaseSettings):
         None, description="Server: the port for Wyoming, usually 10300. `null`: it is not spoken."
     )
     api_key: NonEmpty | None = Field(
-        None, description="Server: what clients must know. `null`: nothing, on this machine alone."
+        None,
+        repr=False,
+        description="Server: what clients must know. `null`: nothing, on this machine alone.",
     )
     api_key_file: NonEmpty | None = Field(
         None, description="Server: a file that holds the key alone."
@@ -197,6 +199,14 @@ KEYS: tuple[str, ...] = tuple(Settings.model_fields)
 
 
 # --- said to people ----------------------------------------------------------------------------
+
+_SECRETS = frozenset({"api_key"})
+HIDDEN = "(hidden)"
+
+
+def unsecret(key: str, value: Any) -> Any:
+    """A setting's value as it may be shown."""
+    return HIDDEN if key in _SECRETS and value is not None else value
 
 
 def plain(value: Any) -> Any:
