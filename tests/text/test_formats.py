@@ -19,7 +19,7 @@ import numpy as np
 import pysubs2
 import pytest
 import webvtt
-from hypothesis import assume, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from stt.text import transcript as transcripts
@@ -316,6 +316,7 @@ segments_ = st.lists(st.tuples(st.floats(0, 8), pieces), max_size=30).map(lambda
 
 
 @given(segments_, st.one_of(st.none(), st.integers(10, 40)))
+@example(said((0, "\U0001f3fb"), (0, "0")), 10)
 def test_as_it_comes_it_is_what_it_is_in_the_end(
     segments: list[Segment], width: int | None
 ) -> None:

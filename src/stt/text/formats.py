@@ -80,7 +80,9 @@ class Paragraphs:
     def _word(self, word: str, width: int) -> str:
         from rich.cells import cell_len
 
-        size = cell_len(word)
+        size = (
+            cell_len(word) or 1
+        )  # what takes no room by itself, an emoji's tint, begins a line too
         if self._column and self._column + 1 + size > width:
             self._column = size
             return f"\n{word}"

@@ -14,7 +14,6 @@ from itertools import pairwise
 from typing import TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
 from stt.transcript import Segment, Token, Word
 from stt.types import SAMPLE_RATE, Samples
@@ -105,8 +104,7 @@ def _segment(group: Sequence[Word]) -> Segment:
     return Segment(group[0].start, group[-1].end, text, confidence, tuple(group))
 
 
-_Flags = npt.NDArray[np.bool_]
-
+_LOUD, _QUIET = b"\x01", b"\x00"
 BLOCK_S = 0.01
 """Seconds of one level, the grid edges move to."""
 REACH_S = 0.4
@@ -140,12 +138,12 @@ def refined(words: Sequence[Word], samples: Samples) -> list[Word]:
     for index, word in enumerate(words):
         latest = starts[index + 1] if index + 1 < len(words) else len(samples) / SAMPLE_RATE
         end = _end(loud, starts[index], max(word.end, starts[index]), latest)
-        made.append(replace(word, start=starts[index], end=end))
+        made.append(_placed(word, starts[index], end))
     return made
 
 
-def _loud(samples: Samples) -> _Flags | None:
-    """Whether each block is speech by its level; None where levels do not tell."""
+def _loud(samples: Samples) -> bytes | None:
+    """For each block, whether it is speech by its level; None where levels do not tell."""
     size = round(BLOCK_S * SAMPLE_RATE)
     blocks = samples[: len(samples) // size * size].reshape(-1, size)
     if not len(blocks):
@@ -154,35 +152,29 @@ def _loud(samples: Samples) -> _Flags | None:
     low, high = np.quantile(levels, (0.05, 0.95))
     if high - low < _FEWEST_DB:
         return None
-    return np.asarray(levels >= low + _DEPTH * (high - low))
+    return bytes(levels >= low + _DEPTH * (high - low))
 
 
-def _start(loud: _Flags, start: float) -> float:
+def _start(loud: bytes, start: float) -> float:
     """On to where sound begins after a silence that is met within `TAIL_S`."""
     first = round(start / BLOCK_S)
-    quiet = _next(~loud, first, first + round(TAIL_S / BLOCK_S))
-    if quiet is None:
+    quiet = loud.find(_QUIET, first, first + round(TAIL_S / BLOCK_S))
+    if quiet < 0:
         return start
-    sound = _next(loud, quiet, first + round(REACH_S / BLOCK_S))
-    return start if sound is None else max(start, sound * BLOCK_S)
+    sound = loud.find(_LOUD, quiet, first + round(REACH_S / BLOCK_S))
+    return start if sound < 0 else max(start, sound * BLOCK_S)
 
 
-def _end(loud: _Flags, start: float, end: float, latest: float) -> float:
+def _end(loud: bytes, start: float, end: float, latest: float) -> float:
     """On to where the sound ends that goes on at `end`; back to where it ended before."""
     last = round(end / BLOCK_S)
     reach = round(REACH_S / BLOCK_S)
-    if last < len(loud) and loud[last]:
-        quiet = _next(~loud, last, last + reach)
-        return min(latest, end if quiet is None else max(end, quiet * BLOCK_S))
-    sound = _next(loud[:last][::-1], 0, reach)
-    back = end if sound is None else (last - sound) * BLOCK_S
+    if loud[last : last + 1] == _LOUD:
+        quiet = loud.find(_QUIET, last, last + reach)
+        return min(latest, end if quiet < 0 else max(end, quiet * BLOCK_S))
+    sound = loud.rfind(_LOUD, max(0, last - reach), last)
+    back = end if sound < 0 else (sound + 1) * BLOCK_S
     return min(latest, max(start, min(end, back)))
-
-
-def _next(flags: _Flags, begin: int, end: int) -> int | None:
-    """The first set flag from `begin` to before `end`."""
-    found = np.flatnonzero(flags[begin:end])
-    return begin + int(found[0]) if len(found) else None
 
 
 SHORTEST_S = 0.04
@@ -233,6 +225,11 @@ def lengthened(spoken: Sequence[Spoken], limit_s: float) -> list[Spoken]:
     starts: list[float] = spaced([one.start for one in spoken], least, limit_s)
     nexts = [*starts[1:], limit_s]
     return [
-        replace(one, start=start, end=min(max(one.end, start + least), following))
+        _placed(one, start, min(max(one.end, start + least), following))
         for one, start, following in zip(spoken, starts, nexts, strict=True)
     ]
+
+
+def _placed(one: Spoken, start: float, end: float) -> Spoken:
+    """The same with another place; most stay where they are."""
+    return one if (one.start, one.end) == (start, end) else replace(one, start=start, end=end)
