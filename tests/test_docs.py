@@ -29,7 +29,10 @@ PAGES = [
 ]
 README = (ROOT / "README.md").read_text("utf-8")
 DOCS = {path.name: path.read_text("utf-8") for path in sorted((ROOT / "docs").glob("*.md"))}
-PAGE_OF = {"transcribe": "files.md", "live": "live.md", "setup": "setup.md", "bench": "speed.md"}
+PAGE_OF = {
+    **{"transcribe": "files.md", "live": "live.md", "setup": "setup.md", "bench": "speed.md"},
+    "serve": "serve.md",
+}
 """Command with a synopsis -> the page that has it."""
 
 

@@ -192,10 +192,9 @@ def test_what_fails_within_is_told_without_paths_and_the_others_go_on(
     assert answer.status_code == 500
     assert answer.json()["error"]["code"] == code
     assert "somebody" not in answer.text
-    assert answer.headers["x-request-id"]
+    assert answer.headers["x-request-id"] in caplog.text
     recognizer.error = None
     assert post(server).json()["text"] == SAID[CLIP.name]
-    assert "stt.serve" in {record.name for record in caplog.records}
 
 
 def test_a_stream_that_fails_in_the_middle_ends_with_an_error(failing) -> None:

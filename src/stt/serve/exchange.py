@@ -48,12 +48,14 @@ class Exchange:
             if not one.status:
                 await problem.response()(scope, one.receive, one.send)
         metrics.answered(scope["path"], one.status)
+        if one.status >= 500 and scope["path"] != "/health":
+            LOG.warning("%s: %s %s: %d", one.number, scope["method"], scope["path"], one.status)
 
 
 class _One:
     def __init__(self, headers: Headers, receive: Receive, send: Send) -> None:
         self._receive, self._send = receive, send
-        self._number = f"req_{uuid.uuid4().hex}"
+        self.number = f"req_{uuid.uuid4().hex}"
         self._has_body = headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
         self._waits = headers.get("expect", "").lower() == "100-continue"
         self.status = 0
@@ -69,7 +71,7 @@ class _One:
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            MutableHeaders(scope=message)["x-request-id"] = self._number
+            MutableHeaders(scope=message)["x-request-id"] = self.number
         ends = message["type"] == "http.response.body" and not message.get("more_body", False)
         if ends and self._has_body and not self._waits:
             await self._send({**message, "more_body": True})
