@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import copy
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,12 +14,17 @@ import numpy as np
 import soundfile
 import soxr
 import websockets
+from openai.types import realtime as types
+from openai.types.beta import realtime as beta_types
+from pydantic import TypeAdapter
 
 from stt.types import Samples
 from support.paths import CLIPS
 from support.serving import Running
 
 Event = dict[str, Any]
+_GA: TypeAdapter[Any] = TypeAdapter(types.RealtimeServerEvent)
+_BETA: TypeAdapter[Any] = TypeAdapter(beta_types.RealtimeServerEvent)
 DELTA, COMPLETED, FAILED = (
     f"conversation.item.input_audio_transcription.{name}"
     for name in ("delta", "completed", "failed")
@@ -68,6 +74,16 @@ class Talker:
     def of(self, kind: str) -> list[Event]:
         return [event for event in self.heard if event["type"] == kind]
 
+    def assert_typed(self, *, beta: bool = False) -> None:
+        """Everything heard is of the client's types, to the letter, but for what is ours."""
+        adapter = _BETA if beta else _GA
+        for event in self.heard:
+            own = event["type"].startswith("stt.")
+            if not own and event["type"] != "transcription_session.created":  # has no type
+                told = copy.deepcopy(event)
+                _leave_ours_out(told.get("session", {}), beta=beta)
+                adapter.validate_python(told, strict=True)
+
     @property
     def texts(self) -> list[str]:
         """Transcripts of what is completed; each is what the deltas of its item were."""
@@ -78,13 +94,24 @@ class Talker:
         return [event["transcript"] for event in told]
 
 
+def _leave_ours_out(session: Event, *, beta: bool) -> None:
+    if beta:
+        session["client_secret"] = {"value": "", "expires_at": 0}  # comes over REST alone
+        return
+    form = session.get("audio", {}).get("input", {}).get("format", {})
+    if "rate" in form:
+        form["rate"] = 24_000
+    theirs = [name for name in session.get("include") or [] if not name.startswith("stt.")]
+    session["include"] = theirs or None
+
+
 @asynccontextmanager
 async def talking(
     server: Running, query: str = "?intent=transcription", **options: Any
 ) -> AsyncIterator[Talker]:
     """Connect; `options` are those of websockets.connect."""
     url = f"{server.socket_url}/v1/realtime{query}"
-    async with websockets.connect(url, proxy=None, **options) as socket:
+    async with websockets.connect(url, proxy=None, max_queue=None, **options) as socket:
         yield Talker(socket)
 
 

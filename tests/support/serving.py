@@ -26,6 +26,8 @@ class Running:
 
     url: str
     service: Service
+    stop: threading.Event
+    """Set, it ends as at SIGTERM."""
 
     @property
     def socket_url(self) -> str:
@@ -47,7 +49,7 @@ def running(load: Callable[[], ModelTranscriber], **options) -> Iterator[Running
         )
         thread.start()
         try:
-            yield Running(f"http://127.0.0.1:{bound.getsockname()[1]}", service)
+            yield Running(f"http://127.0.0.1:{bound.getsockname()[1]}", service, stop)
         finally:
             stop.set()
             thread.join(30)
@@ -73,6 +75,9 @@ class Gated:
         self.begun.set()
         assert self.gate.wait(30)
         return self._inner.recognize(batch, speech)
+
+    def hasty(self, interrupted: Callable[[], bool]) -> Gated:
+        return self
 
     def __getattr__(self, name: str):
         return getattr(self._inner, name)

@@ -230,6 +230,8 @@ class _Connection:
 
     async def _follow(self, event: EventObject, hearing: SocketSession) -> None:
         kind = event.get("type")
+        if not isinstance(kind, str):
+            raise BadEvent("an event has a type", code="invalid_type", param="type")
         if kind == "input_audio_buffer.append":
             await self._append(event.get("audio"), hearing)
         elif kind == "input_audio_buffer.commit":
@@ -249,9 +251,8 @@ class _Connection:
             self._beta = self._beta or kind == "transcription_session.update"
             await self._update(event.get("session"), hearing)
         else:
-            name = kind if isinstance(kind, str) else "none"
             raise BadEvent(
-                f"{name[:80]}: a transcription session knows {', '.join(_KNOWN)}", param="type"
+                f"{kind[:80]}: a transcription session knows {', '.join(_KNOWN)}", param="type"
             )
 
     async def _append(self, audio: Any, hearing: SocketSession) -> None:

@@ -215,7 +215,7 @@ class SocketSession:
         elif control == "clear":
             self._turns.drop(session)
         else:
-            yield from self._turns.finish(session)
+            yield from self._turns.finish(session, self._heard_s)
         yield from self._seen(events)
 
     async def _follow(self, asked: Endpointing) -> None:

@@ -159,9 +159,10 @@ class Turns:
         item.end = end
         yield from self._end(item, session, None)
 
-    def finish(self, session: LiveSession) -> Iterator[TurnEvent]:
-        """End what goes on at the end of the stream, after a flush."""
+    def finish(self, session: LiveSession, end: float) -> Iterator[TurnEvent]:
+        """End what goes on at the end of the stream, `end`, after a flush."""
         if item := self._unended(session):
+            item.end = end
             yield from self._end(item, session, None if self.by_client else session.ended_s)
 
     def drop(self, session: LiveSession) -> None:
