@@ -6,7 +6,7 @@ usage: python benchmarks/gpu.py [--model DIR | --make SCRIPT] [--provider cuda|c
 --model  a folder in onnx-asr's layout; --make a script that writes one into the folder it is given
          (`make_facsimile.py`, the full-size stand-in); by default the tests' small model
 --small  short audio, small batches, few rounds: everything once, on any machine
-PART     check, encoder, decoder, whole, onnx-asr
+PART     check, encoder, decoder, stages, whole, onnx-asr
 
 Nothing is fetched. The parts, in this order:
 
@@ -15,7 +15,8 @@ forms    FP16 and FP32, the decoder in parts, and the forms for CUDA are written
 check    the FP16 form on the provider beside FP32 on the CPU: lengths, and the relative error
 encoder  RTFx of FP16 as it was and in its form, the same shape again and shapes in turns: what a
          change of shape costs; the best rate of a plain product, and the RTFx it would allow
-decoder  milliseconds per second of audio, in parts and in rounds, by batch
+decoder  milliseconds per second of audio, in parts and in rounds on the card, by batch
+stages   batches one after the other, and beside one another, each in another stage
 whole    `stt` from file to text by batch, files of 2 to 28 s, and one long recording
 """
 
@@ -28,61 +29,42 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnxruntime
-import soundfile
 
-from stt.batch.pool import transcribe_many
 from stt.convert import fp16
 from stt.convert.cuda import write_for_cuda
 from stt.convert.decoding_step import write_step
 from stt.convert.split import split_file
 from stt.engine.manifest import Manifest
-from stt.engine.sessions import PROVIDERS, Runtime, preload, session_options, session_providers
-from stt.errors import SttError
+from stt.engine.sessions import PROVIDERS, preload, session_providers
 from stt.models import inspect
-from stt.models.label_looping import label_looping
-from stt.models.onnx_asr_edge import TdtModel, load_step, load_tdt
-from stt.models.step_networks import StepNetworks
-from stt.settings.loading import load_settings
-from stt.text.transcript import Transcript
-from stt.transcriber import ModelTranscriber, load_with
-from stt.types import SAMPLE_RATE, Floats, Samples
 
-sys.path.append(str(Path(__file__).parents[1] / "scripts"))
-from recordings import DIGITS_MODEL, SAMPLES, read, rows
+sys.path += [str(Path(__file__).parents[1] / "scripts"), str(Path(__file__).parent)]
+from gpu_path import (
+    FULL,
+    PRECISION,
+    SMALL,
+    Size,
+    beside,
+    decoder,
+    say,
+    session,
+    stages,
+    timed,
+    whole,
+)
+from recordings import DIGITS_MODEL
 
-PARTS = ("check", "encoder", "decoder", "whole", "onnx-asr")
-PRECISION = "fp16"
+PARTS = ("check", "encoder", "decoder", "stages", "whole", "onnx-asr")
 FRAMES_PER_S = 100
 OPERATIONS_PER_S = 16.1e9
 """Of Parakeet's encoder for a second of audio: 2 for each of 608 million weights and frame of
 80 ms, and attention over 28 s."""
-
-
-@dataclass(frozen=True)
-class Size:
-    """How much of everything."""
-
-    batches: tuple[int, ...]
-    clip_s: float
-    files: int
-    long_s: float
-    rounds: int
-
-
-FULL = Size((1, 8, 32, 64), 28.0, 128, 3600.0, 3)
-SMALL = Size((1, 4), 4.0, 6, 30.0, 1)
-
-
-def say(text: str) -> None:
-    """Print a line at once."""
-    print(text, flush=True)
 
 
 def forms(model: Path, work: Path) -> Path:
@@ -109,11 +91,6 @@ def forms(model: Path, work: Path) -> Path:
     return folder
 
 
-def session(path: Path, provider: str) -> Any:
-    """A session of a graph on a provider."""
-    return onnxruntime.InferenceSession(path, session_options(0), session_providers(provider))
-
-
 def features(batch: int, frames: int, mels: int) -> dict[str, Any]:
     """Inputs of an encoder: noise."""
     values = np.random.default_rng(batch + frames).standard_normal(
@@ -135,16 +112,6 @@ def check(folder: Path, provider: str, size: Size) -> dict[str, Any]:
         found[f"{seconds:g} s"] = {"error": error, "lengths": bool((lengths == same).all())}
         say(f"check: {seconds:g} s: error {error:.2%}, lengths equal: {(lengths == same).all()}")
     return found
-
-
-def timed(run: Callable[[], object], rounds: int) -> float:
-    """Seconds of the fastest of several runs."""
-    best = float("inf")
-    for _ in range(rounds):
-        began = time.perf_counter()
-        run()
-        best = min(best, time.perf_counter() - began)
-    return best
 
 
 def encoder(folder: Path, provider: str, size: Size) -> dict[str, Any]:
@@ -193,104 +160,6 @@ def best_rate(provider: str, size: Size) -> float:
     return 2.0 * width**3 / timed(lambda: run.run_with_iobinding(binding), 3 * size.rounds)
 
 
-def decoder(folder: Path, provider: str, size: Size) -> dict[str, Any]:
-    """Time decoding of what the encoder gives for speech, in parts and in rounds."""
-    runtime, found = Runtime(provider), dict[str, Any]()
-    model = load_tdt(inspect(folder).as_published, PRECISION, Runtime("cpu"))
-    model = load_tdt(inspect(folder), PRECISION, runtime) if provider == "cuda" else model
-    parts = model.split
-    assert parts is not None
-    rounds = load_step(inspect(folder), PRECISION, runtime)
-    frames = [model.encode(clip) for clip in clips(size, max(size.batches))]
-    for batch in size.batches:
-        chosen = frames[:batch]
-        lengths = [len(one) for one in chosen]
-        seconds = sum(lengths) * model.frame_s
-        projected = [parts.project(one) for one in chosen]
-        ways: dict[str, Callable[[], object]] = {
-            "parts": lambda c=chosen, n=lengths: label_looping(
-                parts.batch(c, model.vocabulary), n, model.vocabulary
-            ),
-            "rounds": lambda p=projected, n=lengths: label_looping(
-                StepNetworks(rounds, p), n, model.vocabulary
-            ),
-        }
-        for way, run in ways.items():
-            run()
-            cost = 1e3 * timed(run, size.rounds) / seconds
-            found[f"{way} batch {batch}"] = cost
-            say(f"decoder: in {way}, batch {batch}: {cost:.3f} ms per second of audio")
-    found["tokens_per_s"] = tokens_per_s(model, frames)
-    return found
-
-
-def tokens_per_s(model: TdtModel, frames: Sequence[Floats]) -> float:
-    """How much is said."""
-    count = sum(len(one.emissions) for one in model.decode(frames))
-    return count / (sum(map(len, frames)) * model.frame_s)
-
-
-def clips(size: Size, count: int) -> Iterator[Samples]:
-    """Speech of 2 to 28 s, or what is short."""
-    speech = np.concatenate([read(SAMPLES / row["path"]) for row in rows(SAMPLES)])
-    for number in range(count):
-        seconds = size.clip_s * (1 + number % 14) / 14
-        yield np.resize(np.roll(speech, -number * SAMPLE_RATE), round(seconds * SAMPLE_RATE))
-
-
-def whole(folder: Path, provider: str, size: Size, work: Path) -> dict[str, Any]:
-    """Time `stt` from file to text: many files by batch, and a long recording."""
-    found = dict[str, Any]()
-    files = [written(clip, work / f"{n}.wav") for n, clip in enumerate(clips(size, size.files))]
-    long = written(np.resize(read(files[-1]), round(size.long_s * SAMPLE_RATE)), work / "long.wav")
-    given = {"model": str(folder), "precision": PRECISION, "provider": provider, "strict": True}
-    loaded = load_with(load_settings(None, given))
-    for batch in size.batches:
-        transcriber = replace(loaded, cutting=replace(loaded.cutting, batch_size=batch))
-        results(transcriber, files[:1])
-        for name, group in (("files", files), ("long", [long])):
-            began = time.perf_counter()
-            seconds = sum(one.duration for one in results(transcriber, group))
-            rate = seconds / (time.perf_counter() - began)
-            found[f"{name} batch {batch}"] = rate
-            say(f"whole: {name}, batch {batch}: {rate:.0f} RTFx ({seconds:.0f} s)")
-    return found
-
-
-def results(transcriber: ModelTranscriber, files: Sequence[Path]) -> list[Transcript]:
-    """Transcribe recordings together, as `stt transcribe` does."""
-    found = []
-    for one in transcribe_many(transcriber, files):
-        if isinstance(one, SttError):
-            raise one
-        found.append(one)
-    return found
-
-
-def written(samples: Samples, path: Path) -> Path:
-    """Write a recording."""
-    soundfile.write(path, samples, SAMPLE_RATE)
-    return path
-
-
-def beside(folder: Path, provider: str, size: Size) -> dict[str, Any]:
-    """Time onnx-asr with the same FP16 files on a few recordings."""
-    import onnx_asr
-
-    model = onnx_asr.load_model(
-        inspect(folder).family.name,
-        folder,
-        quantization=PRECISION,
-        providers=session_providers(provider),
-    )
-    speech = list(clips(size, max(1, size.files // 16)))
-    model.recognize(speech[0])
-    taken = timed(lambda: [model.recognize(one) for one in speech], size.rounds)
-    rate = sum(map(len, speech)) / SAMPLE_RATE / taken
-    say(f"onnx-asr: {rate:.0f} RTFx")
-    return {"rtfx": rate}
-
-
 def main() -> None:
     """Do all parts that are not left out."""
     parser = argparse.ArgumentParser(
@@ -319,6 +188,7 @@ def main() -> None:
             "check": lambda: check(folder, asked.provider, size),
             "encoder": lambda: encoder(folder, asked.provider, size),
             "decoder": lambda: decoder(folder, asked.provider, size),
+            "stages": lambda: stages(folder, asked.provider, size),
             "whole": lambda: whole(folder, asked.provider, size, work),
             "onnx-asr": lambda: beside(folder, asked.provider, size),
         }

@@ -10,7 +10,6 @@ from stt.engine.sessions import Runtime
 from stt.install.setup import SetupOptions
 from stt.models import inspect, onnx_asr_edge, split_transducer
 from stt.models.onnx_asr_edge import TdtModel, load_tdt
-from stt.models.step_networks import StepNetworks
 from support.place import CLIPS, Place, make_quick
 
 pytestmark = pytest.mark.usefixtures("quick")
@@ -44,8 +43,8 @@ def test_a_card_runs_them_and_hears_the_same(
     plain = load_tdt(inspect(place.folder), precision, Runtime("cpu", 1))
     card = on_cuda(place.folder, precision, monkeypatch)
     assert card.asr._encoder._model_path.endswith("cuda.onnx")
-    assert isinstance(card._networks(card.split, [plain.encode(CLIPS[0].samples)]), StepNetworks)
-    assert plain.rounds is None
+    assert (plain.card, card.split) == (None, None)
+    assert card.card is not None
     for clip in CLIPS[:3]:
         (ours,), (theirs,) = (m.decode([m.encode(clip.samples)]) for m in (card, plain))
         assert [(e.id, e.frame, e.duration) for e in ours.emissions] == [
@@ -64,7 +63,7 @@ def test_a_damaged_one_is_not_used_and_is_made_again(
 ) -> None:
     (place.folder / "decoding_step-model.fp16.cuda.onnx").write_bytes(b"damaged")
     assert inspect(place.folder).cuda == {"fp32"}
-    assert on_cuda(place.folder, "fp16", monkeypatch).rounds is None
+    assert on_cuda(place.folder, "fp16", monkeypatch).card is None
     place.set_up("fp16", provider="cuda")
     assert inspect(place.folder).cuda == {"fp32", "fp16"}
     assert [note.split(":")[0] for note in place.notes if "CUDA" in note] == [

@@ -17,6 +17,7 @@ from stt.engine.stages import finished
 from stt.errors import ModelError, NonFiniteOutput, ProviderError
 from stt.models import inspect
 from stt.models.nemo import encoding
+from stt.models.nemo_graphs import usable_frames
 from stt.models.onnx_asr_edge import TdtModel, load_tdt
 from stt.models.tdt import greedy_tdt
 from stt.models.transducer import TdtRecognizer
@@ -84,7 +85,9 @@ def test_a_batch_gives_what_each_gives_alone(model: TdtModel) -> None:
 def test_batches_of_like_length_encode_what_each_gives_alone(model: TdtModel) -> None:
     batch = [*CLIPS[:6], *(np.tile(clip, 3) for clip in CLIPS[:6])]
     elsewhere = replace(model, provider="cuda")  # where batches are padded; the CPU computes
-    for together, samples in zip(finished(encoding(elsewhere, batch)), batch, strict=True):
+    for together, samples in zip(
+        usable_frames(finished(encoding(elsewhere, batch))), batch, strict=True
+    ):
         alone = model.encode(samples)
         assert together.shape == alone.shape
         np.testing.assert_allclose(together, alone, atol=2e-3)
@@ -94,7 +97,7 @@ def test_a_collapse_in_a_batch_is_told_with_its_place(model: TdtModel) -> None:
     batch = CLIPS[:3]
     batch[1] = np.full_like(np.tile(batch[1], 2), np.nan)
     with pytest.raises(NonFiniteOutput) as caught:
-        finished(encoding(replace(model, provider="cuda"), batch))
+        usable_frames(finished(encoding(replace(model, provider="cuda"), batch)))
     assert caught.value.index == 1
 
 

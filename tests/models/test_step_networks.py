@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
-from onnxruntime import InferenceSession
+from onnxruntime import OrtValue
 
 from stt.convert.decoding_step import write_step
 from stt.convert.split import split_file
 from stt.engine.sessions import Runtime
+from stt.engine.stages import finished
 from stt.errors import NonFiniteOutput
 from stt.install.observation import bundled_clips
 from stt.models import FAMILIES, inspect
+from stt.models.card_decoder import CardDecoder
 from stt.models.label_looping import label_looping
+from stt.models.nemo import encoding
 from stt.models.onnx_asr_edge import TdtModel, load_tdt
 from stt.models.split_transducer import SplitTransducer, load_graph
-from stt.models.step_networks import StepNetworks
-from stt.models.tdt import DURATIONS
+from stt.models.step_networks import CardFrames
+from stt.models.tdt import DURATIONS, Emission
 from support.paths import DIGITS
 
 
@@ -42,15 +46,20 @@ def parts(files: list[Path]) -> SplitTransducer:
     return SplitTransducer(*(load_graph(p, None, ["CPUExecutionProvider"]) for p in files[:3]))
 
 
+@pytest.fixture(scope="module")
+def card(files: list[Path]) -> CardDecoder:
+    """The form for CUDA, run on the processor."""
+    return CardDecoder(*(load_graph(files[i], None, ["CPUExecutionProvider"]) for i in (1, 3)))
+
+
 @pytest.mark.parametrize("copies", [1, 3])
 def test_it_decodes_as_its_parts_do(
-    model: TdtModel, parts: SplitTransducer, files: list[Path], copies: int
+    model: TdtModel, parts: SplitTransducer, card: CardDecoder, copies: int
 ) -> None:
     batch = [model.encode(c.samples) for c in bundled_clips(DIGITS / "clips")][:: 4 - copies]
-    batch = [*(frames[k:] for k in range(copies) for frames in batch), batch[0][:1]]
+    batch = [*(frames[k:] for k in range(copies) for frames in batch), batch[0][:1], batch[0][:0]]
     lengths = [len(frames) for frames in batch]
-    step = StepNetworks(InferenceSession(files[3]), [parts.project(f) for f in batch])
-    found = label_looping(step, lengths, model.vocabulary)
+    found = label_looping(card.networks(card.placed(batch)), lengths, model.vocabulary)
     expected = label_looping(parts.batch(batch, model.vocabulary), lengths, model.vocabulary)
     assert sum(len(one.emissions) for one in found) > 10 * copies
     for one, other in zip(found, expected, strict=True):
@@ -63,16 +72,64 @@ def test_it_decodes_as_its_parts_do(
         )
 
 
-def test_a_collapse_names_the_utterance(
-    model: TdtModel, parts: SplitTransducer, files: list[Path]
+def test_from_the_encoder_to_the_tokens_nothing_passes_through_memory_but_small_arrays(
+    model: TdtModel, card: CardDecoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    projected = [parts.project(model.encode(c.samples)) for c in bundled_clips(DIGITS / "clips")]
-    projected = [projected[0], projected[1].copy(), projected[2]]
-    projected[1][5:] = np.nan
-    step = StepNetworks(InferenceSession(files[3]), projected)
+    clips = [c.samples for c in bundled_clips(DIGITS / "clips")][:6]
+    batch = [*clips, *(np.tile(clip, 3) for clip in clips)]
+    here, there = replace(model, provider="cuda"), replace(model, provider="cuda", card=card)
+    expected = here.decode(here.frames(finished(encoding(here, batch))))
+    read: list[tuple[int, ...]] = []
+    numpy = OrtValue.numpy
+    monkeypatch.setattr(OrtValue, "numpy", lambda v: read.append(tuple(v.shape())) or numpy(v))
+    groups = finished(encoding(there, batch))
+    frames = there.frames(groups)
+    found = there.decode(frames)
+    assert len(groups) > 1
+    assert {len(places) for places, _ in groups} != {1}
+    assert {shape for shape in read if len(shape) > 1} == {(len(batch), 8, 6)}
+    assert sorted(shape[0] for shape in read if len(shape) == 1) == sorted(
+        len(places) for places, _ in groups
+    )
+    assert all(isinstance(one, CardFrames) for one in frames)
+    assert [list(map(_place, one.emissions)) for one in found] == [
+        list(map(_place, one.emissions)) for one in expected
+    ]
+    monkeypatch.undo()
+    again = there.decode([one[2:] for one in frames])  # a stretch, as where it decodes again
+    shorter = here.decode([one[2:] for one in here.frames(finished(encoding(here, batch)))])
+    assert [[e.id for e in one.emissions] for one in again] == [
+        [e.id for e in one.emissions] for one in shorter
+    ]
+
+
+def _place(emission: Emission) -> tuple[int, int, int]:
+    return emission.id, emission.frame, emission.duration
+
+
+@pytest.mark.parametrize("begin", [0, 5])
+def test_a_collapse_names_the_utterance(model: TdtModel, card: CardDecoder, begin: int) -> None:
+    frames = [model.encode(c.samples) for c in bundled_clips(DIGITS / "clips")[:3]]
+    frames[1] = frames[1].copy()
+    frames[1][begin:] = np.nan
+    step = card.networks(card.placed(frames))
     with pytest.raises(NonFiniteOutput) as caught:
-        label_looping(step, [len(one) for one in projected], model.vocabulary)
+        label_looping(step, [len(one) for one in frames], model.vocabulary)
     assert caught.value.index == 1
+
+
+def test_what_is_no_number_shows_where_a_relu_would_hide_it(files: list[Path]) -> None:
+    """ONNX Runtime's Relu on CUDA gives 0 for NaN: what goes into the joint is looked at too."""
+    graph = onnx.load(files[3]).graph
+    made_of = {name: node for node in graph.node for name in node.output}
+    looked_at, names = set(), ["check"]
+    while names:
+        node = made_of[names.pop()]
+        if node.op_type == "Mul":
+            looked_at.add(node.input[0])
+        else:
+            names += [name for name in node.input if name in made_of]
+    assert looked_at == {"window", "new_prediction", "joint/outputs"}
 
 
 def test_nothing_grows_with_the_vocabulary_between_rounds(files: list[Path]) -> None:

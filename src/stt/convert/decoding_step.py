@@ -5,11 +5,13 @@ window to the host, and their states go to and fro. Here all of it stays where i
 round takes 24 bytes for each utterance and gives six numbers for each frame of its window:
 
     orders int64 [3, B]            last token; 1 where it is new, else 0; first frame of the window
-    projected float32 [B, T, H]    encoder frames as the joint takes them; frames + W <= T
+    projected float32 [N, H]       encoder frames as the joint takes them, of all utterances one
+                                   behind the other; frame + W <= N
     prediction float32 [B, 1, H]   of the round before, and the states, float32 [layers, B, H]
     ->
     choices float32 [B, W, 6]      token, logprob, its lead over the second best, duration's place,
-                                   its lead, 0 (NaN where a logit is no number)
+                                   its lead, 0 (NaN where a logit is no number, or what it was
+                                   made of: on CUDA a Relu of NaN is 0)
     new_prediction, output_states_1, output_states_2
 
 Utterances without a new token keep prediction and states. Shapes stay as they are from round to
@@ -74,7 +76,7 @@ def _joined(prediction: GraphFile, joint: GraphFile, durations: int) -> GraphFil
         "decoding_step",
         [
             make_tensor_value_info(ORDERS, int64, [3, "batch"]),
-            make_tensor_value_info(PROJECTED, float32, ["batch", "frames", width]),
+            make_tensor_value_info(PROJECTED, float32, ["frames", width]),
             make_tensor_value_info(PREDICTION, float32, one),
             *(make_tensor_value_info(name, float32, shape) for name, shape in shapes.items()),
         ],
@@ -147,8 +149,7 @@ class _Writer:
         """Take the frames of each utterance's window, [B, W, H]."""
         self._node("Unsqueeze", ["at", self._ints(1)], "at/column")
         self._node("Add", ["at/column", self._ints(*range(WINDOW))], "at/frames")
-        self._node("Unsqueeze", ["at/frames", self._ints(2)], "at/indices")
-        self._node("GatherND", [PROJECTED, "at/indices"], "window", batch_dims=1)
+        self._node("Gather", [PROJECTED, "at/frames"], "window", axis=0)
 
     def choose(self, logits: str, tokens: int, durations: int) -> None:
         """Choose token and duration of each frame, by logits float32 [B, W, tokens + durations]."""
@@ -169,11 +170,16 @@ class _Writer:
             self._node(
                 "Add", ["duration/place", self._constant(np.ones(1, "f"), "one")], "duration/lead"
             )
-        nothing = self._constant(np.zeros(1, np.float32), "nothing")
-        self._node("Mul", [logits, nothing], "logits/zero")
-        self._node("ReduceSum", ["logits/zero", last], "logits/check")
+        self._node("Add", [self._check("window"), self._check(NEW_PREDICTION)], "given/check")
+        self._node("Add", ["given/check", self._check(logits)], "check")
         parts = ["token/place", "token/logprob", "token/lead", "duration/place", "duration/lead"]
-        self._node("Concat", [*parts, "logits/check"], CHOICES, axis=2)
+        self._node("Concat", [*parts, "check"], CHOICES, axis=2)
+
+    def _check(self, values: str) -> str:
+        """0 where all values of the last axis are numbers, else NaN."""
+        nothing = self._constant(np.zeros(1, np.float32), "nothing")
+        zeros = self._node("Mul", [values, nothing], f"{values}/zero")
+        return self._node("ReduceSum", [zeros, self._ints(-1)], f"{values}/check")
 
     def _two_best(self, values: str, name: str) -> None:
         """The best of the last axis, its place as float32, and its lead over the second."""

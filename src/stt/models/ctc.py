@@ -15,7 +15,7 @@ from stt.engine.sessions import Runtime
 from stt.engine.stages import Stages
 from stt.errors import NonFiniteOutput
 from stt.models.nemo import NemoFamily, TokenRecognizer, encoding
-from stt.models.nemo_graphs import usable
+from stt.models.nemo_graphs import usable, usable_frames
 from stt.models.onnx_asr_edge import CtcModel, load_ctc
 from stt.models.tdt import Emission, logprob
 from stt.types import Floats, Samples
@@ -48,9 +48,9 @@ class CtcRecognizer(TokenRecognizer):
         self, batch: Sequence[Samples], speech: Sequence[Speech] = ()
     ) -> Stages[list[list[Emission]]]:
         """Decode one utterance after the other; see TokenRecognizer."""
-        frames = yield from encoding(self._model, batch, self._room)
+        encoded = yield from encoding(self._model, batch, self._room)
         yield
-        return [greedy_ctc(one, self._model.blank) for one in frames]
+        return [greedy_ctc(frames, self._model.blank) for frames in usable_frames(encoded)]
 
 
 class _CtcProbe(Probe):

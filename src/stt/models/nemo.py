@@ -17,13 +17,13 @@ from stt.engine.folder import ModelFamily
 from stt.engine.recognizer import TRAILING_SILENCE, Speech
 from stt.engine.sessions import lacks_memory, running_graphs, runtime_errors
 from stt.engine.stages import Stages, finished
-from stt.models.nemo_graphs import Encoded, Features
+from stt.models.nemo_graphs import Encoded, Features, Group
 from stt.models.onnx_asr_edge import NemoModel
 from stt.models.tdt import Emission
 from stt.text import words
 from stt.text.words import lengthened
 from stt.transcript import Segment, Token
-from stt.types import SAMPLE_RATE, Floats, Samples
+from stt.types import SAMPLE_RATE, Samples
 
 T = TypeVar("T")
 
@@ -162,7 +162,7 @@ class Room:
 
 
 @dataclass(slots=True)
-class _Group:
+class _Together:
     """Utterances that the encoder takes together."""
 
     places: list[int]
@@ -176,26 +176,25 @@ class _Group:
         """Samples, padding too."""
         return len(self.places) * len(self.samples[0])
 
-    def halves(self) -> tuple[_Group, _Group]:
+    def halves(self) -> tuple[_Together, _Together]:
         """Return the longer ones and the others; there are two at least."""
         middle = -(-len(self.places) // 2)
         return (
-            _Group(self.places[:middle], self.samples[:middle]),
-            _Group(self.places[middle:], self.samples[middle:]),
+            _Together(self.places[:middle], self.samples[:middle]),
+            _Together(self.places[middle:], self.samples[middle:]),
         )
 
 
 def encoding(
     model: NemoModel, batch: Sequence[Samples], room: Room | None = None
-) -> Stages[list[Floats]]:
-    """Return encoder frames, float32 [T, D], of each of float32 [n] utterances at 16 kHz.
+) -> Stages[list[Group]]:
+    """Run the encoder over float32 [n] utterances at 16 kHz.
 
     On the CPU one after the other, which is faster there (docs/measurements/speed.md); elsewhere
     in batches of like length, which are halved until they fit into memory. What did not fit once is
     not tried again. The first stage is the features.
 
     Raises:
-        NonFiniteOutput: NaN or infinity in them; its `index` is the utterance's.
         MemoryError, or ONNX Runtime's: one utterance alone does not fit.
     """
     room = room or Room()
@@ -203,11 +202,11 @@ def encoding(
     together = [[place] for place in range(len(batch))]
     if model.provider != "cpu":
         together = buckets(lengths, room.samples)
-    groups = deque(_Group(places, [batch[place] for place in places]) for places in together)
+    groups = deque(_Together(places, [batch[place] for place in places]) for places in together)
     for group in groups:
         group.features = _fitting(partial(model.features, group.samples), needed=False)
     yield
-    encoded: list[tuple[list[int], Encoded]] = []
+    encoded: list[Group] = []
     while groups:
         group = groups.popleft()
         alone = len(group.places) == 1
@@ -220,10 +219,10 @@ def encoding(
             groups.extendleft(reversed(group.halves()))
         else:
             encoded.append((group.places, found))
-    return model.frames(encoded)
+    return encoded
 
 
-def _encoded(model: NemoModel, group: _Group) -> Encoded:
+def _encoded(model: NemoModel, group: _Together) -> Encoded:
     return model.encode_features(group.features or model.features(group.samples))
 
 

@@ -9,13 +9,17 @@ import numpy as np
 import numpy.typing as npt
 
 from stt.engine.sessions import finite
-from stt.errors import ModelError
+from stt.errors import ModelError, NonFiniteOutput
 from stt.types import Floats
 
-Features = tuple[Floats, npt.NDArray[np.int64]]
+Lengths = npt.NDArray[np.int64]
+Features = tuple[Any, Lengths]
 """Of several utterances, float32 [B, mels, T], and how many frames are real, int64 [B]."""
-Encoded = tuple[Floats, npt.NDArray[np.int64]]
-"""All frames of several utterances, float32 [B, T, D], and how many are real, int64 [B]."""
+Encoded = tuple[Any, Lengths]
+"""All frames of several utterances, and how many are real, int64 [B]: an array float32 [B, T, D],
+or an OrtValue [B, D, T] where they stay on a card."""
+Group = tuple[Sequence[int], Encoded]
+"""Places of utterances in their batch, and what the encoder made of them together."""
 
 
 def check_graph(session: Any, inputs: Sequence[str], outputs: Sequence[str]) -> None:
@@ -41,3 +45,20 @@ def usable(outputs: Floats, valid: int) -> Floats:
         NonFiniteOutput: NaN or infinity in them; what padding holds does not matter.
     """
     return finite(np.asarray(outputs[: max(valid, 0)]), "encoder output")
+
+
+def usable_frames(encoded: Sequence[Group]) -> list[Floats]:
+    """Return the real frames, float32 [T, D], of each utterance of a batch in its order.
+
+    Raises:
+        NonFiniteOutput: NaN or infinity in them; its `index` is the utterance's.
+    """
+    found: dict[int, Floats] = {}
+    for places, (frames, valid) in encoded:
+        for place, row, length in zip(places, frames, valid, strict=True):
+            try:
+                found[place] = usable(row, int(length))
+            except NonFiniteOutput as error:
+                error.index = place
+                raise
+    return [found[place] for place in range(len(found))]

@@ -6,7 +6,7 @@ What onnx_asr calls private is used here and nowhere else, and held by a contrac
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -26,21 +26,24 @@ from stt.engine.sessions import (
     short_name,
 )
 from stt.errors import ModelError, NonFiniteOutput
+from stt.models.card_decoder import CardDecoder, load_card_decoder
 from stt.models.label_looping import Decoding, Networks, label_looping
 from stt.models.nemo_features import MelBands, mel_bands, nemo_features
-from stt.models.nemo_graphs import Encoded, Features, check_graph, usable
+from stt.models.nemo_graphs import Encoded, Features, Group, check_graph, usable, usable_frames
 from stt.models.split_transducer import (
     LstmState,
     SplitTransducer,
     joint_feed,
     load_parts,
-    load_step,
 )
-from stt.models.step_networks import StepNetworks
+from stt.models.step_networks import CardFrames
 from stt.models.tdt import DURATIONS, TdtVocabulary, greedy_tdt
 from stt.models.whisper_decoding import WhisperVocabulary, load_vocabulary
 from stt.models.whisper_session import OrtWhisper
 from stt.types import Floats, Samples
+
+Frames = Floats | CardFrames
+"""Encoder frames of an utterance, or a stretch of them."""
 
 
 def load_asr(folder: ModelFolder, precision: str, runtime: Runtime) -> Any:
@@ -137,7 +140,7 @@ class NemoModel:
 
     def feed(self, samples: Samples) -> Feed:
         """Return the inputs of the encoder's graph for float32 [n] samples at 16 kHz."""
-        features, lengths = self.features([samples])
+        features, lengths = batch_features(self.asr, [samples])
         return {"audio_signal": features, "length": lengths}
 
     def encode(self, samples: Samples) -> Floats:
@@ -149,7 +152,7 @@ class NemoModel:
 
     def encode_all(self, samples: Samples) -> tuple[Floats, int]:
         """Return all frames, float32 [T, D], and how many of them the model says are real."""
-        frames, valid = self.encode_features(self.features([samples]))
+        frames, valid = self.asr._encode(*batch_features(self.asr, [samples]))
         return frames[0], int(valid[0])
 
     def features(self, batch: Sequence[Samples]) -> Features:
@@ -161,25 +164,6 @@ class NemoModel:
         frames, valid = self.asr._encode(*features)
         return frames, valid
 
-    def frames(self, encoded: Iterable[tuple[Sequence[int], Encoded]]) -> list[Floats]:
-        """Return the real frames, float32 [T, D], of each utterance of a batch in its order.
-
-        Args:
-            encoded: of parts of the batch, the places of its utterances and what was made of them.
-
-        Raises:
-            NonFiniteOutput: NaN or infinity in them; its `index` is the utterance's.
-        """
-        found: dict[int, Floats] = {}
-        for places, (frames, valid) in encoded:
-            for place, row, length in zip(places, frames, valid, strict=True):
-                try:
-                    found[place] = usable(row, int(length))
-                except NonFiniteOutput as error:
-                    error.index = place
-                    raise
-        return [found[place] for place in range(len(found))]
-
 
 @dataclass(frozen=True, slots=True)
 class TdtModel(NemoModel):
@@ -188,24 +172,39 @@ class TdtModel(NemoModel):
     vocabulary: TdtVocabulary
     split: SplitTransducer | None = None
     """The decoder_joint in parts, which then decode; None: it decodes whole."""
-    rounds: Any | None = None
-    """A session of a round of the decoder as one graph, which decodes what the parts project."""
+    card: CardDecoder | None = None
+    """Decodes in rounds on values that stay on a card, in the parts' place."""
 
-    def decode(self, batch: Sequence[Floats]) -> list[Decoding]:
-        """Decode encoder frames, float32 [T, D] of each utterance.
+    def encode_features(self, features: Features) -> Encoded:
+        """See NemoModel."""
+        if self.card is not None:
+            return self.card.encode(self.asr._encoder, features)
+        return NemoModel.encode_features(self, features)
+
+    def frames(self, encoded: Sequence[Group]) -> Sequence[Frames]:
+        """Return the real frames of each utterance of a batch in its order.
+
+        Raises:
+            NonFiniteOutput: see `usable_frames`; on a card NaN and infinity show in the logits.
+        """
+        return usable_frames(encoded) if self.card is None else self.card.frames(encoded)
+
+    def decode(self, batch: Sequence[Frames]) -> list[Decoding]:
+        """Decode encoder frames, arrays float32 [T, D] of each utterance or all on the card.
 
         Raises:
             NonFiniteOutput: NaN or infinity in logits; its `index` is the utterance's.
         """
-        if self.split is not None:
-            lengths = [len(frames) for frames in batch]
-            return label_looping(self._networks(self.split, batch), lengths, self.vocabulary)
-        return [self._decode_fused(frames, index) for index, frames in enumerate(batch)]
-
-    def _networks(self, parts: SplitTransducer, batch: Sequence[Floats]) -> Networks:
-        if self.rounds is None:
-            return parts.batch(batch, self.vocabulary)
-        return StepNetworks(self.rounds, [parts.project(frames) for frames in batch])
+        there = [frames for frames in batch if isinstance(frames, CardFrames)]
+        here = [frames for frames in batch if not isinstance(frames, CardFrames)]
+        lengths = [len(frames) for frames in batch]
+        if self.card is not None:
+            networks: Networks = self.card.networks(there or self.card.placed(here))
+        elif self.split is not None:
+            networks = self.split.batch(here, self.vocabulary)
+        else:
+            return [self._decode_fused(frames, index) for index, frames in enumerate(here)]
+        return label_looping(networks, lengths, self.vocabulary)
 
     def _decode_fused(self, frames: Floats, index: int) -> Decoding:
         try:
@@ -259,15 +258,16 @@ def load_tdt(
     check_features(asr, asr._encoder, folder.path)
     outputs = next(o for o in asr._decoder_joint.get_outputs() if o.name == "outputs").shape[-1]
     size, blank = _vocabulary(asr, outputs, len(durations))
-    stays_on_card = runtime.provider == "cuda" and precision in folder.cuda & folder.split
+    on_card = runtime.provider == "cuda" and precision in folder.cuda & folder.split
+    in_parts = precision in folder.split and not on_card
     return TdtModel(
         asr,
         dict(asr._vocab),
         _frame_s(asr),
         running_provider(asr._encoder),
         TdtVocabulary(size, blank, durations, max_symbols=asr._max_tokens_per_step),
-        load_parts(folder, precision, runtime) if precision in folder.split else None,
-        load_step(folder, precision, runtime) if stays_on_card else None,
+        load_parts(folder, precision, runtime) if in_parts else None,
+        load_card_decoder(folder, precision, runtime) if on_card else None,
     )
 
 

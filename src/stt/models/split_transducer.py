@@ -105,20 +105,15 @@ def load_parts(folder: ModelFolder, precision: str, runtime: Runtime) -> SplitTr
     """
     if runtime.provider not in ("cpu", "cuda"):
         return None  # others compile a graph anew for every shape they meet
-    return SplitTransducer(*_graphs(folder, folder.family.parts(precision), runtime))
+    return SplitTransducer(*load_graphs(folder, folder.family.parts(precision), runtime))
 
 
-def load_step(folder: ModelFolder, precision: str, runtime: Runtime) -> Any:
-    """Load a round of a precision's decoder as one graph (`stt.convert.decoding_step`).
+def load_graphs(folder: ModelFolder, names: Sequence[str], runtime: Runtime) -> list[Any]:
+    """Load graphs of a decoder.
 
     Raises:
-        ModelError: it does not load.
+        ModelError: one does not load.
     """
-    (step,) = _graphs(folder, folder.family.for_cuda(precision)[-1:], runtime)
-    return step
-
-
-def _graphs(folder: ModelFolder, names: Sequence[str], runtime: Runtime) -> list[Any]:
     # many small products one after the other: to spin between them takes 2.5 times as long
     options = session_options(runtime.threads_each, spinning=False)
     providers = session_providers(runtime.provider)

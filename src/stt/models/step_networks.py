@@ -7,12 +7,13 @@ for each utterance, what comes back six for each frame of its window.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from stt.engine.sessions import PROVIDERS
+from stt.engine.bound import device
 from stt.models.label_looping import NEAR, Choices, Ints
 from stt.models.split_transducer import NEW_STATES, PREDICTION, PROJECTED, STATES
 from stt.types import Floats
@@ -41,45 +42,61 @@ class StepChoices:
         return self._logprobs[places, frames].astype(np.float64)
 
 
+@dataclass(frozen=True, slots=True)
+class CardFrames:
+    """Encoder frames of an utterance, or a stretch of them, as the joint takes them, on a card."""
+
+    pool: Any
+    """OrtValue float32 [N, H]: those of all utterances of a batch, and `WINDOW` more behind."""
+    begin: int
+    count: int
+
+    def __len__(self) -> int:
+        """Return how many frames they are."""
+        return self.count
+
+    def __getitem__(self, part: slice) -> CardFrames:
+        """Return a stretch; nothing is copied."""
+        begin, end, _ = part.indices(self.count)
+        return CardFrames(self.pool, self.begin + begin, max(0, end - begin))
+
+
 class StepNetworks:
     """The networks of one batch: a `label_looping.Networks`."""
 
-    def __init__(self, session: Any, projected: Sequence[Floats]) -> None:
-        """Put a batch where the session of the graph runs; `projected`: float32 [T, H] each."""
+    def __init__(self, session: Any, batch: Sequence[CardFrames]) -> None:
+        """Make ready for frames of one pool, which lies where the session of the graph runs."""
         from onnxruntime import OrtValue
 
-        device = "cuda" if session.get_providers()[0] == PROVIDERS["cuda"] else "cpu"
-        rows, width = len(projected), projected[0].shape[1]
-        longest = max(map(len, projected))
-        padded = np.zeros((rows, longest + WINDOW, width), np.float32)
-        for row, frames in zip(padded, projected, strict=True):
-            row[: len(frames)] = frames
+        where = device(session)
+        self._begins = np.array([frames.begin for frames in batch], np.int64)
+        self._pool, rows = batch[0].pool, len(batch)
         self._orders = np.zeros((3, rows), np.int64)
-        self._device_orders = OrtValue.ortvalue_from_numpy(self._orders, device, 0)
+        self._orders[2] = self._begins
+        self._device_orders = OrtValue.ortvalue_from_numpy(self._orders.copy(), where, 0)
         self._choices = OrtValue.ortvalue_from_shape_and_type(
-            [rows, WINDOW, 6], np.float32, device, 0
+            [rows, WINDOW, 6], np.float32, where, 0
         )
         inputs = {entry.name: entry.shape for entry in session.get_inputs()}
         layers = {entry.name: entry.shape[0] for entry in session.get_outputs()}
-        shapes = {PREDICTION: (rows, 1, width)}
+        shapes = {PREDICTION: (rows, 1, self._pool.shape()[1])}
         for name, new in zip(STATES, NEW_STATES, strict=True):
             shapes[name] = (layers[new], rows, inputs[name][2])
         # a round writes what the next one reads, and the next writes what this one read
         kept = [
             {
-                name: OrtValue.ortvalue_from_numpy(np.zeros(shape, np.float32), device, 0)
+                name: OrtValue.ortvalue_from_numpy(np.zeros(shape, np.float32), where, 0)
                 for name, shape in shapes.items()
             }
             for _ in range(2)
         ]
-        self._projected = OrtValue.ortvalue_from_numpy(padded, device, 0)
         self._session = session
         self._rounds = [self._bound(kept[turn], kept[1 - turn]) for turn in range(2)]
         self._turn = 0
 
     def _bound(self, before: dict[str, Any], after: dict[str, Any]) -> Any:
         binding = self._session.io_binding()
-        inputs = {ORDERS: self._device_orders, PROJECTED: self._projected, **before}
+        inputs = {ORDERS: self._device_orders, PROJECTED: self._pool, **before}
         names = dict(zip((PREDICTION, *STATES), (NEW_PREDICTION, *NEW_STATES), strict=True))
         outputs = {names[name]: value for name, value in after.items()} | {CHOICES: self._choices}
         for name, value in inputs.items():
@@ -95,7 +112,7 @@ class StepNetworks:
 
     def join(self, rows: Ints, frames: Ints) -> Choices:
         """See label_looping.Networks."""
-        self._orders[2, rows] = frames
+        self._orders[2, rows] = self._begins[rows] + frames
         self._device_orders.update_inplace(self._orders)
         self._session.run_with_iobinding(self._rounds[self._turn])
         self._turn = 1 - self._turn

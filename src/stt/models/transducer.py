@@ -22,22 +22,22 @@ from stt.engine.recognizer import Decoded, DecoderStep, Feed, PartsProbe, Probe,
 from stt.engine.sessions import Runtime
 from stt.engine.stages import Stages
 from stt.errors import ModelError, NonFiniteOutput
+from stt.models.card_decoder import load_card_decoder
 from stt.models.label_looping import Decoding
 from stt.models.nemo import NemoFamily, TokenRecognizer, encoding
 from stt.models.nemo_graphs import usable
-from stt.models.onnx_asr_edge import TdtModel, load_tdt
+from stt.models.onnx_asr_edge import Frames, TdtModel, load_tdt
 from stt.models.split_transducer import (
     LstmState,
     SplitTransducer,
     joint_feed,
     load_parts,
-    load_step,
 )
 from stt.models.tdt import Emission, greedy_tdt, until_next
 from stt.types import SAMPLE_RATE, Floats, Samples
 
-Decode = Callable[[Sequence[Floats]], Sequence[Decoding]]
-"""Encoder frames, float32 [T, D] of each utterance -> what they say, from the start state."""
+Decode = Callable[[Sequence[Frames]], Sequence[Decoding]]
+"""Encoder frames of each utterance -> what they say, from the start state."""
 
 SPOKEN_S = 3.0
 """Seconds of speech without a token that are decoded again."""
@@ -89,8 +89,9 @@ class TdtRecognizer(TokenRecognizer):
         self, batch: Sequence[Samples], speech: Sequence[Speech] = ()
     ) -> Stages[list[list[Emission]]]:
         """Decode all together; see TokenRecognizer."""
-        frames = yield from encoding(self._model, batch, self._room)
+        encoded = yield from encoding(self._model, batch, self._room)
         yield
+        frames = self._model.frames(encoded)
         decoded = redecoded(
             self._model.decode(frames),
             frames,
@@ -118,7 +119,7 @@ class _Gap:
 
 def redecoded(
     decoded: Sequence[Decoding],
-    frames: Sequence[Floats],
+    frames: Sequence[Frames],
     speech: Sequence[Sequence[float]],
     decode: Decode,
     *,
@@ -129,7 +130,7 @@ def redecoded(
 
     Args:
         decoded: what was made of each utterance of a batch.
-        frames: the encoder's frames of each, float32 [T, D].
+        frames: the encoder's frames of each.
         speech: probability of speech of each 512 samples of each utterance, as the VAD heard it;
             empty, or of an utterance empty, where nobody listened: nothing is done then.
         decode: decodes frames from the start state.
@@ -163,7 +164,7 @@ def redecoded(
 
 
 def _decoded_anew(
-    stretches: Sequence[Floats], gaps: Sequence[_Gap], decode: Decode
+    stretches: Sequence[Frames], gaps: Sequence[_Gap], decode: Decode
 ) -> Sequence[Decoding]:
     try:
         return decode(stretches)
@@ -261,8 +262,8 @@ class _TransducerProbe(Probe):
         parts = load_parts(self._folder, precision, Runtime())
         if parts is None:
             raise ModelError(f"{self._folder.path}: has no parts for {precision}")
-        rounds = load_step(self._folder, precision, Runtime())
-        return _SplitProbe(parts, replace(self._model, split=parts, rounds=rounds))
+        card = load_card_decoder(self._folder, precision, Runtime())
+        return _SplitProbe(parts, replace(self._model, split=parts, card=card))
 
 
 class _SplitProbe:
