@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -176,3 +178,22 @@ def test_a_model_that_cannot_be_loaded_ends_it(tmp_path) -> None:
         assert server.end() == 1
     assert len(server.lines) == 1
     assert str(tmp_path) in server.text
+
+
+@pytest.mark.skipif(
+    shutil.which("openssl") is None, reason="openssl is missing: apt install openssl"
+)
+def test_over_tls(tmp_path) -> None:
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    made = ["-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", cert]
+    subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"]
+    subprocess.run(["openssl", "req", *made, *subject], check=True, capture_output=True)
+    with Server("--tls-cert", cert, "--tls-key", key) as server:
+        url = server.greeting.split("listening on ")[1].split(";")[0]
+        assert url.startswith("https://")
+        trust = ssl.create_default_context(cafile=cert)
+        with httpx.Client(base_url=url, verify=trust, trust_env=False) as client:
+            assert client.get("/health").json()["status"] == "ok"
+    with Server("--tls-cert", key, "--tls-key", cert) as server:
+        assert server.end() == 2
+    assert "stt: tls_cert, tls_key: " in server.text

@@ -118,6 +118,13 @@ def test_what_cannot_be_loaded_is_told_and_tried_again(loads: Counting) -> None:
     engine.close()
 
 
+def test_why_a_choice_was_made_is_told_without_folders(digits: ModelTranscriber) -> None:
+    reason = f"cuda passed over: {DIGITS}: not enough memory"
+    engine = Engine(lambda: replace(digits, choice=replace(digits.choice, reason=reason)))
+    assert engine.load().choice.reason == f"cuda passed over: {DIGITS.name}: not enough memory"
+    engine.close()
+
+
 def failing() -> ModelTranscriber:
     raise ModelError("the model is damaged")
 

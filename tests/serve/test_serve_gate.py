@@ -58,6 +58,7 @@ def test_the_client_knows_what_a_wrong_key_means(server) -> None:
         ("GET", "/v1/models/gpt-5", 404, "model_not_found"),
         ("GET", "/v1/nothing", 404, "not_found"),
         ("POST", "/v1/models", 405, "method_not_allowed"),
+        ("GET", "/v1/audio/transcriptions", 405, "method_not_allowed"),
         ("GET", "/../../etc/passwd", 404, "not_found"),
     ],
 )

@@ -232,6 +232,15 @@ def test_a_model_that_cannot_be_loaded_is_told_and_tried_again(digits) -> None:
         assert client.get("/health").json()["loaded"]
 
 
+def test_when_nobody_asks_the_model_is_unloaded_and_comes_back(digits) -> None:
+    with running(lambda: digits, idle_unload_s=0.2) as server, server.client() as client:
+        assert post(server).status_code == 200
+        until(lambda: not client.get("/health").json()["loaded"])
+        assert client.get("/health").json()["status"] == "ok"
+        assert post(server).json()["text"] == SAID[CLIP.name]
+        assert client.get("/health").json()["loaded"]
+
+
 def test_the_numbers_for_prometheus(digits) -> None:
     with running(lambda: digits) as server:
         post(server)

@@ -176,7 +176,7 @@ class Engine:
                 return self._loaded
             self.state = "loading"
             try:
-                transcriber = _shared(self._load())
+                transcriber = _shared(_without_paths(self._load()))
                 speed = self._trial(transcriber) if self._trial else None
             except Exception as error:
                 self.state, self.failure = "failed", str(error)
@@ -197,6 +197,13 @@ class Engine:
             with self._lock:
                 self._loaded, self.state, self.failure = loaded, "loaded", ""
             return loaded
+
+
+def _without_paths(transcriber: ModelTranscriber) -> ModelTranscriber:
+    """Let the reason of the choice, which clients are told, name no folder of this machine."""
+    choice, folder = transcriber.choice, transcriber.folder
+    reason = choice.reason.replace(str(folder.path), folder.name)
+    return replace(transcriber, choice=replace(choice, reason=reason))
 
 
 def _shared(transcriber: ModelTranscriber) -> ModelTranscriber:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import ssl
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -67,6 +68,9 @@ class ServeOptions:
             )
         if (settings.tls_cert is None) != (settings.tls_key is None):
             raise UsageError("TLS takes both, tls_cert and tls_key")
+        cert, key_file = _file(settings.tls_cert, "tls_cert"), _file(settings.tls_key, "tls_key")
+        if cert is not None:
+            _check_tls(cert, key_file)
         if announce and settings.wyoming is None:
             raise UsageError(f"--announce needs --wyoming PORT, e.g. {WYOMING_PORT}")
         return cls(
@@ -80,8 +84,8 @@ class ServeOptions:
             max_audio_s=settings.max_audio_h * 3600,
             queue_s=settings.queue_s,
             idle_unload_s=None if settings.idle_unload is None else settings.idle_unload * 60,
-            tls_cert=_file(settings.tls_cert, "tls_cert"),
-            tls_key=_file(settings.tls_key, "tls_key"),
+            tls_cert=cert,
+            tls_key=key_file,
             grace_s=settings.grace_s,
             style=settings.subtitle_style,
         )
@@ -104,6 +108,16 @@ def _file(name: str | None, setting: str) -> Path | None:
     if not path.is_file():
         raise UsageError(f"{setting}: {path} is not a file; name one that exists")
     return path
+
+
+def _check_tls(cert: Path, key: Path | None) -> None:
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(cert, key, password="")
+    except OSError as error:  # ssl's own errors too
+        raise UsageError(
+            f"tls_cert, tls_key: {error.strerror or error}; give a certificate and its key, both "
+            "PEM files, the key without a password"
+        ) from error
 
 
 def _is_loopback(host: str) -> bool:
