@@ -15,7 +15,8 @@ forms    FP16 and FP32, the decoder in parts, and the forms for CUDA are written
 check    the FP16 form on the provider beside FP32 on the CPU: lengths, and the relative error
 encoder  RTFx of FP16 as it was and in its form, the same shape again and shapes in turns: what a
          change of shape costs; the best rate of a plain product, and the RTFx it would allow
-decoder  milliseconds per second of audio, in parts and in rounds on the card, by batch
+decoder  milliseconds per second of audio by batch: in parts, in rounds on the card, and with these
+         kept as CUDA graphs (on the CPU: fixed in shape and place)
 stages   batches one after the other, and beside one another, each in another stage
 whole    `stt` from file to text by batch, files of 2 to 28 s, and one long recording
 """

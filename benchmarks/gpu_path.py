@@ -80,17 +80,20 @@ def on_card(folder: Path, provider: str) -> TdtModel:
 
 
 def decoder(folder: Path, provider: str, size: Size) -> dict[str, Any]:
-    """Time decoding of what the encoder gave for speech, in parts, and in rounds on the card."""
+    """Time decoding of what the encoder gave for speech: parts, rounds on the card, CUDA graphs."""
     found = dict[str, Any]()
     parts = load_tdt(inspect(folder).as_published, PRECISION, Runtime(provider))
     card = on_card(folder, provider)
+    graphs = load_card_decoder(inspect(folder), PRECISION, Runtime(provider), graphs=True)
+    kept = replace(card, card=graphs)
     for batch in size.batches:
         speech = list(clips(size, batch))
         seconds = sum(map(len, speech)) / SAMPLE_RATE
         frames, groups = [parts.encode(clip) for clip in speech], finished(encoding(card, speech))
         ways: dict[str, Callable[[], Sequence[Any]]] = {
             "parts": lambda f=frames: parts.decode(f),
-            "rounds": lambda g=groups: card.decode(card.frames(g)),
+            "rounds": lambda g=groups: card.working(lambda: card.decode(card.frames(g))),
+            "CUDA graphs": lambda g=groups: kept.working(lambda: kept.decode(kept.frames(g))),
         }
         for way, run in ways.items():
             tokens = sum(len(one.emissions) for one in run()) / seconds

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -12,17 +14,17 @@ from onnxruntime import OrtValue
 
 from stt.convert.decoding_step import write_step
 from stt.convert.split import split_file
-from stt.engine.sessions import Runtime
+from stt.engine.sessions import Runtime, session_providers, with_cuda_graphs
 from stt.engine.stages import finished
 from stt.errors import NonFiniteOutput
 from stt.install.observation import bundled_clips
-from stt.models import FAMILIES, inspect
+from stt.models import FAMILIES, card_decoder, inspect
 from stt.models.card_decoder import CardDecoder
 from stt.models.label_looping import label_looping
 from stt.models.nemo import encoding
 from stt.models.onnx_asr_edge import TdtModel, load_tdt
 from stt.models.split_transducer import SplitTransducer, load_graph
-from stt.models.step_networks import CardFrames
+from stt.models.step_networks import CardFrames, Rounds
 from stt.models.tdt import DURATIONS, Emission
 from support.paths import DIGITS
 
@@ -105,6 +107,57 @@ def test_from_the_encoder_to_the_tokens_nothing_passes_through_memory_but_small_
 
 def _place(emission: Emission) -> tuple[int, int, int]:
     return emission.id, emission.frame, emission.duration
+
+
+def test_rounds_fixed_in_shape_and_place_serve_batch_after_batch(
+    model: TdtModel, files: list[Path], card: CardDecoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(card_decoder, "ROWS", (1, 4))
+    monkeypatch.setattr(card_decoder, "ROOM", 50)
+    step = load_graph(files[3], None, ["CPUExecutionProvider"])
+    kept = CardDecoder(load_graph(files[1], None, ["CPUExecutionProvider"]), step, graphs=True)
+    ran: list[tuple[str, int]] = []
+    run = Rounds.run
+
+    def noted(self: Rounds, orders: Any) -> Any:
+        ran.append((threading.current_thread().name, id(self)))
+        return run(self, orders)
+
+    monkeypatch.setattr(Rounds, "run", noted)
+    frames = [model.encode(c.samples)[:45] for c in bundled_clips(DIGITS / "clips")]
+    there = replace(model, card=kept)
+    batches = [frames[:3], frames[3:4], frames[4:8], frames[:5], frames[8:10], frames[:1] * 2]
+    batches += [[np.concatenate([frames[0]] * 5)], frames[:3]]
+    used = []
+    for batch in batches:
+        lengths = [len(one) for one in batch]
+        expected = label_looping(card.networks(card.placed(batch)), lengths, model.vocabulary)
+        ran.clear()
+        assert there.working(lambda b=batch: there.decode(b)) == expected
+        (who,) = set(ran)
+        assert who[0].startswith("decoder"), "one thread, as CUDA graphs demand"
+        used.append(who[1])
+    fours = [place for place, batch in enumerate(batches) if 1 < len(batch) <= 4]
+    assert {used[place] for place in fours} == {id(kept._kept[4])}
+    assert used[1] == id(kept._kept[1])
+    assert not {used[3], used[6]} & {id(one) for one in kept._kept.values()}, "too large"
+    asked = [
+        one.get_run_config_entry("gpu_graph_id") for r in kept._kept.values() for one in r._options
+    ]
+    assert sorted(asked) == ["1", "2", "3", "4"]
+
+
+def test_a_round_has_what_a_cuda_graph_may_have(files: list[Path]) -> None:
+    """No control flow, and nothing that ONNX Runtime has no kernel of on CUDA."""
+    kinds = {node.op_type for node in onnx.load(files[3]).graph.node}
+    assert kinds <= {
+        *("Add", "Cast", "Concat", "Constant", "Exp", "Gather", "Identity", "LSTM", "Log"),
+        *("MatMul", "Mul", "Neg", "ReduceSum", "Relu", "Reshape", "Slice", "Squeeze", "Sub"),
+        *("TopK", "Transpose", "Unsqueeze", "Where"),
+    }
+    (cuda, options), cpu = with_cuda_graphs(session_providers("cuda"))
+    assert (cuda, cpu) == ("CUDAExecutionProvider", "CPUExecutionProvider")
+    assert options == session_providers("cuda")[0][1] | {"enable_cuda_graph": "1"}
 
 
 @pytest.mark.parametrize("begin", [0, 5])

@@ -204,6 +204,15 @@ def session_providers(name: str) -> list[Any]:
     return [(PROVIDERS[name], options), PROVIDERS["cpu"]]
 
 
+def with_cuda_graphs(providers: Sequence[Any]) -> list[Any]:
+    """Return CUDA's providers for a session that keeps what it runs as CUDA graphs.
+
+    ONNX Runtime refuses a graph of which a node is not on CUDA.
+    """
+    (cuda, options), *helpers = providers
+    return [(cuda, {**options, "enable_cuda_graph": "1"}), *helpers]
+
+
 def short_name(provider: str) -> str:
     """Return the short name of an ONNX Runtime provider, or its own where it has none."""
     return next((short for short, name in PROVIDERS.items() if name == provider), provider)

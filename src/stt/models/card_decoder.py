@@ -2,12 +2,19 @@
 
 The encoder's output is projected where it lies, into one pool for all utterances of a batch, of
 which each round of the decoder takes its windows (`stt.convert.decoding_step`).
+
+Rounds can be kept as CUDA graphs, which the card runs without being told of each kernel. ONNX
+Runtime demands of that (its CUDA execution provider's page): no control flow, every node on CUDA,
+inputs and outputs bound at fixed addresses and in fixed shapes, new input copied there, and one
+thread for the session. So there are `Rounds` for some numbers of utterances with a pool of fixed
+size each, and one thread decodes; batches that they are too small for run without.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -16,18 +23,36 @@ from stt.engine.folder import ModelFolder
 from stt.engine.sessions import Runtime
 from stt.models.nemo_graphs import Encoded, Features, Group
 from stt.models.split_transducer import FRAMES, PROJECTED, load_graphs
-from stt.models.step_networks import WINDOW, CardFrames, StepNetworks
+from stt.models.step_networks import WINDOW, CardFrames, Rounds, StepNetworks
 from stt.types import Floats
+
+CUDA_GRAPHS = False
+"""Whether rounds are kept as CUDA graphs. Not measured yet (`benchmarks/gpu.py` does, with and
+without)."""
+ROWS = (1, 8, 64)
+"""Utterances for which they are kept."""
+ROOM = 400
+"""Frames of each, 32 s of Parakeet's."""
+
+T = TypeVar("T")
 
 
 class CardDecoder:
     """Sessions of an encoder projection and of a round of the decoder."""
 
-    def __init__(self, projection: Any, step: Any) -> None:
+    def __init__(self, projection: Any, step: Any, *, graphs: bool = False) -> None:
+        """`graphs`: whether `step` keeps CUDA graphs."""
         self._projection, self._step = projection, step
         self._device = bound.device(step)
+        self._graphs = graphs
+        self._thread = ThreadPoolExecutor(1, "decoder") if graphs else None
+        self._kept: dict[int, Rounds] = {}
         frame = np.zeros((1, projection.get_inputs()[0].shape[1], 1), np.float32)
         self._width = int(projection.run([PROJECTED], {FRAMES: frame})[0].shape[-1])
+
+    def working(self, work: Callable[[], T]) -> T:
+        """Do all that is done with one batch's frames: in the one thread where that is needed."""
+        return work() if self._thread is None else self._thread.submit(work).result()
 
     def encode(self, encoder: Any, features: Features) -> Encoded:
         """Run an encoder's session; its frames stay where it ran."""
@@ -36,13 +61,14 @@ class CardDecoder:
         return frames, valid.numpy().copy()
 
     def frames(self, encoded: Sequence[Group]) -> list[CardFrames]:
-        """Project what `encode` gave of a batch; returns each utterance in its order."""
-        from onnxruntime import OrtValue
+        """Project what `encode` gave of a batch; returns each utterance in its order.
 
+        Where rounds are kept as CUDA graphs, frames are there until the next call.
+        """
         rows = sum(len(places) * values.shape()[2] for places, (values, _) in encoded)
-        pool = OrtValue.ortvalue_from_shape_and_type(
-            [rows + WINDOW, self._width], np.float32, self._device, 0
-        )
+        utterances = sum(len(places) for places, _ in encoded)
+        kept = self._kept_for(utterances, rows)
+        pool = kept.pool if kept else self._pool(rows)
         found: dict[int, CardFrames] = {}
         begin = 0
         for places, (values, valid) in encoded:
@@ -67,7 +93,27 @@ class CardDecoder:
 
     def networks(self, batch: Sequence[CardFrames]) -> StepNetworks:
         """Make ready for frames, or stretches of frames, of one pool."""
-        return StepNetworks(self._step, batch)
+        pool = batch[0].pool
+        kept = [one for one in self._kept.values() if one.pool is pool and len(batch) <= one.rows]
+        return StepNetworks(kept[0] if kept else Rounds(self._step, pool, len(batch)), batch)
+
+    def _kept_for(self, utterances: int, frames: int) -> Rounds | None:
+        """Return rounds that are kept as CUDA graphs; None where there are none so large."""
+        rows = min((rows for rows in ROWS if utterances <= rows), default=0)
+        if not self._graphs or frames > rows * ROOM:
+            return None
+        if rows not in self._kept:
+            first = 1 + 2 * len(self._kept)  # ONNX Runtime keeps 0 for itself
+            pool = self._pool(rows * ROOM)
+            self._kept[rows] = Rounds(self._step, pool, rows, (first, first + 1))
+        return self._kept[rows]
+
+    def _pool(self, frames: int) -> Any:
+        from onnxruntime import OrtValue
+
+        return OrtValue.ortvalue_from_shape_and_type(
+            [frames + WINDOW, self._width], np.float32, self._device, 0
+        )
 
     def _project(self, values: Any, pool: Any, begin: int) -> None:
         """Write the projection of float32 [B, D, T] to the pool's rows from `begin` on."""
@@ -85,12 +131,25 @@ class CardDecoder:
         self._projection.run_with_iobinding(binding)
 
 
-def load_card_decoder(folder: ModelFolder, precision: str, runtime: Runtime) -> CardDecoder:
+def load_card_decoder(
+    folder: ModelFolder, precision: str, runtime: Runtime, *, graphs: bool = CUDA_GRAPHS
+) -> CardDecoder:
     """Load projection and rounds of a precision that has a form for CUDA.
+
+    Args:
+        folder: the model's.
+        precision: the one that has it.
+        runtime: what they run on.
+        graphs: whether rounds are kept as CUDA graphs; elsewhere than on CUDA they are only fixed
+            in shape and place.
 
     Raises:
         ModelError: they do not load.
     """
     family = folder.family
-    names = (family.parts(precision)[1], family.for_cuda(precision)[-1])
-    return CardDecoder(*load_graphs(folder, names, runtime))
+    on_cuda = runtime.provider == "cuda"
+    (projection,) = load_graphs(folder, family.parts(precision)[1:2], runtime)
+    (step,) = load_graphs(
+        folder, family.for_cuda(precision)[-1:], runtime, cuda_graphs=graphs and on_cuda
+    )
+    return CardDecoder(projection, step, graphs=graphs)

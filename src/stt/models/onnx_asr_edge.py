@@ -6,11 +6,11 @@ What onnx_asr calls private is used here and nowhere else, and held by a contrac
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -41,6 +41,8 @@ from stt.models.tdt import DURATIONS, TdtVocabulary, greedy_tdt
 from stt.models.whisper_decoding import WhisperVocabulary, load_vocabulary
 from stt.models.whisper_session import OrtWhisper
 from stt.types import Floats, Samples
+
+T = TypeVar("T")
 
 Frames = Floats | CardFrames
 """Encoder frames of an utterance, or a stretch of them."""
@@ -180,6 +182,10 @@ class TdtModel(NemoModel):
         if self.card is not None:
             return self.card.encode(self.asr._encoder, features)
         return NemoModel.encode_features(self, features)
+
+    def working(self, work: Callable[[], T]) -> T:
+        """Do all that is done with the frames of one batch, where the decoder wants it done."""
+        return work() if self.card is None else self.card.working(work)
 
     def frames(self, encoded: Sequence[Group]) -> Sequence[Frames]:
         """Return the real frames of each utterance of a batch in its order.

@@ -22,6 +22,7 @@ from stt.engine.sessions import (
     runtime_errors,
     session_options,
     session_providers,
+    with_cuda_graphs,
 )
 from stt.models.label_looping import Choices, Ints, LogitChoices, Networks
 from stt.models.tdt import TdtVocabulary
@@ -108,8 +109,10 @@ def load_parts(folder: ModelFolder, precision: str, runtime: Runtime) -> SplitTr
     return SplitTransducer(*load_graphs(folder, folder.family.parts(precision), runtime))
 
 
-def load_graphs(folder: ModelFolder, names: Sequence[str], runtime: Runtime) -> list[Any]:
-    """Load graphs of a decoder.
+def load_graphs(
+    folder: ModelFolder, names: Sequence[str], runtime: Runtime, *, cuda_graphs: bool = False
+) -> list[Any]:
+    """Load graphs of a decoder; `cuda_graphs`: see `with_cuda_graphs`.
 
     Raises:
         ModelError: one does not load.
@@ -117,6 +120,8 @@ def load_graphs(folder: ModelFolder, names: Sequence[str], runtime: Runtime) -> 
     # many small products one after the other: to spin between them takes 2.5 times as long
     options = session_options(runtime.threads_each, spinning=False)
     providers = session_providers(runtime.provider)
+    if cuda_graphs:
+        providers = with_cuda_graphs(providers)
     refusals: tuple[type[Exception], ...] = (OSError, *runtime_errors())
     try:
         return [load_graph(folder.path / name, options, providers) for name in names]

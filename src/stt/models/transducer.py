@@ -25,7 +25,7 @@ from stt.errors import ModelError, NonFiniteOutput
 from stt.models.card_decoder import load_card_decoder
 from stt.models.label_looping import Decoding
 from stt.models.nemo import NemoFamily, TokenRecognizer, encoding
-from stt.models.nemo_graphs import usable
+from stt.models.nemo_graphs import Group, usable
 from stt.models.onnx_asr_edge import Frames, TdtModel, load_tdt
 from stt.models.split_transducer import (
     LstmState,
@@ -91,6 +91,9 @@ class TdtRecognizer(TokenRecognizer):
         """Decode all together; see TokenRecognizer."""
         encoded = yield from encoding(self._model, batch, self._room)
         yield
+        return self._model.working(lambda: self._decoded(encoded, speech))
+
+    def _decoded(self, encoded: Sequence[Group], speech: Sequence[Speech]) -> list[list[Emission]]:
         frames = self._model.frames(encoded)
         decoded = redecoded(
             self._model.decode(frames),
