@@ -180,6 +180,7 @@ def test_a_model_that_cannot_be_loaded_ends_it(tmp_path) -> None:
     assert str(tmp_path) in server.text
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     shutil.which("openssl") is None, reason="openssl is missing: apt install openssl"
 )

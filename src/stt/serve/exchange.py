@@ -33,7 +33,7 @@ class Exchange:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        one = _One(Headers(scope=scope), receive, send)
+        one = _One(scope, receive, send)
         problem: Problem | None = None
         try:
             await self._app(scope, one.receive, one.send)
@@ -48,14 +48,13 @@ class Exchange:
             if not one.status:
                 await problem.response()(scope, one.receive, one.send)
         metrics.answered(scope["path"], one.status)
-        if one.status >= 500 and scope["path"] != "/health":
-            LOG.warning("%s: %s %s: %d", one.number, scope["method"], scope["path"], one.status)
 
 
 class _One:
-    def __init__(self, headers: Headers, receive: Receive, send: Send) -> None:
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._receive, self._send = receive, send
-        self.number = f"req_{uuid.uuid4().hex}"
+        self._number = f"req_{uuid.uuid4().hex}"
+        self._asked, headers = f"{scope['method']} {scope['path']}", Headers(scope=scope)
         self._has_body = headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
         self._waits = headers.get("expect", "").lower() == "100-continue"
         self.status = 0
@@ -71,7 +70,9 @@ class _One:
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            MutableHeaders(scope=message)["x-request-id"] = self.number
+            MutableHeaders(scope=message)["x-request-id"] = self._number
+            if self.status >= 500 and not self._asked.endswith("/health"):
+                LOG.warning("%s: %s: %d", self._number, self._asked, self.status)
         ends = message["type"] == "http.response.body" and not message.get("more_body", False)
         if ends and self._has_body and not self._waits:
             await self._send({**message, "more_body": True})
