@@ -6,13 +6,14 @@ usage: python benchmarks/gpu.py [--model DIR | --make SCRIPT] [--provider cuda|c
 --model  a folder in onnx-asr's layout; --make a script that writes one into the folder it is given
          (`make_facsimile.py`, the full-size stand-in); by default the tests' small model
 --small  short audio, small batches, few rounds: everything once, on any machine
-PART     check, encoder, decoder, stages, whole, onnx-asr
+PART     check, features, encoder, decoder, stages, whole, onnx-asr
 
 Nothing is fetched. The parts, in this order:
 
 forms    FP16 and FP32, the decoder in parts, and the forms for CUDA are written into --work (no
          proof: `stt setup` proves them on the CPU)
 check    the FP16 form on the provider beside FP32 on the CPU: lengths, and the relative error
+features on the card beside those in memory: how far apart, and how long they take
 encoder  RTFx of FP16 as it was and in its form, the same shape again and shapes in turns: what a
          change of shape costs; the best rate of a plain product, and the RTFx it would allow
 decoder  milliseconds per second of audio by batch: in parts, in rounds on the card, and with these
@@ -46,6 +47,7 @@ from stt.engine.sessions import PROVIDERS, preload, session_providers
 from stt.models import inspect
 
 sys.path += [str(Path(__file__).parents[1] / "scripts"), str(Path(__file__).parent)]
+import gpu_path
 from gpu_path import (
     FULL,
     PRECISION,
@@ -61,7 +63,7 @@ from gpu_path import (
 )
 from recordings import DIGITS_MODEL
 
-PARTS = ("check", "encoder", "decoder", "stages", "whole", "onnx-asr")
+PARTS = ("check", "features", "encoder", "decoder", "stages", "whole", "onnx-asr")
 FRAMES_PER_S = 100
 OPERATIONS_PER_S = 16.1e9
 """Of Parakeet's encoder for a second of audio: 2 for each of 608 million weights and frame of
@@ -187,6 +189,7 @@ def main() -> None:
         folder = forms(model, work)
         parts: dict[str, Callable[[], dict[str, Any]]] = {
             "check": lambda: check(folder, asked.provider, size),
+            "features": lambda: gpu_path.features(folder, asked.provider, size),
             "encoder": lambda: encoder(folder, asked.provider, size),
             "decoder": lambda: decoder(folder, asked.provider, size),
             "stages": lambda: stages(folder, asked.provider, size),

@@ -21,8 +21,9 @@ from stt.engine.stages import finished
 from stt.errors import SttError
 from stt.models import inspect
 from stt.models.card_decoder import load_card_decoder
+from stt.models.card_features import CardFeatures
 from stt.models.nemo import encoding
-from stt.models.onnx_asr_edge import TdtModel, load_tdt
+from stt.models.onnx_asr_edge import TdtModel, batch_features, load_tdt, mel_filters
 from stt.models.transducer import TdtRecognizer
 from stt.settings.loading import load_settings
 from stt.text.transcript import Transcript
@@ -75,8 +76,29 @@ def on_card(folder: Path, provider: str) -> TdtModel:
     model = load_tdt(inspect(folder), PRECISION, Runtime(provider))
     if model.card is None:
         card = load_card_decoder(inspect(folder), PRECISION, Runtime(provider))
-        model = replace(model, card=card, provider="cuda")
+        computed = CardFeatures(mel_filters(model.asr._features_size), Runtime(provider))
+        model = replace(model, card=card, card_features=computed, provider="cuda")
     return model
+
+
+def features(folder: Path, provider: str, size: Size) -> dict[str, Any]:
+    """Hold features on the card against those in memory, of one core, and time both."""
+    found = dict[str, Any]()
+    card = on_card(folder, provider)
+    plain = load_tdt(inspect(folder), PRECISION, Runtime("cpu", 1))
+    for batch in size.batches:
+        speech = list(clips(size, batch))
+        seconds = sum(map(len, speech)) / SAMPLE_RATE
+        (given, _), (expected, _) = card.features(speech), batch_features(plain.asr, speech)
+        apart = float(np.sqrt(np.mean((given.numpy() - expected) ** 2)))
+        there = 1e3 * timed(lambda s=speech: card.features(s), size.rounds) / seconds
+        here = 1e3 * timed(lambda s=speech: batch_features(plain.asr, s), size.rounds) / seconds
+        found[f"batch {batch}"] = {"ms_per_s": there, "in_memory_ms_per_s": here, "apart": apart}
+        say(
+            f"features: batch {batch}: {there:.3f} ms per second of audio, in memory {here:.3f}; "
+            f"apart by {apart:.1e}, root mean square"
+        )
+    return found
 
 
 def decoder(folder: Path, provider: str, size: Size) -> dict[str, Any]:

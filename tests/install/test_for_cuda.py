@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from stt.engine.sessions import Runtime
 from stt.install.setup import SetupOptions
-from stt.models import inspect, onnx_asr_edge, split_transducer
+from stt.models import card_features, inspect, onnx_asr_edge, split_transducer
 from stt.models.onnx_asr_edge import TdtModel, load_tdt
+from stt.models.transducer import TdtRecognizer
 from support.place import CLIPS, Place, make_quick
 
 pytestmark = pytest.mark.usefixtures("quick")
@@ -30,7 +32,7 @@ def place(made: Path, tmp_path: Path) -> Place:
 
 def on_cuda(folder: Path, precision: str, monkeypatch: pytest.MonkeyPatch) -> TdtModel:
     """Load as on a card: the files of CUDA, on this machine's processor."""
-    for module in (onnx_asr_edge, split_transducer):
+    for module in (onnx_asr_edge, split_transducer, card_features):
         monkeypatch.setattr(module, "session_providers", lambda _: ["CPUExecutionProvider"])
     return load_tdt(inspect(folder), precision, Runtime("cuda", 1))
 
@@ -45,10 +47,13 @@ def test_a_card_runs_them_and_hears_the_same(
     assert card.asr._encoder._model_path.endswith("cuda.onnx")
     assert (plain.card, card.split) == (None, None)
     assert card.card is not None
-    for clip in CLIPS[:3]:
-        (ours,), (theirs,) = (m.decode([m.encode(clip.samples)]) for m in (card, plain))
-        assert [(e.id, e.frame, e.duration) for e in ours.emissions] == [
-            (e.id, e.frame, e.duration) for e in theirs.emissions
+    assert card.card_features is not None
+    still = replace(card, card_features=None)
+    clips = [clip.samples for clip in CLIPS[:3]]
+    expected = TdtRecognizer(plain).decode(clips)
+    for found in (TdtRecognizer(card).decode(clips), TdtRecognizer(still).decode(clips)):
+        assert [[(e.id, e.frame, e.duration) for e in one] for one in found] == [
+            [(e.id, e.frame, e.duration) for e in one] for one in expected
         ]
 
 

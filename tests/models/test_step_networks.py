@@ -20,9 +20,10 @@ from stt.errors import NonFiniteOutput
 from stt.install.observation import bundled_clips
 from stt.models import FAMILIES, card_decoder, inspect
 from stt.models.card_decoder import CardDecoder
+from stt.models.card_features import CardFeatures
 from stt.models.label_looping import label_looping
 from stt.models.nemo import encoding
-from stt.models.onnx_asr_edge import TdtModel, load_tdt
+from stt.models.onnx_asr_edge import TdtModel, load_tdt, mel_filters
 from stt.models.split_transducer import SplitTransducer, load_graph
 from stt.models.step_networks import CardFrames, Rounds
 from stt.models.tdt import DURATIONS, Emission
@@ -79,7 +80,9 @@ def test_from_the_encoder_to_the_tokens_nothing_passes_through_memory_but_small_
 ) -> None:
     clips = [c.samples for c in bundled_clips(DIGITS / "clips")][:6]
     batch = [*clips, *(np.tile(clip, 3) for clip in clips)]
-    here, there = replace(model, provider="cuda"), replace(model, provider="cuda", card=card)
+    here = replace(model, provider="cuda")
+    computed = CardFeatures(mel_filters(128), Runtime("cpu", 1))
+    there = replace(here, card=card, card_features=computed)
     expected = here.decode(here.frames(finished(encoding(here, batch))))
     read: list[tuple[int, ...]] = []
     numpy = OrtValue.numpy

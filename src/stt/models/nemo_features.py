@@ -23,13 +23,13 @@ Lengths = npt.NDArray[np.int64]
 
 HOP = 160
 """Samples from one frame to the next: 10 ms."""
-_FFT = 512
-_WINDOW = 400
+FFT = 512
+WINDOW = 400
 """Samples a frame sees: 25 ms, its middle at the frame's time."""
-_PREEMPHASIS = np.float32(0.97)
-_GUARD = np.float32(2**-24)
+PREEMPHASIS = np.float32(0.97)
+GUARD = np.float32(2**-24)
 """Added to every energy before the logarithm."""
-_EPSILON = np.float32(1e-5)
+EPSILON = np.float32(1e-5)
 """Added to every standard deviation before dividing by it."""
 _BLOCK = 128
 """Frames transformed at a time: their spectrum, 526 kB, stays in the second-level cache, and their
@@ -93,22 +93,22 @@ def _log_mel(samples: Floats, length: int, bands: MelBands) -> Floats:
 
 def _fill(energies: Floats, samples: Floats, first: int, bands: MelBands) -> None:
     """Write log-mel energies [T, mels] of the T frames from `first` on."""
-    wave = np.empty((_BLOCK - 1) * HOP + _WINDOW)
-    frames = np.lib.stride_tricks.sliding_window_view(wave, _WINDOW)[::HOP]
-    block = np.zeros((_BLOCK, _FFT))  # behind the window's samples it stays zero
-    spectrum = np.empty((_BLOCK, _FFT // 2 + 1), np.complex128)
+    wave = np.empty((_BLOCK - 1) * HOP + WINDOW)
+    frames = np.lib.stride_tricks.sliding_window_view(wave, WINDOW)[::HOP]
+    block = np.zeros((_BLOCK, FFT))  # behind the window's samples it stays zero
+    spectrum = np.empty((_BLOCK, FFT // 2 + 1), np.complex128)
     power = np.empty(spectrum.shape, np.float32)
     for begin in range(0, len(energies), _BLOCK):
         rows = energies[begin : begin + _BLOCK]
         size = len(rows)
-        _emphasise(samples, (first + begin) * HOP - _WINDOW // 2, wave)
-        np.multiply(frames[:size], _window(), out=block[:size, :_WINDOW])
+        _emphasise(samples, (first + begin) * HOP - WINDOW // 2, wave)
+        np.multiply(frames[:size], hann_window(), out=block[:size, :WINDOW])
         np.fft.rfft(block[:size], out=spectrum[:size])
         np.abs(spectrum[:size], out=power[:size], casting="same_kind")
         np.square(power[:size], out=power[:size])
         for band, bins, weights in bands:
             np.matmul(power[:size, bins], weights, out=rows[:, band])
-        rows += _GUARD
+        rows += GUARD
         np.log(rows, out=rows)
 
 
@@ -123,7 +123,7 @@ def _emphasise(samples: Floats, begin: int, wave: Doubles) -> None:
     else:
         wave[: first - begin] = wave[last - begin :] = 0.0
         wave[first - begin : last - begin] = (
-            samples[first:last] - _PREEMPHASIS * samples[first - 1 : last - 1]
+            samples[first:last] - PREEMPHASIS * samples[first - 1 : last - 1]
         )
     if begin <= 0 < len(samples):
         wave[-begin] = samples[0]  # none before it
@@ -133,7 +133,7 @@ def _normalise(logs: Floats, out: Floats) -> None:
     """Write [T, mels] to `out` [mels, T], each band with mean 0 and deviation 1 over time."""
     logs -= logs.sum(axis=0) / np.float32(len(logs))
     variance = np.square(logs).sum(axis=0) / np.float32(len(logs) - 1)
-    deviation = (np.sqrt(variance) + _EPSILON)[:, None]
+    deviation = (np.sqrt(variance) + EPSILON)[:, None]
     for begin in range(0, len(logs), _BLOCK):  # a block is turned within the cache
         end = begin + _BLOCK
         np.divide(logs[begin:end].T, deviation, out=out[:, begin:end])
@@ -145,5 +145,6 @@ def _pool() -> ThreadPoolExecutor:
 
 
 @lru_cache(maxsize=1)
-def _window() -> Doubles:
-    return np.hanning(_WINDOW)
+def hann_window() -> Doubles:
+    """Return what a frame's samples are multiplied by, float64 [400]."""
+    return np.hanning(WINDOW)

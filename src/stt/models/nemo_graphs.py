@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,20 @@ def check_graph(session: Any, inputs: Sequence[str], outputs: Sequence[str]) -> 
         raise ModelError(f"a graph has no input or output named {missing[0]}")
     if half := [name for name, kind in found.items() if kind == "tensor(float16)"]:
         raise ModelError(f"{half[0]} is float16; inputs and outputs must be float32")
+
+
+def check_features(size: int, session: Any, folder: Path) -> None:
+    """Hold config.json's features_size against the input of the graph that takes the features.
+
+    Raises:
+        ModelError: they differ.
+    """
+    takes = next(node for node in session.get_inputs() if node.name == "audio_signal").shape[1]
+    if isinstance(takes, int) and takes != size:
+        raise ModelError(
+            f"config.json says features_size {size} (80 where it says nothing), but "
+            f"the model takes {takes}; correct {folder.resolve() / 'config.json'}"
+        )
 
 
 def usable(outputs: Floats, valid: int) -> Floats:

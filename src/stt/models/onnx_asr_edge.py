@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -29,7 +28,15 @@ from stt.errors import ModelError, NonFiniteOutput
 from stt.models.card_decoder import CardDecoder, load_card_decoder
 from stt.models.label_looping import Decoding, Networks, label_looping
 from stt.models.nemo_features import MelBands, mel_bands, nemo_features
-from stt.models.nemo_graphs import Encoded, Features, Group, check_graph, usable, usable_frames
+from stt.models.nemo_graphs import (
+    Encoded,
+    Features,
+    Group,
+    check_features,
+    check_graph,
+    usable,
+    usable_frames,
+)
 from stt.models.split_transducer import (
     LstmState,
     SplitTransducer,
@@ -42,8 +49,10 @@ from stt.models.whisper_decoding import WhisperVocabulary, load_vocabulary
 from stt.models.whisper_session import OrtWhisper
 from stt.types import Floats, Samples
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from stt.models.card_features import CardFeatures
 
+T = TypeVar("T")
 Frames = Floats | CardFrames
 """Encoder frames of an utterance, or a stretch of them."""
 
@@ -81,20 +90,6 @@ def load_asr(folder: ModelFolder, precision: str, runtime: Runtime) -> Any:
 def running_provider(session: Any) -> str:
     """Return the short name of the provider that a session really uses first."""
     return short_name(session.get_providers()[0])
-
-
-def check_features(asr: Any, session: Any, folder: Path) -> None:
-    """Hold config.json's features_size against the input of the graph that takes the features.
-
-    Raises:
-        ModelError: they differ.
-    """
-    takes = next(node for node in session.get_inputs() if node.name == "audio_signal").shape[1]
-    if isinstance(takes, int) and takes != asr._features_size:
-        raise ModelError(
-            f"config.json says features_size {asr._features_size} (80 where it says nothing), but "
-            f"the model takes {takes}; correct {folder.resolve() / 'config.json'}"
-        )
 
 
 def batch_features(asr: Any, utterances: Sequence[Samples]) -> Features:
@@ -176,6 +171,14 @@ class TdtModel(NemoModel):
     """The decoder_joint in parts, which then decode; None: it decodes whole."""
     card: CardDecoder | None = None
     """Decodes in rounds on values that stay on a card, in the parts' place."""
+    card_features: CardFeatures | None = None
+    """Computes features on the card, where its `card` takes them."""
+
+    def features(self, batch: Sequence[Samples]) -> Features:
+        """See NemoModel."""
+        if self.card_features is not None:
+            return self.card_features(batch)
+        return NemoModel.features(self, batch)
 
     def encode_features(self, features: Features) -> Encoded:
         """See NemoModel."""
@@ -261,7 +264,7 @@ def load_tdt(
         ["encoder_outputs", "targets", "target_length", "input_states_1", "input_states_2"],
         ["outputs", "output_states_1", "output_states_2"],
     )
-    check_features(asr, asr._encoder, folder.path)
+    check_features(asr._features_size, asr._encoder, folder.path)
     outputs = next(o for o in asr._decoder_joint.get_outputs() if o.name == "outputs").shape[-1]
     size, blank = _vocabulary(asr, outputs, len(durations))
     on_card = runtime.provider == "cuda" and precision in folder.cuda & folder.split
@@ -274,7 +277,14 @@ def load_tdt(
         TdtVocabulary(size, blank, durations, max_symbols=asr._max_tokens_per_step),
         load_parts(folder, precision, runtime) if in_parts else None,
         load_card_decoder(folder, precision, runtime) if on_card else None,
+        _card_features(asr, runtime, folder) if on_card else None,
     )
+
+
+def _card_features(asr: Any, runtime: Runtime, folder: ModelFolder) -> CardFeatures:
+    from stt.models.card_features import load_card_features  # with onnx, which takes its time
+
+    return load_card_features(folder, mel_filters(asr._features_size), runtime)
 
 
 def _vocabulary(asr: Any, outputs: object, durations: int) -> tuple[int, int]:
@@ -311,7 +321,7 @@ def load_ctc(folder: ModelFolder, precision: str, runtime: Runtime) -> CtcModel:
     """
     asr = load_asr(folder, precision, runtime)
     check_graph(asr._model, ["audio_signal", "length"], ["logprobs"])
-    check_features(asr, asr._model, folder.path)
+    check_features(asr._features_size, asr._model, folder.path)
     outputs = next(o for o in asr._model.get_outputs() if o.name == "logprobs").shape[-1]
     _, blank = _vocabulary(asr, outputs, durations=0)
     provider = running_provider(asr._model)
