@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -14,7 +15,7 @@ import pytest
 
 from stt.engine.recognizer import Recognizer
 from stt.errors import ModelError
-from stt.serve import health
+from stt.serve import health, transcriptions
 from stt.transcriber import ModelTranscriber
 from support import tiny_tdt
 from support.command import SAID
@@ -87,6 +88,21 @@ def test_the_first_text_comes_while_the_rest_is_recognised(digits) -> None:
         assert rest[-1].type == "transcript.text.done"
         text = first.delta + "".join(one.delta for one in rest[:-1])
         assert text == rest[-1].text
+
+
+def test_a_stream_shows_that_it_lives_and_the_client_does_not_mind(
+    digits, threads, monkeypatch
+) -> None:
+    monkeypatch.setattr(transcriptions, "_KEEP_ALIVE_S", 0.05)
+    with gated(digits) as (server, recognizer):
+        with openai.OpenAI(base_url=f"{server.url}/v1", api_key="x") as client:
+            create = client.audio.transcriptions.create
+            events = threads.submit(lambda: list(create(file=CLIP, model="x", stream=True)))
+            answer = threads.submit(post, server, stream="true")
+            time.sleep(0.2)
+            recognizer.gate.set()
+            assert events.result(10)[-1].text == SAID[CLIP.name]
+        assert answer.result(10).text.startswith(": still at work\n\n")
 
 
 def test_a_command_passes_a_long_file(digits, threads) -> None:

@@ -38,7 +38,7 @@ class Exchange:
         try:
             await self._app(scope, one.receive, one.send)
         except asyncio.CancelledError:  # the server ends, and this has taken longer than is allowed
-            LOG.warning("cut: %s", scope.get(IN_WORK) or f"{scope['method']} {scope['path']}")
+            LOG.warning("cut: %s", scope.get(IN_WORK) or _line(scope))
             problem = ending()
         except Exception as error:  # noqa: BLE001 - a bug: others are served on
             problem = problem_of(error)
@@ -50,11 +50,16 @@ class Exchange:
         metrics.answered(scope["path"], one.status)
 
 
+def _line(scope: Scope) -> str:
+    """Return what was asked, on one line whatever the client wrote."""
+    return f"{scope['method']} {ascii(scope['path'])}"
+
+
 class _One:
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._receive, self._send = receive, send
         self._number = f"req_{uuid.uuid4().hex}"
-        self._asked, headers = f"{scope['method']} {scope['path']}", Headers(scope=scope)
+        self._scope, headers = scope, Headers(scope=scope)
         self._has_body = headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
         self._waits = headers.get("expect", "").lower() == "100-continue"
         self.status = 0
@@ -71,8 +76,8 @@ class _One:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             MutableHeaders(scope=message)["x-request-id"] = self._number
-            if self.status >= 500 and not self._asked.endswith("/health"):
-                LOG.warning("%s: %s: %d", self._number, self._asked, self.status)
+            if self.status >= 500 and self._scope["path"] != "/health":
+                LOG.warning("%s: %s: %d", self._number, _line(self._scope), self.status)
         ends = message["type"] == "http.response.body" and not message.get("more_body", False)
         if ends and self._has_body and not self._waits:
             await self._send({**message, "more_body": True})
