@@ -52,7 +52,7 @@ class Exchange:
 
 def _line(scope: Scope) -> str:
     """Return what was asked, on one line whatever the client wrote."""
-    return f"{scope['method']} {ascii(scope['path'])}"
+    return f"{scope['method']} {scope['path']!a}"
 
 
 class _One:
