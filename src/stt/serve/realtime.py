@@ -6,9 +6,10 @@ import asyncio
 import json
 import secrets
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
@@ -29,6 +30,8 @@ _PROTOCOL, _BETA_PROTOCOL = "realtime", "openai-beta.realtime-v1"
 _MOST_WAITING, _MOST_UNSENT = 200, 20_000
 """Events that the client has not taken: from the first on no levels and drafts are sent, from the
 second on it is taken for gone."""
+_LARGE = 250_000
+"""Characters of an event that take a few milliseconds to read."""
 _GOING_AWAY, _OVER_LIMIT, _BROKEN = 1001, 1008, 1011
 """Close codes (RFC 6455, 7.4.1)."""
 _KNOWN = (
@@ -38,6 +41,10 @@ _KNOWN = (
     "input_audio_buffer.commit",
     "input_audio_buffer.clear",
 )
+
+
+Sent = TypeVar("Sent", str, "str | None")
+R = TypeVar("R")
 
 
 async def realtime(socket: WebSocket) -> None:
@@ -216,7 +223,7 @@ class _Connection:
                 return None
             event: Any = None
             try:
-                event = _parsed(message)
+                event = await self._unless_large(message.get("text"), _parsed)
                 await self._follow(event, hearing)
             except BadEvent as error:
                 event_id = event.get("event_id") if isinstance(event, dict) else None
@@ -259,13 +266,20 @@ class _Connection:
         if not isinstance(audio, str):
             raise BadEvent("audio must be base64 text", code="invalid_type", param="audio")
         try:
-            samples = self._decoder(audio)
+            samples = await self._unless_large(audio, self._decoder)
         except NotAudio as error:
             raise BadEvent(str(error), param="audio") from error
         if len(samples):
             self._appended = True
             self._taken_s += len(samples) / self._decoder.form.rate
             await hearing.append(samples, self._decoder.form.rate)
+
+    async def _unless_large(self, given: Sent, work: Callable[[Sent], R]) -> R:
+        """Do it here; what is large in a thread, that others are not kept waiting."""
+        if given is None or len(given) < _LARGE:
+            return work(given)
+        pool = self._service.readers.of(Priority.LIVE)
+        return await asyncio.get_running_loop().run_in_executor(pool, work, given)
 
     async def _update(self, session: Any, hearing: SocketSession) -> None:
         served = self._service.engine.served
@@ -281,13 +295,12 @@ class _Connection:
         self._tell_session("updated")
 
 
-def _parsed(message: Any) -> EventObject:
-    """Return a client's event.
+def _parsed(text: str | None) -> EventObject:
+    """Return a client's event; None: it was no text.
 
     Raises:
         BadEvent: it is none.
     """
-    text = message.get("text")
     if text is None:
         raise BadEvent("events are JSON texts; audio goes into input_audio_buffer.append as base64")
     try:
