@@ -62,7 +62,7 @@ async def realtime(socket: WebSocket) -> None:
     await socket.accept(subprotocol=taken)
     beta = "realtime=v1" in socket.headers.get("openai-beta", "") or _BETA_PROTOCOL in offered
     service = service_of(socket)
-    with service.sockets.one() as ending:
+    with service.sockets.one() as ending, service.metrics.live.track_inprogress():
         try:
             await _Connection(socket, service, beta=beta).run(ending)
         except asyncio.CancelledError:  # the server ends, and its grace is over
@@ -110,6 +110,7 @@ class _Connection:
         self._taken_s = 0.0  # of audio
         self._appended = False  # whether there was audio since the last commit
         self._unsent: asyncio.Queue[_Outgoing] = asyncio.Queue()
+        self._ended: dict[int, float] = {}  # items that wait for their text: since when
         self._deaf = asyncio.Event()  # set when the client does not take what is sent
 
     async def run(self, ending: asyncio.Event) -> None:
@@ -177,7 +178,7 @@ class _Connection:
         elif isinstance(happening, Problem):
             self._tell(events.problem(happening))
         elif isinstance(happening, Trouble):
-            self._tell(events.error_event(problem_of(happening.error).error()))
+            self._tell(events.error_event(self._problem(happening.error)))
             if happening.is_end:
                 self._tell(_Close(_BROKEN, "internal error"))
         else:
@@ -206,12 +207,22 @@ class _Connection:
                 self._tell(events.speech_stopped(name, happening.at))
             self._tell(*events.committed(name, self._names.committed, beta=self._beta))
             self._names.committed = name
+            self._ended[happening.item] = time.monotonic()
         elif isinstance(happening, Completed):
+            took_s = time.monotonic() - self._ended.pop(happening.item)
+            audio_s = happening.end - happening.start
+            self._service.metrics.transcribed(Priority.LIVE, audio_s, took_s)
             if "stt.words" in self._config.include:
                 self._tell(events.words(name, happening))
             self._tell(events.completed(name, happening, self._config.include))
         else:
-            self._tell(events.failed(name, problem_of(happening.error).error()))
+            self._ended.pop(happening.item)
+            self._tell(events.failed(name, self._problem(happening.error)))
+
+    def _problem(self, error: Exception) -> EventObject:
+        problem = problem_of(error)
+        self._service.metrics.failed(problem)
+        return problem.error()
 
     # --- from the client --------------------------------------------------------------------
 

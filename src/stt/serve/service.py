@@ -39,7 +39,6 @@ class Service:
         watch("stt_oldest_waiting_seconds", "Age of the oldest of them.", lambda: engine.oldest_s)
         watch("stt_still_seconds", "Time nothing was finished in.", lambda: engine.still_s)
         watch("stt_rtfx", "Seconds of audio recognised in a second.", lambda: self.speed or 0.0)
-        watch("stt_sockets", "Live sessions open.", lambda: self.sockets.count)
         watch("stt_model_loaded", "1 where the model is loaded.", lambda: engine.state == "loaded")
 
     @property
