@@ -154,7 +154,8 @@ def clips(size: Size, count: int) -> Iterator[Samples]:
     speech = np.concatenate([read(SAMPLES / row["path"]) for row in rows(SAMPLES)])
     for number in range(count):
         seconds = size.clip_s * (1 + number % 14) / 14
-        yield np.resize(np.roll(speech, -number * SAMPLE_RATE), round(seconds * SAMPLE_RATE))
+        begin = round((number + 0.3) * SAMPLE_RATE)  # before that nothing is said
+        yield np.resize(np.roll(speech, -begin), round(seconds * SAMPLE_RATE))
 
 
 def whole(folder: Path, provider: str, size: Size, work: Path) -> dict[str, Any]:

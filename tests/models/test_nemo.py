@@ -84,6 +84,22 @@ def test_what_did_not_fit_is_not_tried_again_and_is_told_once(
     assert "batches are smaller" in record.getMessage()
 
 
+def test_what_is_known_not_to_fit_is_not_even_tried() -> None:
+    card, room, asked = SmallCard(900), Room(), list[int]()
+    encode = card.encode_features
+
+    def noted(batch: list[Samples]) -> tuple[Floats, Any]:
+        asked.append(sum(map(len, batch)))
+        return encode(batch)
+
+    card.encode_features = noted  # type: ignore[method-assign]
+    lengths = [400] * 8 + [100] * 16
+    assert encoded(card, lengths, room) == list(range(24))
+    assert asked == [3200, 1600, 800, 800, 800, 800, 800, 800], "two were too large, found once"
+    room.halve(100, 400)
+    assert room.samples == 800, "it never grows"
+
+
 def test_one_that_does_not_fit_alone_and_other_failures_are_raised() -> None:
     with pytest.raises(RuntimeException, match="allocate"):
         encoded(SmallCard(100), [50, 400])
