@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Generator, Sequence
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,11 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import soundfile
+from onnxruntime.capi.onnxruntime_pybind11_state import RuntimeException
 
-from stt.batch.pool import local_pool, transcribe_many
+from stt.batch.pool import Sharing, local_pool, transcribe_many
+from stt.engine.dynamic_batcher import DynamicBatcher
+from stt.engine.fallback import Reserve
 from stt.engine.stages import finished
 from stt.errors import AudioError, SttError
 from stt.models.onnx_asr_edge import TdtModel
@@ -127,6 +131,60 @@ def test_a_card_encodes_the_next_batch_while_one_is_decoded(
         expected = transcriber.transcribe(one.source)  # type: ignore[union-attr]
         assert plain(one).segments == plain(expected).segments
     assert alone is False or card.begun == [3, 3, 3], "the same batches of two in every run"
+
+
+class Failing(TdtRecognizer):
+    """A real model on a card that fails once, in a stage of its second batch."""
+
+    def __init__(self, model: TdtModel, stage: int) -> None:
+        super().__init__(replace(model, provider="cuda"))
+        self.stage, self.batches = stage, count()
+
+    def decoding(
+        self, batch: Sequence[Samples], speech: Sequence[Sequence[float]] = ()
+    ) -> Generator[None, None, list[list[Emission]]]:
+        number, stages = next(self.batches), super().decoding(batch, speech)
+        for stage in range(3):
+            if (number, stage) == (1, self.stage):
+                raise RuntimeException("CUDA failure 700: an illegal memory access was encountered")
+            if stage < 2:
+                next(stages)
+                yield
+        return finished(stages)
+
+
+@pytest.mark.parametrize("stage", range(3))
+def test_where_a_card_fails_in_any_stage_that_batch_runs_on_the_cpu(
+    transcriber: ModelTranscriber, stage: int
+) -> None:
+    assert isinstance(transcriber.recognizer, TdtRecognizer)
+    model = transcriber.recognizer._model
+    gpu = replace(
+        transcriber,
+        recognizer=Failing(model, stage),
+        choice=replace(transcriber.choice, provider="cuda"),
+        cutting=replace(transcriber.cutting, batch_size=2),
+        spare=Reserve(lambda: DynamicBatcher(TdtRecognizer(model), 4, 1), name="the CPU"),
+    )
+    found = [plain(one) for one in transcribe_many(gpu, CLIPS[:4])]
+    expected = [plain(transcriber.transcribe(path)) for path in CLIPS[:4]]
+    assert [one.text for one in found] == [one.text for one in expected]
+    notes = [note for one in found if one.coverage for note in one.coverage.notes]
+    assert 1 <= len(notes) <= 2
+    assert all("ran on the CPU: cuda failed (CUDA failure 700" in note for note in notes)
+
+
+def test_on_a_card_each_recording_may_fill_a_batch_and_all_of_them_every_stage(
+    transcriber: ModelTranscriber,
+) -> None:
+    here = Sharing.of(transcriber)
+    assert (here.threads, here.recordings) == (2, 3)
+    assert here.recognizer is transcriber.recognizer
+    assert isinstance(transcriber.recognizer, TdtRecognizer)
+    cutting = replace(transcriber.cutting, batch_size=64)
+    card = Card(transcriber.recognizer._model)
+    there = Sharing.of(replace(transcriber, recognizer=card, cutting=cutting))
+    assert (there.recognizer.streams, there.threads, there.recordings) == (64, 192, 17)
 
 
 @pytest.mark.parametrize(("jobs", "streams"), [("auto", 2), (1, 1), (3, 3)])

@@ -20,6 +20,7 @@ from stt.batch.journal import JournalCache
 from stt.engine.dynamic_batcher import DynamicBatcher
 from stt.engine.folder import TUNED, ModelFolder
 from stt.engine.manifest import MANIFEST, Manifest
+from stt.engine.recognizer import Recognizer
 from stt.errors import SttError
 from stt.pipeline import Step
 from stt.text.transcript import Transcript
@@ -53,25 +54,39 @@ _MOST_READERS = 16
 """Recordings read at a time for a card: each may have as many utterances under way as a batch."""
 
 
+@dataclass(frozen=True, slots=True)
+class Sharing:
+    """How a recogniser serves many recordings at once."""
+
+    recognizer: Recognizer
+    threads: int
+    """That call it."""
+    recordings: int
+    """Under way at most."""
+
+    @classmethod
+    def of(cls, transcriber: ModelTranscriber) -> Sharing:
+        """One recording more than `jobs`, or than the recogniser takes utterances.
+
+        Where the model does not run on the CPU, utterances of all recordings share batches.
+        """
+        recognizer = transcriber.recognizer
+        taken = threads = recognizer.streams
+        if recognizer.provider != "cpu":
+            taken = transcriber.cutting.batch_size
+            recognizer = batcher = DynamicBatcher(recognizer, taken)
+            threads = taken * batcher.stages
+        return cls(recognizer, threads, (transcriber.jobs or min(taken, _MOST_READERS)) + 1)
+
+
 @contextmanager
 def local_pool(transcriber: ModelTranscriber, on_step: OnStep | None) -> Iterator[Pool]:
-    """Open a pool for one recording more than `jobs`, or than the recogniser takes utterances.
-
-    Where the model does not run on the CPU, utterances of all recordings share batches. Left early,
-    it has those under way stop.
-    """
-    stopped = threading.Event()
-    recognizer, taken = transcriber.recognizer, transcriber.recognizer.streams
-    threads = taken
-    if recognizer.provider != "cpu":
-        taken = transcriber.cutting.batch_size
-        recognizer = batcher = DynamicBatcher(recognizer, taken)
-        threads = taken * batcher.stages
-    count = (transcriber.jobs or min(taken, _MOST_READERS)) + 1
+    """Open a pool for recordings in this process; left early, it has those under way stop."""
+    stopped, sharing = threading.Event(), Sharing.of(transcriber)
     with ExitStack() as stack:
-        pool = stack.enter_context(ThreadPoolExecutor(threads, "recognizer"))
-        shared = replace(transcriber, recognizer=recognizer, pool=pool)
-        readers = stack.enter_context(ThreadPoolExecutor(count, "recording"))
+        pool = stack.enter_context(ThreadPoolExecutor(sharing.threads, "recognizer"))
+        shared = replace(transcriber, recognizer=sharing.recognizer, pool=pool)
+        readers = stack.enter_context(ThreadPoolExecutor(sharing.recordings, "recording"))
         stack.callback(stopped.set)  # before the threads are waited for
 
         def transcribe(source: Source, cache: JournalCache | None) -> Transcript:
@@ -83,7 +98,7 @@ def local_pool(transcriber: ModelTranscriber, on_step: OnStep | None) -> Iterato
 
             return shared.transcribe(source, on_step=step_taken, cache=cache)
 
-        yield Pool(count, readers, fingerprint(transcriber), transcribe)
+        yield Pool(sharing.recordings, readers, fingerprint(transcriber), transcribe)
 
 
 def transcribe_many(

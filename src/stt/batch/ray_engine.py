@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,9 +19,8 @@ from stt import errors
 from stt.audio.selection import Selection
 from stt.audio.utterances import Utterance
 from stt.batch.journal import CachedUtterance
-from stt.batch.pool import fingerprint
+from stt.batch.pool import Sharing, fingerprint
 from stt.engine.fallback import Fallback
-from stt.engine.recognizer import recognizing_pool
 from stt.errors import SttError, UsageError
 from stt.pipeline import Step
 from stt.settings.loading import LoadedSettings, Settings
@@ -73,16 +73,19 @@ class Engine:
 
     def __init__(self, settings: Mapping[str, Any], selection: Selection) -> None:
         """Load what the settings name, as it is there; `selection`: what is heard."""
-        self._transcriber = load_with(LoadedSettings(Settings(**settings), None, {}))
-        pool = recognizing_pool(self._transcriber.recognizer)
-        self._transcriber = replace(self._transcriber, pool=pool, selection=selection)
+        loaded = load_with(LoadedSettings(Settings(**settings), None, {}))
+        sharing = Sharing.of(loaded)
+        pool = ThreadPoolExecutor(sharing.threads, "recognizer")
+        self._at_once = sharing.recordings
+        self._transcriber = replace(
+            loaded, recognizer=sharing.recognizer, pool=pool, selection=selection
+        )
 
     def about(self) -> About:
         """Tell what runs."""
         here = self._transcriber
         language = here.language
-        at_once = here.recognizer.streams + 1
-        return About(here.model, here.choice, fingerprint(here), language, at_once)
+        return About(here.model, here.choice, fingerprint(here), language, self._at_once)
 
     def transcribe(
         self, source: str, size: int, sent: bytes | None, known: list[CachedUtterance]
