@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 AUDIO ?= samples
 MADE := $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
 
-.PHONY: demo test coverage test-all slow lint types bench docs pictures clean distclean
+.PHONY: demo test coverage test-all slow browser lint types bench docs pictures clean distclean
 
 demo: $(VENV)/.installed
 	$(BIN)/stt transcribe -f vtt samples
@@ -18,10 +18,13 @@ test: $(VENV)/.tests
 coverage: $(VENV)/.tests
 	$(BIN)/python -m pytest -n auto --dist worksteal --cov=stt --cov-branch --cov-report=term:skip-covered
 
-test-all: test slow
+test-all: test slow browser
+
+browser: $(VENV)/.browser
+	$(BIN)/python -m pytest -m 'slow and browser' tests/browser
 
 slow: $(VENV)/.tests
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow --ignore=tests/browser
 
 lint: $(VENV)/.tests
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
@@ -36,7 +39,7 @@ docs: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --group docs
 	$(BIN)/griffe2md stt | sed -E 's/\[([^][]*)\]\(#[^)]*\)/\1/g' > docs/api.md # no links to types
 
-pictures: $(VENV)/.installed
+pictures: $(VENV)/.browser
 	$(BIN)/python -m pip install --quiet --group docs
 	$(BIN)/python scripts/make_pictures.py
 
@@ -61,6 +64,13 @@ $(VENV)/.installed: pyproject.toml
 $(VENV)/.tests: $(VENV)/.installed
 	@echo 'fetching and installing what the tests need, once'
 	@$(BIN)/python -m pip install --group test
+	@touch $@
+
+$(VENV)/.browser: $(VENV)/.tests
+	@command -v chromium >/dev/null || echo 'Chromium is missing: apt install chromium (as root)'
+	@command -v npm >/dev/null || echo 'npm is missing, so axe-core will be: apt install npm (as root)'
+	@$(BIN)/python -m pip install --quiet --group browser
+	@if command -v npm >/dev/null; then npm install --silent --no-fund --prefix $(VENV)/axe axe-core@4; fi
 	@touch $@
 
 $(VENV)/.evaluation: $(VENV)/.installed

@@ -5,7 +5,8 @@ usage: python scripts/make_pictures.py     (or `make pictures`)
 Each command runs in a folder and with a home of its own, without settings, after the starter has
 introduced itself, in a terminal of its own. A still picture is its last screen; a moving one is
 every screen it showed, at most ten a second. Take a quiet machine: the pictures tell the speed.
-Needs the dependency group `docs` (pyte emulates the terminal) and a POSIX system; a minute.
+Needs the dependency groups `docs` (pyte emulates the terminal) and `browser`, Debian's Chromium and
+a POSIX system; a minute.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import os
 import pty
 import select
 import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -171,6 +173,33 @@ def fresh_home(folder: Path) -> dict[str, str]:
     return {**kept, **homes, **models, "HOME": str(folder), "PATH": path}
 
 
+def page_shown(path: Path, env: dict[str, str]) -> None:
+    """Take a picture of `stt serve`'s page with recordings that it has transcribed."""
+    from playwright.sync_api import sync_playwright
+
+    command = [Path(sys.executable).with_name("stt"), "serve", "--port", "0"]
+    server = subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True)
+    assert server.stderr is not None
+    url = next(line.split()[3].rstrip(";") for line in server.stderr if "listening on http" in line)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=shutil.which("chromium"),
+            headless=False,
+            args=["--headless=new", "--no-sandbox"],
+        )
+        page = browser.new_page(viewport={"width": 1100, "height": 900})
+        page.goto(url)
+        page.wait_for_selector("#workplace:not([hidden])")
+        page.set_input_files("#files", [SAMPLES / "train.flac", SAMPLES / "story.flac"])
+        page.click("#queue li:nth-child(2) button[aria-label^=Open]", timeout=120_000)
+        page.evaluate("document.getElementById('player').currentTime = 8")
+        page.wait_for_timeout(500)
+        page.screenshot(path=path, full_page=True)
+        browser.close()
+    server.terminate()
+    server.wait(60)
+
+
 def main() -> None:
     """Make each picture."""
     argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0]).parse_args()
@@ -185,6 +214,8 @@ def main() -> None:
             title = shlex.join(command)
             (ROOT / "docs" / picture).write_text(drawn(shown, title), "utf-8")
             print(f"docs/{picture}: {title}")
+        page_shown(ROOT / "docs" / "page.png", environment)
+        print("docs/page.png: stt serve")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from stt.errors import SttError
-from stt.serve import health, model_routes, realtime, transcriptions
+from stt.serve import health, model_routes, page, realtime, transcriptions
 from stt.serve.auth import Gate
 from stt.serve.exchange import Exchange
 from stt.serve.options import ServeOptions
@@ -36,6 +36,7 @@ def _routes() -> list[BaseRoute]:
         *model_routes.ROUTES,
         *transcriptions.ROUTES,
         *realtime.ROUTES,
+        *page.ROUTES,
     ]
 
 
