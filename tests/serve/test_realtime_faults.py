@@ -168,6 +168,24 @@ def test_a_model_that_does_not_load_is_told_without_a_path() -> None:
         run(talk(server))
 
 
+def test_a_precision_that_is_left_is_told(tmp_path) -> None:
+    folder = build(tmp_path / "tiny")
+    add_collapsing(folder)
+    model = load_model(folder, provider="cpu", precision="fp16")
+
+    async def talk(server):
+        async with talking(server) as talker:
+            await talker.append(clip("four-digits"))
+            await talker.commit()
+            assert (await talker.until(COMPLETED))["transcript"].startswith("go go")
+            return talker.of("stt.problem")
+
+    with running(lambda: model) as server:
+        (problem,) = run(talk(server))
+    assert problem["kind"] == "fallback"
+    assert "goes on in fp32" in problem["message"]
+
+
 def test_a_model_that_gives_nan_fails_the_item_and_the_next_is_tried(model, tmp_path) -> None:
     folder = build(tmp_path / "tiny")
     add_collapsing(folder)
@@ -218,6 +236,21 @@ def test_who_leaves_takes_nothing_from_the_others(model, stage) -> None:
         assert server.service.engine.waiting == 0
 
 
+def test_a_client_that_sends_much_faster_than_it_is_heard_is_not_thought_dead(model) -> None:
+    """Nor thinks so of the server: its pings come behind all that it sends."""
+
+    async def talk(server, recognizer):
+        async with talking(server, ping_interval=0.2, ping_timeout=0.5) as talker:
+            await talker.append(said(*["two-digits"] * 12))
+            await talker.append(room(30))
+            await asyncio.sleep(1)
+            recognizer.gate.set()
+            await talker.until(COMPLETED, 12)
+
+    with gated(model) as (server, recognizer):
+        run(talk(server, recognizer))
+
+
 def test_a_client_that_does_not_listen_is_let_go(model, monkeypatch) -> None:
     monkeypatch.setattr("stt.serve.realtime._MOST_UNSENT", 300)
 
@@ -233,6 +266,22 @@ def test_a_client_that_does_not_listen_is_let_go(model, monkeypatch) -> None:
         run(talk(server))
         until(lambda: server.service.sockets.count == 0)
         run(still_served(server))
+
+
+@pytest.mark.slow
+def test_what_is_not_done_when_the_server_has_ended_is_cut(model) -> None:
+    async def talk(server):
+        async with talking(server) as talker:
+            await talker.append(said("two-digits"))
+            await talker.until(COMMITTED)
+            server.stop.set()
+            with pytest.raises(websockets.ConnectionClosed) as caught:
+                await talker.until("never")
+            return caught.value.rcvd.code
+
+    with gated(model) as (server, recognizer):
+        assert run(talk(server)) == 1012
+        recognizer.gate.set()
 
 
 def opened_and_dropped(server, sessions: int) -> None:

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from itertools import groupby
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -233,21 +232,24 @@ def test_a_bug_ends_the_session_and_is_told(pool, monkeypatch) -> None:
     assert trouble.is_end
 
 
-def test_a_client_that_sends_too_fast_waits(pool) -> None:
-    """So that no more is in memory than a few seconds and one piece of its."""
+def test_what_comes_faster_than_it_is_heard_is_kept_and_not_in_memory(pool, monkeypatch) -> None:
+    monkeypatch.setattr(socket_session, "MOST_IN_MEMORY", 50_000)
 
     async def talk():
-        lender = Lender(pool)
         told: list = []
-        async with SocketSession(lender, pool, told.append, BY_SILENCE) as session:
-            most = 0.0
-            for _ in range(30):
-                await session.append(np.zeros(32_000, np.float32), 16_000)
-                most = max(most, session._unheard_s)
+        most = unheard = 0
+        async with SocketSession(Lender(pool), pool, told.append, BY_CLIENT) as session:
+            for number in range(1, 51):
+                await session.append(sound(words(number, 1), pause(1)), 16_000)
+                most = max(most, session._inputs.in_memory)
+                unheard = max(unheard, session._inputs.samples)
+            await session.commit()
             await session.finish()
-        return most
+        return told, most, unheard
 
-    assert asyncio.run(talk()) <= socket_session.MOST_UNHEARD_S + 2
+    told, most, unheard = asyncio.run(talk())
+    assert [once(text) for text in checked(told, by_client=True)] == [list(range(1, 51))]
+    assert most <= 50_000 < unheard
 
 
 def test_the_model_is_given_back_while_nobody_speaks(pool, monkeypatch) -> None:

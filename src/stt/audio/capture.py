@@ -37,7 +37,8 @@ class Backlog:
         self._there = threading.Condition()
         self._file: IO[bytes] | None = None
         self._read_at = self._write_at = 0
-        self._in_memory = 0
+        self.in_memory = 0
+        """How many of them are in memory: more than the limit where the disk refuses."""
         self.samples = 0
         """How many samples wait."""
 
@@ -47,10 +48,10 @@ class Backlog:
             held: Samples | int | None = samples
             if samples is not None:
                 self.samples += len(samples)
-                if self._in_memory + len(samples) > self._limit and self._spill(samples):
+                if self.in_memory + len(samples) > self._limit and self._spill(samples):
                     held = len(samples)
                 else:
-                    self._in_memory += len(samples)
+                    self.in_memory += len(samples)
             self._items.append((what, held))
             self._there.notify()
 
@@ -64,7 +65,7 @@ class Backlog:
                 samples: Samples | None = self._unspill(held)
             else:
                 samples = held
-                self._in_memory -= 0 if held is None else len(held)
+                self.in_memory -= 0 if held is None else len(held)
             self.samples -= 0 if samples is None else len(samples)
             return what, samples
 
@@ -73,7 +74,7 @@ class Backlog:
         with self._there:
             self._items.clear()
             self._items.append((None, None))
-            self.samples = self._in_memory = 0
+            self.samples = self.in_memory = 0
             if self._file is not None:
                 self._file.close()
                 self._file = None

@@ -1,21 +1,20 @@
 """A live session that is fed from a socket: blocks and commits in, what is said out.
 
 The session of `stt live`, driven by two tasks of the event loop in place of threads: one hears, one
-recognises; what computes runs in threads that all sessions share. A client that sends faster than
-it can be heard is kept waiting, so that little is in memory.
+recognises; what computes runs in threads that all sessions share.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
+from stt.audio.capture import Backlog
 from stt.audio.samples import Resampler, finite
 from stt.audio.utterances import Utterance
 from stt.audio.vad import FRAME, SpeechProbability
@@ -29,8 +28,8 @@ from stt.streaming.session import LiveSession
 from stt.transcript import Segment
 from stt.types import SAMPLE_RATE, Samples
 
-MOST_UNHEARD_S = 5.0
-"""Seconds of audio that wait to be heard, before a client is kept waiting."""
+MOST_IN_MEMORY = 500_000
+"""Samples not heard yet that are kept in memory; more are in a temporary file."""
 _PIECE_S = 0.25
 """Seconds heard at once."""
 _LOOK = 2 * FRAME
@@ -41,14 +40,7 @@ _RELEASE_S = 30.0
 """Seconds without anything from the client after which the model is given back meanwhile."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Block:
-    samples: Samples
-    rate: int
-
-
 _Control = Literal["commit", "clear", "end"]
-_Input: TypeAlias = "_Block | _Control | Endpointing"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +67,7 @@ class SocketSession:
         """`tell` is called in the event loop with what happens; the model is had when needed."""
         self._engine, self._pool, self._tell = engine, pool, tell
         self._endpointing = endpointing
-        self._inputs: deque[_Input] = deque()
-        self._unheard_s = 0.0  # of audio among them
+        self._inputs = Backlog(MOST_IN_MEMORY)  # samples at a rate, or what is to be done
         self._changed = asyncio.Condition()  # guards the session, and tells of all that follows
         self._turns = Turns()
         self._turns.by_client = endpointing.by_client
@@ -102,16 +93,22 @@ class SocketSession:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._release is not None:
             self._release.cancel()
+        self._inputs.close()
         self._give_back()
 
     # --- what a client asks for -------------------------------------------------------------
 
     async def append(self, samples: Samples, rate: int) -> None:
-        """Hear float32 [n] at `rate` Hz; waits while much is unheard."""
+        """Hear float32 [n] at `rate` Hz.
+
+        What is not heard at once waits, so that the socket can always be read: a client whose
+        pings are not answered goes away. Waits itself only where the disk is full.
+        """
+        await self._put(rate, samples)
         async with self._changed:
-            await self._changed.wait_for(lambda: self._unheard_s < MOST_UNHEARD_S or self._ended)
-            self._unheard_s += len(samples) / rate
-        await self._put(_Block(samples, rate))
+            await self._changed.wait_for(
+                lambda: self._inputs.in_memory < 2 * MOST_IN_MEMORY or self._ended
+            )
 
     async def commit(self) -> None:
         """End the item here."""
@@ -130,9 +127,11 @@ class SocketSession:
         await self._put("end")
         await asyncio.gather(*self._tasks)
 
-    async def _put(self, item: _Input) -> None:
+    async def _put(
+        self, what: int | _Control | Endpointing, samples: Samples | None = None
+    ) -> None:
         async with self._changed:
-            self._inputs.append(item)
+            self._inputs.put(what, samples)
             self._changed.notify_all()
         if self._release is not None:
             self._release.cancel()
@@ -149,38 +148,40 @@ class SocketSession:
     async def _hear(self) -> None:
         try:
             while not self._ended:
-                await self._take(await self._next_input())
+                await self._take(*await self._next_input())
         except Exception as error:  # noqa: BLE001 - told, and the socket is closed
             self._tell(Trouble(error, is_end=True))
         async with self._changed:
             self._ended = True
             self._changed.notify_all()
 
-    async def _next_input(self) -> _Input:
+    async def _next_input(self) -> tuple[int | _Control | Endpointing, Samples | None]:
         async with self._changed:
-            await self._changed.wait_for(lambda: self._inputs)
-            return self._inputs.popleft()
+            while (item := self._inputs.get(0)) is None:
+                await self._changed.wait()
+            self._changed.notify_all()
+            return item
 
-    async def _take(self, item: _Input) -> None:
-        if isinstance(item, _Block):
-            await self._hear_block(item)
-        elif isinstance(item, Endpointing):
-            await self._follow(item)
+    async def _take(
+        self, what: int | _Control | Endpointing, samples: Samples | None = None
+    ) -> None:
+        if isinstance(what, Endpointing):
+            await self._follow(what)
+        elif isinstance(what, int):
+            assert samples is not None
+            await self._hear_block(samples, what)
         else:
             await self._feed(self._resampler.drain())
-            await self._control(item)
+            await self._control(what)
 
-    async def _hear_block(self, block: _Block) -> None:
-        if block.rate != self._resampler.rate:
+    async def _hear_block(self, samples: Samples, rate: int) -> None:
+        if rate != self._resampler.rate:
             await self._feed(self._resampler.drain())
-            self._resampler = Resampler(block.rate)
-        size = max(1, round(_PIECE_S * block.rate))
-        for start in range(0, len(block.samples), size):
-            piece = block.samples[start : start + size]
+            self._resampler = Resampler(rate)
+        size = max(1, round(_PIECE_S * rate))
+        for start in range(0, len(samples), size):
+            piece = samples[start : start + size]
             await self._feed(self._resampler.push(finite(piece)))
-            async with self._changed:
-                self._unheard_s -= len(piece) / block.rate
-                self._changed.notify_all()
 
     async def _feed(self, samples: Samples) -> None:
         """Feed samples at 16 kHz, when not too much waits."""
@@ -322,14 +323,14 @@ class SocketSession:
     # --- what is told -----------------------------------------------------------------------
 
     def _seen(self, events: Sequence[Event]) -> Iterator[Happening]:
+        if self._complaints is not None:
+            fallback = self._recognizer.fallback if self._recognizer else None
+            yield from self._complaints.about(fallback, events)
         for event in events:
             if isinstance(event, Draft | Committed | Final):
                 yield from self._turns.take(event)
             elif isinstance(event, Level):
                 yield event
-        if self._complaints is not None:
-            fallback = self._recognizer.fallback if self._recognizer else None
-            yield from self._complaints.about(fallback, events)
 
     async def _happens(self, work: Callable[[], Iterable[Happening]]) -> None:
         """Do it in a thread, then tell what happened; under the lock."""
