@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +24,15 @@ from stt.models import inspect
 from stt.models.card_decoder import load_card_decoder
 from stt.models.card_features import CardFeatures
 from stt.models.nemo import encoding
-from stt.models.onnx_asr_edge import TdtModel, batch_features, load_tdt, mel_filters
+from stt.models.nemo_features import nemo_features
+from stt.models.nemo_graphs import Group
+from stt.models.onnx_asr_edge import TdtModel, bands, load_tdt, mel_filters
+from stt.models.split_transducer import load_parts
 from stt.models.transducer import TdtRecognizer
 from stt.settings.loading import load_settings
 from stt.text.transcript import Transcript
 from stt.transcriber import ModelTranscriber, load_with
-from stt.types import SAMPLE_RATE, Samples
+from stt.types import SAMPLE_RATE, Floats, Samples
 
 sys.path.append(str(Path(__file__).parents[1] / "scripts"))
 from recordings import SAMPLES, read, rows
@@ -71,6 +75,7 @@ def timed(run: Callable[[], object], rounds: int) -> float:
     return best
 
 
+@cache
 def on_card(folder: Path, provider: str) -> TdtModel:
     """The FP16 form for CUDA on a provider, whatever that is."""
     model = load_tdt(inspect(folder), PRECISION, Runtime(provider))
@@ -84,15 +89,15 @@ def on_card(folder: Path, provider: str) -> TdtModel:
 def features(folder: Path, provider: str, size: Size) -> dict[str, Any]:
     """Hold features on the card against those in memory, of one core, and time both."""
     found = dict[str, Any]()
-    card = on_card(folder, provider)
-    plain = load_tdt(inspect(folder), PRECISION, Runtime("cpu", 1))
+    mels = int(inspect(folder).config["features_size"])
+    card = CardFeatures(mel_filters(mels), Runtime(provider))
     for batch in size.batches:
         speech = list(clips(size, batch))
         seconds = sum(map(len, speech)) / SAMPLE_RATE
-        (given, _), (expected, _) = card.features(speech), batch_features(plain.asr, speech)
+        (given, _), (expected, _) = card(speech), nemo_features(speech, bands(mels))
         apart = float(np.sqrt(np.mean((given.numpy() - expected) ** 2)))
-        there = 1e3 * timed(lambda s=speech: card.features(s), size.rounds) / seconds
-        here = 1e3 * timed(lambda s=speech: batch_features(plain.asr, s), size.rounds) / seconds
+        there = 1e3 * timed(lambda s=speech: card(s), size.rounds) / seconds
+        here = 1e3 * timed(lambda s=speech: nemo_features(s, bands(mels)), size.rounds) / seconds
         found[f"batch {batch}"] = {"ms_per_s": there, "in_memory_ms_per_s": here, "apart": apart}
         say(
             f"features: batch {batch}: {there:.3f} ms per second of audio, in memory {here:.3f}; "
@@ -104,14 +109,16 @@ def features(folder: Path, provider: str, size: Size) -> dict[str, Any]:
 def decoder(folder: Path, provider: str, size: Size) -> dict[str, Any]:
     """Time decoding of what the encoder gave for speech: parts, rounds on the card, CUDA graphs."""
     found = dict[str, Any]()
-    parts = load_tdt(inspect(folder).as_published, PRECISION, Runtime(provider))
     card = on_card(folder, provider)
+    split = load_parts(inspect(folder), PRECISION, Runtime(provider))
+    parts = replace(card, card=None, split=split)
     graphs = load_card_decoder(inspect(folder), PRECISION, Runtime(provider), graphs=True)
     kept = replace(card, card=graphs)
     for batch in size.batches:
         speech = list(clips(size, batch))
         seconds = sum(map(len, speech)) / SAMPLE_RATE
-        frames, groups = [parts.encode(clip) for clip in speech], finished(encoding(card, speech))
+        groups = finished(encoding(card, speech))
+        frames = in_memory(groups)
         ways: dict[str, Callable[[], Sequence[Any]]] = {
             "parts": lambda f=frames: parts.decode(f),
             "rounds": lambda g=groups: card.working(lambda: card.decode(card.frames(g))),
@@ -126,6 +133,15 @@ def decoder(folder: Path, provider: str, size: Size) -> dict[str, Any]:
                 f"{tokens:.1f} tokens in it"
             )
     return found
+
+
+def in_memory(groups: Sequence[Group]) -> list[Floats]:
+    """Frames that lie on the card, float32 [T, D] of each utterance."""
+    found = {}
+    for places, (values, valid) in groups:
+        for place, row, length in zip(places, values.numpy(), valid, strict=True):
+            found[place] = np.ascontiguousarray(row.T[:length])
+    return [found[place] for place in range(len(found))]
 
 
 def stages(folder: Path, provider: str, size: Size) -> dict[str, Any]:
