@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from weakref import WeakSet
 
 import pytest
 
 from stt.engine.sessions import Runtime
 from stt.install.setup import SetupOptions
-from stt.models import card_features, inspect, onnx_asr_edge, split_transducer
+from stt.models import card_decoder, card_features, inspect, onnx_asr_edge, split_transducer
 from stt.models.onnx_asr_edge import TdtModel, load_tdt
 from stt.models.transducer import TdtRecognizer
 from support.place import CLIPS, Place, make_quick
@@ -55,6 +56,17 @@ def test_a_card_runs_them_and_hears_the_same(
         assert [[(e.id, e.frame, e.duration) for e in one] for one in found] == [
             [(e.id, e.frame, e.duration) for e in one] for one in expected
         ]
+
+
+def test_cuda_graphs_are_for_what_is_loaded_when_nothing_else_is(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(card_decoder, "CUDA_GRAPHS", True)
+    monkeypatch.setattr(card_decoder, "_LOADED", WeakSet())
+    folder = inspect(place.folder)
+    first = card_decoder.load_card_decoder(folder, "fp16", Runtime("cpu", 1))
+    takes_over = card_decoder.load_card_decoder(folder, "fp32", Runtime("cpu", 1))
+    assert (len(first._kept), len(takes_over._kept)) == (len(card_decoder.ROWS), 0)
 
 
 def test_what_is_there_is_not_made_again_and_checked_with_the_rest(place: Place) -> None:

@@ -119,6 +119,7 @@ def test_rounds_fixed_in_shape_and_place_serve_batch_after_batch(
     monkeypatch.setattr(card_decoder, "ROOM", 50)
     step = load_graph(files[3], None, ["CPUExecutionProvider"])
     kept = CardDecoder(load_graph(files[1], None, ["CPUExecutionProvider"]), step, graphs=True)
+    assert sorted(kept._kept) == [1, 4], "captured before anybody else is at work"
     ran: list[tuple[str, int]] = []
     run = Rounds.run
 

@@ -6,8 +6,10 @@ which each round of the decoder takes its windows (`stt.convert.decoding_step`).
 Rounds can be kept as CUDA graphs, which the card runs without being told of each kernel. ONNX
 Runtime demands of that (its CUDA execution provider's page): no control flow, every node on CUDA,
 inputs and outputs bound at fixed addresses and in fixed shapes, new input copied there, and one
-thread for the session. So there are `Rounds` for some numbers of utterances with a pool of fixed
-size each, and one thread decodes; batches that they are too small for run without.
+thread for the session. It captures a graph in the third run, and that fails where another thread
+uses the card meanwhile (cudaStreamCaptureModeGlobal). So there are `Rounds` for some numbers of
+utterances with a pool of fixed size each, captured while the model is loaded; one thread decodes;
+batches that they are too small for run without, as does what is loaded when another is at work.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
+from weakref import WeakSet
 
 import numpy as np
 
@@ -33,6 +36,8 @@ ROWS = (1, 8, 64)
 """Utterances for which they are kept."""
 ROOM = 400
 """Frames of each, 32 s of Parakeet's."""
+_CAPTURED = 3
+"""Runs after which a graph is captured."""
 
 T = TypeVar("T")
 
@@ -44,11 +49,12 @@ class CardDecoder:
         """`graphs`: whether `step` keeps CUDA graphs."""
         self._projection, self._step = projection, step
         self._device = bound.device(step)
-        self._graphs = graphs
         self._thread = ThreadPoolExecutor(1, "decoder") if graphs else None
         self._kept: dict[int, Rounds] = {}
         frame = np.zeros((1, projection.get_inputs()[0].shape[1], 1), np.float32)
         self._width = int(projection.run([PROJECTED], {FRAMES: frame})[0].shape[-1])
+        if graphs:
+            self.working(self._capture)
 
     def working(self, work: Callable[[], T]) -> T:
         """Do all that is done with one batch's frames: in the one thread where that is needed."""
@@ -97,16 +103,18 @@ class CardDecoder:
         kept = [one for one in self._kept.values() if one.pool is pool and len(batch) <= one.rows]
         return StepNetworks(kept[0] if kept else Rounds(self._step, pool, len(batch)), batch)
 
+    def _capture(self) -> None:
+        for place, rows in enumerate(ROWS):
+            first = 1 + 2 * place  # ONNX Runtime keeps 0 for itself
+            rounds = Rounds(self._step, self._pool(rows * ROOM), rows, (first, first + 1))
+            for _ in range(2 * _CAPTURED):
+                rounds.run(np.zeros((3, rows), np.int64))
+            self._kept[rows] = rounds
+
     def _kept_for(self, utterances: int, frames: int) -> Rounds | None:
         """Return rounds that are kept as CUDA graphs; None where there are none so large."""
-        rows = min((rows for rows in ROWS if utterances <= rows), default=0)
-        if not self._graphs or frames > rows * ROOM:
-            return None
-        if rows not in self._kept:
-            first = 1 + 2 * len(self._kept)  # ONNX Runtime keeps 0 for itself
-            pool = self._pool(rows * ROOM)
-            self._kept[rows] = Rounds(self._step, pool, rows, (first, first + 1))
-        return self._kept[rows]
+        rows = min((rows for rows in self._kept if utterances <= rows), default=0)
+        return self._kept[rows] if 0 < frames <= rows * ROOM else None
 
     def _pool(self, frames: int) -> Any:
         from onnxruntime import OrtValue
@@ -131,8 +139,12 @@ class CardDecoder:
         self._projection.run_with_iobinding(binding)
 
 
+_LOADED: WeakSet[CardDecoder] = WeakSet()
+"""Those that may be at work."""
+
+
 def load_card_decoder(
-    folder: ModelFolder, precision: str, runtime: Runtime, *, graphs: bool = CUDA_GRAPHS
+    folder: ModelFolder, precision: str, runtime: Runtime, *, graphs: bool | None = None
 ) -> CardDecoder:
     """Load projection and rounds of a precision that has a form for CUDA.
 
@@ -140,16 +152,18 @@ def load_card_decoder(
         folder: the model's.
         precision: the one that has it.
         runtime: what they run on.
-        graphs: whether rounds are kept as CUDA graphs; elsewhere than on CUDA they are only fixed
-            in shape and place.
+        graphs: whether rounds are kept as CUDA graphs, elsewhere than on CUDA only fixed in shape
+            and place; None: as `CUDA_GRAPHS` has it, where no other decoder is loaded.
 
     Raises:
         ModelError: they do not load.
     """
     family = folder.family
-    on_cuda = runtime.provider == "cuda"
+    if graphs is None:
+        graphs = CUDA_GRAPHS and not _LOADED
+    kept = graphs and runtime.provider == "cuda"
     (projection,) = load_graphs(folder, family.parts(precision)[1:2], runtime)
-    (step,) = load_graphs(
-        folder, family.for_cuda(precision)[-1:], runtime, cuda_graphs=graphs and on_cuda
-    )
-    return CardDecoder(projection, step, graphs=graphs)
+    (step,) = load_graphs(folder, family.for_cuda(precision)[-1:], runtime, cuda_graphs=kept)
+    decoder = CardDecoder(projection, step, graphs=graphs)
+    _LOADED.add(decoder)
+    return decoder
