@@ -96,3 +96,21 @@ def test_after_a_failure_it_works_again() -> None:
         batcher.recognize(utterances(1.0))
     slow.error = None
     assert batcher.recognize(utterances(1.0))[0][0].text == "1.0"
+
+
+def test_what_waits_is_withdrawn_and_what_is_under_way_is_finished() -> None:
+    slow = Slow()
+    batcher = DynamicBatcher(slow, 2)
+    with ThreadPoolExecutor(4) as pool:
+        first = pool.submit(batcher.recognize, utterances(1.0))
+        assert slow.begun.wait(10)
+        others = [pool.submit(batcher.recognize, utterances(value)) for value in (2.0, 3.0, 4.0)]
+        while len(batcher._waiting) < 3:
+            pass
+        batcher.withdraw(KeyError("nobody wants it"))
+        assert all(isinstance(other.exception(10), KeyError) for other in others)
+        slow.go.set()
+        assert first.result(10)[0][0].text == "1.0"
+    with pytest.raises(KeyError):
+        batcher.recognize(utterances(5.0))
+    assert slow.batches == [[1.0]]

@@ -87,6 +87,8 @@ def local_pool(transcriber: ModelTranscriber, on_step: OnStep | None) -> Iterato
         pool = stack.enter_context(ThreadPoolExecutor(sharing.threads, "recognizer"))
         shared = replace(transcriber, recognizer=sharing.recognizer, pool=pool)
         readers = stack.enter_context(ThreadPoolExecutor(sharing.recordings, "recording"))
+        if isinstance(sharing.recognizer, DynamicBatcher):
+            stack.callback(sharing.recognizer.withdraw, StoppedError())
         stack.callback(stopped.set)  # before the threads are waited for
 
         def transcribe(source: Source, cache: JournalCache | None) -> Transcript:

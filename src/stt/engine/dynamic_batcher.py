@@ -47,6 +47,7 @@ class DynamicBatcher:
         self._waiting: deque[_Request] = deque()
         self._lock = threading.Lock()
         self._entered = False  # whether a batch is led, or in the first stage
+        self._withdrawn: Exception | None = None
 
     @property
     def provider(self) -> str:
@@ -78,13 +79,26 @@ class DynamicBatcher:
         """Recognise, with what other threads hand over; see Recognizer."""
         request = _Request(batch, speech or [()] * len(batch))
         with self._lock:
+            if self._withdrawn is not None:
+                raise self._withdrawn
             self._waiting.append(request)
             self._call_in()
         if request.leads.result():
             with self._lock:
                 together = self._next()
-            self._answer(together, self._let_in)
+            if together:
+                self._answer(together, self._let_in)
         return request.answer.result()
+
+    def withdraw(self, why: Exception) -> None:
+        """Recognise no more than is under way; who waits, or comes later, has this error."""
+        with self._lock:
+            self._withdrawn = why
+            waiting, self._waiting = self._waiting, deque()
+        for request in waiting:
+            if not request.leads.done():
+                request.leads.set_result(False)
+            request.answer.set_exception(why)
 
     def _call_in(self) -> None:
         """Have whoever waits longest lead the next batch, where the first stage is free."""
@@ -98,7 +112,9 @@ class DynamicBatcher:
             self._call_in()
 
     def _next(self) -> list[_Request]:
-        """Take requests off the queue, as many as may go together."""
+        """Take requests off the queue, as many as go together; none where they are withdrawn."""
+        if not self._waiting:
+            return []
         taken = [self._waiting.popleft()]
         size = len(taken[0].batch)
         while self._waiting and size + len(self._waiting[0].batch) <= self._most:
