@@ -44,6 +44,7 @@ def test_what_is_said_is_heard_as_in_a_file_and_while_it_is_said(
         transcriber.transcribe(one, sample_rate=16_000).text for one in said
     )
     assert_nothing_committed_changes(events)
+    assert len(finals(events)) == len(said)  # each pause of 1.5 s ends an utterance
     assert all(segment.words for final in finals(events) for segment in final.segments)
 
 

@@ -133,14 +133,19 @@ class SocketSession:
         async with self._changed:
             self._inputs.put(what, samples)
             self._changed.notify_all()
+        self._rest_later()
+
+    def _rest_later(self) -> None:
         if self._release is not None:
             self._release.cancel()
         self._release = asyncio.get_running_loop().call_later(_RELEASE_S, self._rest)
 
     def _rest(self) -> None:
         """Give the model back where nobody has said anything for long."""
-        resting = self._session is None or self._session.resting
-        if resting and self._recognizer is not None:  # else it is loading still
+        busy = self._changed.locked() or self._inputs.samples
+        if busy or self._session is None or not self._session.resting:
+            self._rest_later()
+        else:
             self._give_back()
 
     # --- the hearing task -------------------------------------------------------------------
@@ -212,7 +217,8 @@ class SocketSession:
     def _controlled(self, session: LiveSession, control: _Control) -> Iterator[Happening]:
         events = session.flush(time.monotonic())
         if control == "commit":
-            yield from self._turns.commit(session, self._began_s, self._heard_s)
+            began_s = max(self._began_s, session.ended_s)
+            yield from self._turns.commit(session, began_s, self._heard_s)
         elif control == "clear":
             self._turns.drop(session)
         else:
@@ -280,32 +286,27 @@ class SocketSession:
     async def _work(self, job: Job) -> None:
         session = self._session
         assert session is not None
-        try:
-            results = await self._results(job)
-        except Interrupted:
-            results = None
+        results = await self._results(job)
         async with self._changed:
             if results is None:
                 session.given_up(job, time.monotonic())
             else:
                 await self._happens(lambda: self._done(session, job, results))
 
-    async def _results(self, job: Job) -> list[list[Segment]] | None:
-        """Recognise; what cannot be is noted of finals, each for itself, and else given up."""
+    async def _results(self, job: Job) -> list[list[Segment] | Exception] | None:
+        """Recognise; what fails is told of finals, each for itself, and else given up: None."""
         try:
-            return await self._recognized(job.utterances)
+            return [*await self._recognized(job.utterances)]
         except Interrupted:
             return None
         except Exception as error:  # noqa: BLE001 - of this utterance alone; told with its item
             if job.kind != "final":
                 return None
             if len(job.utterances) == 1:
-                self._turns.fail(job.number, error)
-                return [[]]
-        results = []
-        for number, utterance in enumerate(job.utterances, job.number):
-            one = replace(job, number=number, utterances=(utterance,))
-            results += await self._results(one) or [[]]
+                return [error]
+        results: list[list[Segment] | Exception] = []
+        for utterance in job.utterances:
+            results += await self._results(replace(job, utterances=(utterance,))) or [[]]
         return results
 
     async def _recognized(self, utterances: Sequence[Utterance]) -> list[list[Segment]]:
@@ -314,9 +315,13 @@ class SocketSession:
         return await asyncio.wrap_future(self._recognizer.begin(utterances))
 
     def _done(
-        self, session: LiveSession, job: Job, results: list[list[Segment]]
+        self, session: LiveSession, job: Job, results: Sequence[list[Segment] | Exception]
     ) -> Iterator[Happening]:
-        events = session.done(job, results, time.monotonic())
+        for number, result in enumerate(results, job.number):
+            if isinstance(result, Exception):
+                self._turns.fail(number, result)
+        segments = [[] if isinstance(one, Exception) else one for one in results]
+        events = session.done(job, segments, time.monotonic())
         yield from self._turns.look(session)
         yield from self._seen(events)
 

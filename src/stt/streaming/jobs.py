@@ -8,7 +8,7 @@ from typing import Literal
 from stt.audio.utterances import Utterance
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Pace:
     """How a session cuts, drafts and commits."""
 

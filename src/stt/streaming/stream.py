@@ -244,7 +244,7 @@ def pace_for(transcriber: ModelTranscriber) -> Pace:
     """
     cutting = transcriber.cutting
     window_s = min(Pace().window_s, cutting.max_utterance_s)
-    pace = Pace(window_s, cutting.vad_threshold, cutting.batch_size)
+    pace = Pace(window_s=window_s, threshold=cutting.vad_threshold, batch_size=cutting.batch_size)
     if not transcriber.recognizer.tells_words:
         pace = replace(pace, needed=3, margin_s=2.0)
     return pace
