@@ -20,8 +20,8 @@ from stt.errors import AudioError, UsageError
 from stt.pipeline import UtteranceCache
 from stt.transcript import Segment
 
-Source = str | Path | Recording | npt.NDArray[Any]
-"""A Recording has a name for messages that is not its path's."""
+Source = str | Path | Recording | RawAudio | npt.NDArray[Any]
+"""A Recording has a name for messages that is not its path's; RawAudio is sound as it comes."""
 
 _MOST_CHANNELS = 64
 """More than this in the last axis are samples: the axes are the wrong way round."""
@@ -47,7 +47,7 @@ class Part:
     channel: str
     """What results call it: 'left', 'channel 3', 'track 2'; '' where there is one."""
     recording: Recording | None
-    """None for an array."""
+    """None for an array, and for sound as it comes."""
 
 
 def parts(
@@ -75,11 +75,11 @@ def parts(
 
 @contextmanager
 def _recording(source: Source) -> Iterator[Recording | None]:
-    if not isinstance(source, (str, Path, Recording, np.ndarray)):
+    if not isinstance(source, (str, Path, Recording, RawAudio, np.ndarray)):
         raise UsageError(
             f"a recording is a path, '-' or a NumPy array of samples, not {type(source).__name__}"
         )
-    if isinstance(source, (Recording, np.ndarray)):
+    if isinstance(source, (Recording, RawAudio, np.ndarray)):
         yield source if isinstance(source, Recording) else None
         return
     with found(source) as recording:
@@ -93,6 +93,9 @@ def _opened(
     if recording is not None:
         with open_recording(recording, selection, tolerant=True) as stream:
             yield stream
+        return
+    if isinstance(source, RawAudio):
+        yield mono_stream(source, "stream", selection, Damage(tolerant=True))
         return
     assert isinstance(source, np.ndarray)
     if sample_rate is None:

@@ -28,6 +28,8 @@ class Running:
     service: Service
     stop: threading.Event
     """Set, it ends as at SIGTERM."""
+    wyoming: int
+    """Port of Wyoming."""
 
     @property
     def socket_url(self) -> str:
@@ -41,15 +43,17 @@ class Running:
 def running(load: Callable[[], ModelTranscriber], **options) -> Iterator[Running]:
     """Serve on a free port until the block is left; `options` are those of ServeOptions."""
     told = ServeOptions(port=0, grace_s=1, **options)
-    with listen(told.host, 0) as bound:
+    with listen(told.host, 0) as bound, listen(told.host, 0) as wyoming:
         service = Service(Engine(load, told.idle_unload_s, trial=tried), told)
         stop = threading.Event()
+        asked = {"stop": stop, "wyoming": wyoming}
         thread = threading.Thread(
-            target=serve, args=(service, bound, lambda line: None), kwargs={"stop": stop}
+            target=serve, args=(service, bound, lambda line: None), kwargs=asked
         )
         thread.start()
+        port = wyoming.getsockname()[1]
         try:
-            yield Running(f"http://127.0.0.1:{bound.getsockname()[1]}", service, stop)
+            yield Running(f"http://127.0.0.1:{bound.getsockname()[1]}", service, stop, port)
         finally:
             stop.set()
             thread.join(30)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from stt.cli.parsing import CONFIG_OPTION, QUIET_OPTION, HintedCommand, model_op
 from stt.cli.progress import load_model
 
 if TYPE_CHECKING:
+    from stt.serve.options import ServeOptions
     from stt.settings.loading import LoadedSettings
     from stt.transcriber import ModelTranscriber
 
@@ -92,12 +94,23 @@ def _serve(
             report(line)
 
     _show_log(quiet=quiet)
-    with listen(options.host, options.port) as bound:
-        engine = Engine(load, options.idle_unload_s, trial=tried)
+    with ExitStack() as stack:
+        bound, wyoming = stack.enter_context(listen(options.host, options.port)), None
         greeting = f"listening on {address(options, bound)}; Ctrl-C ends"
-        serve(Service(engine, options), bound, tell, greeting=greeting)
+        if options.wyoming is not None:
+            wyoming = stack.enter_context(listen(options.host, options.wyoming, "--wyoming"))
+            tell(_about_wyoming(options, wyoming.getsockname()[1]))
+        engine = Engine(load, options.idle_unload_s, trial=tried)
+        serve(Service(engine, options), bound, tell, greeting=greeting, wyoming=wyoming)
     tell("ended")
     return 0
+
+
+def _about_wyoming(options: ServeOptions, port: int) -> str:
+    said = f"Wyoming on {options.host} port {port}"
+    if options.api_key is None:
+        return said
+    return f"{said}; that protocol has no keys: whoever reaches the port may ask"
 
 
 def _show_log(*, quiet: bool) -> None:

@@ -7,15 +7,17 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 import uvicorn
 
 from stt.errors import UsageError
+from stt.serve.announce import announced
 from stt.serve.app import application
 from stt.serve.options import ServeOptions
 from stt.serve.service import Service
+from stt.serve.wyoming_server import WyomingServer
 
 Tell = Callable[[str], None]
 """Called with a line for whoever runs the server."""
@@ -24,8 +26,8 @@ _IDLE_LOOK_S = 5.0
 """Seconds between two looks whether the model is idle."""
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """Bind a port, so that it is known to be ours before a model is loaded.
+def listen(host: str, port: int, flag: str = "--port") -> socket.socket:
+    """Bind a port, so that it is known to be ours before a model is loaded; `flag` chooses it.
 
     Raises:
         UsageError: it is taken, not allowed, or the address is not this machine's.
@@ -46,7 +48,7 @@ def listen(host: str, port: int) -> socket.socket:
         bound.close()
         raise UsageError(
             f"{host} port {port}: {error.strerror}; is another server running? choose another "
-            "with --port"
+            f"with {flag}"
         ) from error
     return bound
 
@@ -65,16 +67,18 @@ def serve(
     stop: threading.Event | None = None,
     *,
     greeting: str | None = None,
+    wyoming: socket.socket | None = None,
 ) -> None:
     """Answer until SIGTERM, Ctrl-C or `stop`, then finish what is under way.
 
     Signals are heard in the main thread alone. With a `greeting` the model is loaded at once, while
-    `/health` answers already, and the greeting told; without, when it is first needed.
+    `/health` answers already, and the greeting told; without, when it is first needed. `wyoming`
+    is the port on which that is spoken too.
 
     Raises:
         NotLoaded: it cannot be loaded at once.
     """
-    server = _Server(service, tell)
+    server = _Server(service, tell, wyoming)
     try:
         asyncio.run(server.answer(bound, stop, greeting))
     finally:
@@ -93,9 +97,9 @@ async def _unload_when_idle(service: Service, tell: Tell) -> None:
 class _Server(uvicorn.Server):
     """Signals are ours, and sockets are not closed in the middle of a word."""
 
-    def __init__(self, service: Service, tell: Tell) -> None:
+    def __init__(self, service: Service, tell: Tell, wyoming: socket.socket | None) -> None:
         super().__init__(_config(service))
-        self._service, self._tell = service, tell
+        self._service, self._tell, self._wyoming = service, tell, wyoming
 
     async def answer(
         self, bound: socket.socket, stop: threading.Event | None, greeting: str | None
@@ -107,7 +111,8 @@ class _Server(uvicorn.Server):
         loading = asyncio.create_task(self._load_at_once(greeting))
         try:
             with self._ending():
-                await self.serve(sockets=[bound])
+                async with self._announced():
+                    await self.serve(sockets=[bound])
                 if cut := self.server_state.tasks:  # they end within an utterance, and say so
                     await asyncio.wait(cut)
                 await loading
@@ -115,6 +120,12 @@ class _Server(uvicorn.Server):
             for task in beside:
                 task.cancel()
             await asyncio.gather(*beside, return_exceptions=True)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Answer on all ports."""
+        await super().startup(sockets)
+        if self._wyoming is not None:
+            self.servers.append(await WyomingServer(self._service).start(self._wyoming))
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Take nobody new, finish what is said in sockets, then end all else, within the grace."""
@@ -125,6 +136,15 @@ class _Server(uvicorn.Server):
         left = grace_s - (time.monotonic() - began)
         self.config.timeout_graceful_shutdown = max(1, round(left))
         await super().shutdown(sockets)
+
+    @asynccontextmanager
+    async def _announced(self) -> AsyncIterator[None]:
+        if self._wyoming is None or not self._service.options.announce:
+            yield
+            return
+        host, port = self._service.options.host, self._wyoming.getsockname()[1]
+        async with announced(host, port):
+            yield
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -14,6 +14,7 @@ from typing import TypeAlias
 
 from stt.audio import files
 from stt.audio.selection import ALL_OF_IT, Selection, clock
+from stt.audio.stream import RawAudio
 from stt.errors import AudioError
 from stt.pipeline import Step
 from stt.serve.engine import Engine
@@ -55,7 +56,7 @@ class Readers:
 class Recording:
     """A recording that somebody wants transcribed."""
 
-    path: Path
+    sound: Path | RawAudio
     name: str
     """As the client calls it."""
     priority: Priority
@@ -160,8 +161,9 @@ class Work:
             builder = TranscriptBuilder(
                 hearing.model, hearing.choice, recording.selection, hearing.language
             )
-            source = files.Recording(recording.name, recording.path)
-            with closing(hearing.steps(source)) as steps:
+            sound = recording.sound
+            named = files.Recording(recording.name, sound) if isinstance(sound, Path) else sound
+            with closing(hearing.steps(named)) as steps:
                 for step, duration in steps:
                     builder.take(step)
                     self._judge(step, turn)
