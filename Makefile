@@ -21,10 +21,10 @@ coverage: $(VENV)/.tests
 test-all: test slow browser
 
 browser: $(VENV)/.browser
-	$(BIN)/python -m pytest -m 'slow and browser' tests/browser
+	$(BIN)/python -m pytest -m 'slow and browser'
 
 slow: $(VENV)/.tests
-	$(BIN)/python -m pytest -m slow --ignore=tests/browser
+	$(BIN)/python -m pytest -m 'slow and not browser'
 
 lint: $(VENV)/.tests
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
@@ -68,9 +68,10 @@ $(VENV)/.tests: $(VENV)/.installed
 
 $(VENV)/.browser: $(VENV)/.tests
 	@command -v chromium >/dev/null || echo 'Chromium is missing: apt install chromium (as root)'
-	@command -v npm >/dev/null || echo 'npm is missing, so axe-core will be: apt install npm (as root)'
+	@command -v npm >/dev/null || echo 'npm is missing, so axe-core and the client ai will be: apt install npm (as root)'
 	@$(BIN)/python -m pip install --quiet --group browser
-	@if command -v npm >/dev/null; then npm install --silent --no-fund --prefix $(VENV)/axe axe-core@4; fi
+	@if command -v npm >/dev/null; then \
+	  npm install --silent --no-fund --prefix $(VENV)/npm axe-core@4 ai@7 @ai-sdk/openai@3; fi
 	@touch $@
 
 $(VENV)/.evaluation: $(VENV)/.installed

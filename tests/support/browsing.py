@@ -13,8 +13,9 @@ import pytest
 from support.paths import ROOT
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-AXE = ROOT / ".venv" / "axe" / "node_modules" / "axe-core" / "axe.min.js"
-"""Where `make browser` puts it."""
+NODE_MODULES = ROOT / ".venv" / "npm" / "node_modules"
+"""Where `make browser` puts packages of npm."""
+AXE = NODE_MODULES / "axe-core" / "axe.min.js"
 
 
 def skip_without_browser() -> None:
