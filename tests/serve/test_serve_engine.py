@@ -153,7 +153,7 @@ def test_a_live_session_is_recognised_by_it_and_leaves_no_work(engine: Engine) -
     samples, _ = soundfile.read(min(CLIPS.glob("*.flac")), dtype="float32")
     utterance = Utterance(0, np.asarray(samples, np.float32), 0.0, ())
     with engine.lent_live(LiveSession(Ears())) as recognizer:
-        (segments,) = recognizer.recognize([utterance])
+        (segments,) = recognizer.begin([utterance]).result()
         assert segments
         assert recognizer.fallback is None
     assert engine.waiting == 0

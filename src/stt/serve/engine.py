@@ -226,10 +226,6 @@ class LiveRecognizer:
         """See GuardedRecognizer."""
         return self._guarded.fallback
 
-    def recognize(self, batch: Sequence[Utterance]) -> list[list[Segment]]:
-        """See GuardedRecognizer."""
-        return self.begin(batch).result()
-
     def begin(self, batch: Sequence[Utterance]) -> Future[list[list[Segment]]]:
-        """Recognise without waiting for it."""
+        """Recognise without waiting for it; see GuardedRecognizer."""
         return self._executor.submit(self._guarded.recognize, batch)
