@@ -40,14 +40,14 @@ NEW_STATES = ("output_states_1", "output_states_2")
 PROJECTED, PREDICTION = "projected", "prediction"
 """What the three graphs hand to each other: float32 [B, T, H] and [B, 1, H]."""
 
-WINDOW_ROWS = 8
-"""Frames of all utterances together that the joint computes at once, at least. Measured; see
-docs/measurements/speed.md."""
+WINDOW_ROWS, LONE_WINDOW = 8, 5
+"""Frames of all utterances together that the joint computes at once, at least, and those of one
+alone. Measured; see docs/measurements/speed.md."""
 
 
 def window(utterances: int) -> int:
     """Frames the joint sees at a time of each of so many utterances."""
-    return max(1, WINDOW_ROWS // utterances)
+    return LONE_WINDOW if utterances == 1 else max(1, WINDOW_ROWS // utterances)
 
 
 def joint_feed(last: int, state: LstmState, frame: Floats) -> Feed:
