@@ -11,6 +11,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import filelock
 import numpy as np
 import pytest
 import soundfile
@@ -137,6 +138,20 @@ def test_a_folder_that_has_just_been_made_is_let_be(
     (there / "stt-input-abc" / ".lock").touch()
     temporary.sweep()
     assert (there / "stt-input-abc").is_dir()
+
+
+def test_on_a_disk_without_locks_a_folder_is_lent_and_none_is_swept(
+    there: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise NotImplementedError("FileSystem does not appear to support flock")
+
+    monkeypatch.setattr(filelock.FileLock, "acquire", refused)
+    with temporary.temporary_folder("bench") as living:
+        (living / ".lock").touch()
+        temporary.sweep()
+        assert living.is_dir()
+    assert list(there.iterdir()) == []
 
 
 @pytest.mark.parametrize("platform", ["linux", "darwin"])
