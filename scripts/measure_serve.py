@@ -31,6 +31,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from socket import SHUT_RDWR
 from statistics import median, quantiles
 from typing import Any
 
@@ -209,6 +210,7 @@ def spoken(server: Server, samples: np.ndarray) -> None:
     socket = connect(url)
     socket.recv()
     socket.send(json.dumps({"type": "input_audio_buffer.append", "audio": audio}))
+    socket.socket.shutdown(SHUT_RDWR)  # a thread reads from it: to close it alone does not end it
     socket.socket.close()
 
 
