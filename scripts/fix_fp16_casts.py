@@ -3,7 +3,9 @@
 usage: fix_fp16_casts.py [-v] [--input-dir models/parakeet]
 
 Repairs `NAME.fp16.onnx` in place: the new file takes the old one's name when it is whole. A graph
-without faults is left as it is, so running it twice, or after an interruption, does no harm.
+without faults is left as it is, so running it twice, or after an interruption, does no harm. Where
+one was changed, what set-up had proven of FP16, and made of it, is forgotten: `stt setup` does so
+anew.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from pathlib import Path
 from stt.convert.casts import fix
 from stt.convert.element_types import conflicts
 from stt.convert.model_file import read, write
+from stt.engine.manifest import MANIFEST, Manifest
 from stt.errors import SttError
 from stt.models import inspect
 
@@ -34,12 +37,14 @@ def main() -> int:
             f"fix_fp16_casts: {missing[0]} is missing; make it: "
             f"`scripts/convert_to_fp16.py --input-dir {options.input_dir}`"
         )
+    changed = False
     for name in names:
         path = options.input_dir / name
         file = read(path)
         faults = conflicts(file)
         settled = fix(file)
         if settled.changes:
+            changed = True
             write(path, settled.file.model, settled.file.weights.values())
         print(f"{name}: {len(faults)} nodes with two types, {len(settled.changes)} changes")
         if options.verbose:
@@ -47,6 +52,11 @@ def main() -> int:
                 print(f"  {fault.node} ({fault.op}): {fault.message}")
             for change in settled.changes:
                 print(f"  {change.node} ({change.op}): {change.what}: {change.why}")
+    if changed and (options.input_dir / MANIFEST).exists():
+        manifest = Manifest.read(options.input_dir)
+        manifest.forget("precisions", "fp16", names)
+        manifest.save(options.input_dir)
+        print("what was proven of fp16 is forgotten: run `stt setup` for this model again")
     return 0
 
 

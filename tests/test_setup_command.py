@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import re
@@ -14,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import onnx
 import pytest
 
 from stt.cli import main
@@ -295,6 +297,31 @@ def test_scripts_have_help(run_script: Callable[..., Ran], script: str) -> None:
     code, out, _ = run_script(script, "--help")
     assert code == 0
     assert "--precision" in out or "--input-dir" in out
+
+
+def test_fixing_what_set_up_had_proven_forgets_the_proof(
+    tmp_path: Path, run_script: Callable[..., Ran]
+) -> None:
+    """Forms of it refer into its file, and would read other weights."""
+    folder = tmp_path / "digits"
+    shutil.copytree(DIGITS, folder, ignore=shutil.ignore_patterns("clips", "README.md"))
+    assert run_script("convert_to_fp16", "--input-dir", str(folder))[0] == 0
+    proven = {"fp16": {"proven": True}, "fp32": {"proven": True}}
+    told = {"precisions": proven, "splits": dict(proven), "cuda": dict(proven)}
+    (folder / "manifest.json").write_text(json.dumps(told))
+    assert run_script("fix_fp16_casts", "--input-dir", str(folder))[0] == 0
+    assert json.loads((folder / "manifest.json").read_text()) == told  # nothing was changed
+    path = folder / "encoder-model.fp16.onnx"
+    model = onnx.load(path, load_external_data=False)
+    cast = next(node for node in model.graph.node if node.op_type == "Cast")
+    (to,) = (a for a in cast.attribute if a.name == "to")
+    to.i = {1: 10, 10: 1}.get(to.i, 1)
+    path.write_bytes(model.SerializeToString())
+    code, out, _ = run_script("fix_fp16_casts", "--input-dir", str(folder))
+    assert code == 0
+    assert "what was proven of fp16 is forgotten: run `stt setup`" in out
+    left = json.loads((folder / "manifest.json").read_text())
+    assert [list(left[section]) for section in told] == [["fp32"]] * 3
 
 
 def test_converting_and_fixing_as_two_steps_twice_in_a_row(
