@@ -67,7 +67,11 @@ def test_captions_are_the_files_transcript_and_sound_and_text_can_be_saved(
         page.wait_for_selector("#workplace:not([hidden])")
         page.click("#listen")
         page.wait_for_selector("#level-row:not([hidden])")
-        page.wait_for_timeout(1000 * (seconds - 2))
+        levels = []
+        for _ in range(20):
+            page.wait_for_timeout(200)
+            levels.append(page.evaluate("document.getElementById('level').value"))
+        page.wait_for_timeout(1000 * (seconds - 2) - 4000)
         page.click("#listen")
         page.wait_for_selector("#live-keep:not([hidden])", timeout=30_000)
         captions = page.inner_text("#settled")
@@ -81,8 +85,10 @@ def test_captions_are_the_files_transcript_and_sound_and_text_can_be_saved(
         page.wait_for_selector("#text .word")
         words = page.locator("#text .word").all_inner_texts()
         assert not watched.complaints
-    # words are committed while they are spoken: on a busy machine after fewer drafts
-    assert jiwer.wer(bare(expected), bare(captions)) <= 0.03
+    assert max(levels) > 20  # dB above its lower end
+    # words are committed while they are spoken: on a busy machine after fewer drafts, so that this
+    # is a wide bound; docs/serve.md has what was measured
+    assert jiwer.wer(bare(expected), bare(captions)) <= 0.1
     assert (tmp_path / "live.txt").read_text("utf-8").strip() == captions
     assert " ".join(words) == captions
     kept = soundfile.info(tmp_path / "live.wav")
