@@ -7,7 +7,8 @@ import json
 import logging
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,11 +26,11 @@ from wyoming.event import Event
 from wyoming.info import Describe, Info
 from wyoming.ping import Ping, Pong
 
-from stt.serve.wyoming_server import samples
+from stt.serve.wyoming_events import samples
 from stt.transcriber import ModelTranscriber
 from support.loading import load_model
 from support.paths import CLIPS, DIGITS
-from support.serving import Running, running
+from support.serving import Gated, Running, running
 
 T = TypeVar("T")
 RATE = 16_000
@@ -230,8 +231,6 @@ class Broken:
 
 
 def test_a_model_that_fails_is_an_error_without_a_path(digits: ModelTranscriber) -> None:
-    from dataclasses import replace
-
     def load() -> ModelTranscriber:
         return replace(digits, recognizer=Broken())
 
@@ -273,6 +272,52 @@ def test_who_leaves_in_the_middle_leaves_nothing_behind(
         asyncio.run(leave())
     assert transcript(talk(server, lambda one: said(one, pcm(CLIP)))) == text
     assert server.service.engine.waiting == 0
+
+
+def test_who_leaves_while_it_waits_has_its_work_withdrawn(digits: ModelTranscriber) -> None:
+    gated = Gated(digits.recognizer)
+
+    async def run(server: Running) -> None:
+        one = AsyncTcpClient("127.0.0.1", server.wyoming)
+        await one.connect()
+        await one.write_event(AudioStart(RATE, 2, 1).event())
+        for at in range(0, len(data), 32_000):
+            await one.write_event(AudioChunk(RATE, 2, 1, data[at : at + 32_000]).event())
+        await one.write_event(AudioStop().event())
+        assert await asyncio.to_thread(gated.begun.wait, 10)
+        await asyncio.sleep(0.2)  # all of it is read
+        await one.disconnect()
+        await asyncio.sleep(1.0)  # it is looked for five times a second
+        assert not server.service.engine.waiting
+        gated.gate.set()
+
+    data = pcm(CLIP) * 6
+    cutting = replace(digits.cutting, max_utterance_s=5.0, batch_size=1)
+    with running(lambda: replace(digits, recognizer=gated, cutting=cutting)) as server:
+        gated.gate.set()
+        server.service.engine.load()
+        gated.gate.clear()
+        gated.begun.clear()
+        gated.lengths.clear()
+        asyncio.run(run(server))
+    assert 1 <= gated.taken < 3
+
+
+def test_so_many_speak_at_once_and_no_more(server: Running, text: str) -> None:
+    async def run() -> None:
+        async with AsyncExitStack() as stack:
+            for _ in range(32):
+                one = await stack.enter_async_context(client(server))
+                await one.write_event(AudioStart(RATE, 2, 1).event())
+                await one.write_event(Ping(text="").event())
+                await one.read_event()
+            late = await stack.enter_async_context(client(server))
+            await late.write_event(AudioStart(RATE, 2, 1).event())
+            (error,) = await answered(late)
+            assert Error.from_event(error).code == "rate_limit_exceeded"
+
+    asyncio.run(run())
+    assert transcript(talk(server, lambda one: said(one, pcm(CLIP)))) == text
 
 
 heads = st.one_of(

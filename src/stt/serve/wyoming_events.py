@@ -10,20 +10,24 @@ import asyncio
 import json
 from typing import Any
 
+import numpy as np
 from wyoming.asr import Transcribe
-from wyoming.audio import AudioChunk, AudioStart, AudioStop
+from wyoming.audio import AudioChunk, AudioFormat, AudioStart, AudioStop
 from wyoming.event import Event, Eventable
 from wyoming.info import AsrModel, AsrProgram, Attribution, Describe, Info
 from wyoming.ping import Ping
 
 from stt.install.catalog import KNOWN
 from stt.serve.engine import Served
+from stt.serve.problems import Problem
 from stt.system.packages import stt_version
+from stt.types import Samples
 
 LONGEST_LINE = 1 << 16
 """Bytes."""
-_LONGEST_DATA, _LONGEST_PAYLOAD = 1 << 20, 1 << 24
+_LONGEST_DATA, _LONGEST_PAYLOAD = 1 << 20, 1 << 20
 _KNOWN = (Describe, Ping, Transcribe, AudioStart, AudioChunk, AudioStop)
+_LEAST_RATE, _MOST_RATE, _WIDTHS, _CHANNELS = 1000, 768_000, range(1, 5), range(1, 33)
 _HOME = Attribution("the stt founders", "")
 _EUROPEAN = (
     *("bg", "hr", "cs", "da", "nl", "en", "et", "fi", "fr", "de", "el", "hu", "it", "lv"),
@@ -113,3 +117,32 @@ def info(served: Served | None) -> Info:
         prefers_noise_reduction_enabled=False,
     )
     return Info(asr=[program])
+
+
+def checked(form: AudioFormat) -> AudioFormat:
+    """Return a format that there is.
+
+    Raises:
+        Problem: 400, there is none of this kind.
+    """
+    rate, width, channels = form.rate, form.width, form.channels
+    whole = all(type(value) is int for value in (rate, width, channels))
+    if whole and _LEAST_RATE <= rate <= _MOST_RATE and width in _WIDTHS and channels in _CHANNELS:
+        return AudioFormat(rate, width, channels)
+    raise Problem(
+        400,
+        f"audio of {rate} Hz, {width} bytes a sample and {channels} channels cannot be read here",
+        code="invalid_audio",
+    )
+
+
+def samples(data: bytes, width: int) -> Samples:
+    """Return float32 [n] in ±1 of little-endian PCM; 8 bits are unsigned, as in WAV."""
+    if width == 1:
+        return (np.frombuffer(data, np.uint8).astype(np.float32) - 128) / np.float32(128)
+    if width == 3:
+        whole = np.zeros((len(data) // 3, 4), np.uint8)
+        whole[:, 1:] = np.frombuffer(data, np.uint8).reshape(-1, 3)
+        return whole.view("<i4")[:, 0].astype(np.float32) / np.float32(2**31)
+    kind, scale = ("<i2", 2**15) if width == 2 else ("<i4", 2**31)
+    return np.frombuffer(data, kind).astype(np.float32) / np.float32(scale)

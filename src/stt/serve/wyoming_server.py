@@ -11,10 +11,10 @@ import logging
 import queue
 import socket
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import suppress
+from typing import Any
 
-import numpy as np
 from wyoming.asr import (
     Transcribe,
     Transcript,
@@ -34,15 +34,26 @@ from stt.serve.problems import Problem, problem_of
 from stt.serve.scheduler import LONGEST_COMMAND_S, Priority
 from stt.serve.service import Service
 from stt.serve.work import Progress, Recording, Work
-from stt.serve.wyoming_events import LONGEST_LINE, Garbage, info, parsed, read_event
+from stt.serve.wyoming_events import (
+    LONGEST_LINE,
+    Garbage,
+    checked,
+    info,
+    parsed,
+    read_event,
+    samples,
+)
 from stt.types import Samples
 
 LOG = logging.getLogger("stt.serve")
-_LEAST_RATE, _MOST_RATE, _WIDTHS, _CHANNELS = 1000, 768_000, range(1, 5), range(1, 33)
-_MOST_WAITING = 100
-"""Chunks that have not been read yet, from which on a client is kept waiting."""
+_MOST_WAITING = 4_000_000
+"""Samples, of all channels, that have not been read yet, from which on a client is kept waiting."""
 _SILENT_S = 60.0
-"""Seconds without an event in the middle of an utterance after which a client is taken for gone."""
+"""Seconds without audio in the middle of an utterance after which a client is taken for gone."""
+_MOST_OPEN = 32
+"""Utterances under way: each holds a thread of those that read short recordings, HTTP's too."""
+_LOOK_S = 0.2
+"""Seconds between two looks whether a client that waits for its transcript has left."""
 _SLOW = 1.0
 """Seconds of audio recognised in a second, before anything is known."""
 
@@ -52,10 +63,17 @@ class WyomingServer:
 
     def __init__(self, service: Service) -> None:
         self._service = service
+        self._connections: set[_Connection] = set()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether as many utterances are under way as may be."""
+        return sum(one.is_speaking for one in self._connections) >= _MOST_OPEN
 
     async def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve a client until it leaves, sends garbage, or the server ends."""
-        connection = _Connection(self._service, reader, writer)
+        connection = _Connection(self, self._service, reader, writer)
+        self._connections.add(connection)
         try:
             with self._service.sockets.one() as ending:
                 await connection.run(ending)
@@ -65,6 +83,7 @@ class WyomingServer:
             LOG.warning("cut: wyoming")
         finally:
             await connection.drop()
+            self._connections.discard(connection)
             writer.close()
             with suppress(ConnectionError):
                 await writer.wait_closed()
@@ -78,11 +97,21 @@ class _Connection:
     """One client."""
 
     def __init__(
-        self, service: Service, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+        self,
+        server: WyomingServer,
+        service: Service,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
     ) -> None:
-        self._service, self._reader, self._writer = service, reader, writer
+        self._server, self._service = server, service
+        self._reader, self._writer = reader, writer
         self._utterance: _Utterance | None = None
         self._unheard: tuple[str, ...] = ()  # what was asked for and cannot be had
+
+    @property
+    def is_speaking(self) -> bool:
+        """Whether an utterance is under way."""
+        return self._utterance is not None
 
     async def run(self, ending: asyncio.Event) -> None:
         """Follow events; at the end of the server the utterance under way is finished first.
@@ -109,7 +138,8 @@ class _Connection:
     async def _first(self, reading: asyncio.Task[Event | None], ends: asyncio.Task[bool]) -> bool:
         """Wait for an event; where nothing is spoken, for the end of the server too."""
         if self._utterance is not None:
-            done, _ = await asyncio.wait({reading}, timeout=_SILENT_S)
+            left = self._utterance.heard_at + _SILENT_S - time.monotonic()
+            done, _ = await asyncio.wait({reading}, timeout=max(0.0, left))
             return bool(done)
         await asyncio.wait({reading, ends}, return_when=asyncio.FIRST_COMPLETED)
         return reading.done()
@@ -135,7 +165,7 @@ class _Connection:
             self._ask(asked)
         elif isinstance(asked, AudioStart):
             await self.drop()
-            await self._begin(_checked(asked))
+            await self._begin(checked(asked))
         elif isinstance(asked, AudioChunk):
             await self._hear(asked)
         elif isinstance(asked, AudioStop):
@@ -155,27 +185,42 @@ class _Connection:
         self._unheard = tuple(name for name, is_said in said.items() if is_said)
 
     async def _begin(self, form: AudioFormat) -> None:
+        if self._server.is_full:
+            raise Problem(429, "too many speak at once; try again", code="rate_limit_exceeded")
         self._utterance = _Utterance(self._service, form, self._tell)
         await self._utterance.begin()
 
     async def _hear(self, chunk: AudioChunk) -> None:
         if self._utterance is None:
-            await self._begin(_checked(chunk))  # some begin without saying so
+            await self._begin(checked(chunk))  # some begin without saying so
         utterance = self._utterance
         if utterance is not None:
-            await utterance.hear(_checked(chunk), chunk.audio)
+            await utterance.hear(checked(chunk), chunk.audio)
 
     async def _end(self) -> None:
         utterance, self._utterance = self._utterance, None
         text = ""
         if utterance is not None:
             try:
-                text = await utterance.finish(self._unheard)
+                text = await self._unless_left(utterance.finish(self._unheard))
             finally:
                 await utterance.leave()
         served = self._service.engine.served
         await self._tell(Transcript(text, language=served.language if served else None))
         await self._tell(TranscriptStop())
+
+    async def _unless_left(self, work: Coroutine[Any, Any, str]) -> str:
+        """Wait for a text; ConnectionError where the client has left."""
+        finishing = asyncio.create_task(work)
+        try:
+            while not finishing.done():
+                await asyncio.wait({finishing}, timeout=_LOOK_S)
+                if self._reader.at_eof() and not finishing.done():
+                    raise ConnectionError("it left before its transcript")
+            return finishing.result()
+        finally:
+            finishing.cancel()
+            await asyncio.gather(finishing, return_exceptions=True)
 
     async def _fail(self, problem: Problem) -> None:
         """Tell an error; the next utterance may fare better."""
@@ -187,23 +232,6 @@ class _Connection:
         await async_write_event(event.event(), self._writer)
 
 
-def _checked(form: AudioFormat) -> AudioFormat:
-    """Return a format that there is.
-
-    Raises:
-        Problem: 400, there is none of this kind.
-    """
-    rate, width, channels = form.rate, form.width, form.channels
-    whole = all(type(value) is int for value in (rate, width, channels))
-    if whole and _LEAST_RATE <= rate <= _MOST_RATE and width in _WIDTHS and channels in _CHANNELS:
-        return AudioFormat(rate, width, channels)
-    raise Problem(
-        400,
-        f"audio of {rate} Hz, {width} bytes a sample and {channels} channels cannot be read here",
-        code="invalid_audio",
-    )
-
-
 class _Utterance:
     """What is spoken between audio-start and audio-stop."""
 
@@ -212,7 +240,9 @@ class _Utterance:
     ) -> None:
         self._service, self._form, self._tell = service, form, tell
         self._chunks: queue.SimpleQueue[Samples | None] = queue.SimpleQueue()
-        self._odd, self._taken = b"", 0  # bytes of a sample cut in two; frames
+        self._odd, self._taken, self._given = b"", 0, 0  # bytes of a sample cut in two; frames
+        self.heard_at = time.monotonic()
+        """When the last audio came."""
         sound = RawAudio(form.rate, None, form.channels, self._blocks())
         most_s = service.options.max_audio_s
         recording = Recording(sound, "wyoming", Priority.COMMAND, most_s)
@@ -230,6 +260,8 @@ class _Utterance:
         Raises:
             Problem: they are of another format, or there are more than are taken.
         """
+        self.heard_at = time.monotonic()
+        self._check()
         if form != self._form:
             raise Problem(
                 400, "the format of the audio changed in the middle", code="invalid_audio"
@@ -245,8 +277,17 @@ class _Utterance:
                 413, f"more than {most_s:g} s of audio are not taken", code="audio_too_long"
             )
         self._chunks.put(samples(data[:whole], form.width).reshape(-1, form.channels))
-        while self._chunks.qsize() > _MOST_WAITING and not self._is_over:  # noqa: ASYNC110
+        most = _MOST_WAITING // form.channels
+        while self._taken - self._given > most and not self._is_over:  # noqa: ASYNC110
             await asyncio.sleep(0.02)  # it is a thread without a loop that reads
+
+    def _check(self) -> None:
+        """Raise what ended the reading already, in the middle of the utterance."""
+        following = self._following
+        if following is not None and following.done() and not following.cancelled():
+            error = following.exception()
+            if isinstance(error, SttError):
+                raise problem_of(error)
 
     async def finish(self, unheard: tuple[str, ...]) -> str:
         """Return all that was said.
@@ -290,6 +331,7 @@ class _Utterance:
     def _blocks(self) -> Iterator[Samples]:
         while (chunk := self._chunks.get()) is not None:
             yield chunk
+            self._given += len(chunk)
 
     async def _follow(self) -> str:
         """Tell each sentence when it is final; returns all of them."""
@@ -306,15 +348,3 @@ class _Utterance:
                     await self._tell(TranscriptChunk(f" {segment.text}" if begun else segment.text))
                     begun = True
         raise AssertionError("the last item is the transcript")
-
-
-def samples(data: bytes, width: int) -> Samples:
-    """Return float32 [n] in ±1 of little-endian PCM; 8 bits are unsigned, as in WAV."""
-    if width == 1:
-        return (np.frombuffer(data, np.uint8).astype(np.float32) - 128) / np.float32(128)
-    if width == 3:
-        whole = np.zeros((len(data) // 3, 4), np.uint8)
-        whole[:, 1:] = np.frombuffer(data, np.uint8).reshape(-1, 3)
-        return whole.view("<i4")[:, 0].astype(np.float32) / np.float32(2**31)
-    kind, scale = ("<i2", 2**15) if width == 2 else ("<i4", 2**31)
-    return np.frombuffer(data, kind).astype(np.float32) / np.float32(scale)
