@@ -196,7 +196,7 @@ def test_progress_is_told_while_it_is_made(
 ) -> None:
     long = tmp_path / "long.wav"
     samples, _ = soundfile.read(digits)
-    soundfile.write(long, np.tile(samples, 40), 16_000, subtype="PCM_16")
+    soundfile.write(long, np.tile(samples, 150), 16_000, subtype="PCM_16")
     page = Watched(browser, server.url, **DESK).page
     page.wait_for_selector("#workplace:not([hidden])")
     page.set_input_files("#files", str(long))
